@@ -1,0 +1,95 @@
+"""Maps the names of an outside judge to ours, so that independent vectors can be compared.
+
+The judge calls these functions; each only changes names and shapes. Functions for parts that do
+not exist yet are left out, and the judge reports their checks as skipped.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from llama3lib.checkpoint import load_model
+from llama3lib.checkpoint.hf import to_hf_tensor
+from llama3lib.inference import SamplingParams, generate_tokens, sampling_probs
+from llama3lib.model import DocumentMask, RopeScaling
+from llama3lib.model.rope import rope_frequencies
+from llama3lib.tokenizer import ChatFormat, Message, Tokenizer, ToolCall
+
+
+def rope_inv_freq(head_dim: int, theta: float, scaling: dict | None) -> Tensor:
+    if scaling is None:
+        return rope_frequencies(head_dim, theta)
+    return rope_frequencies(
+        head_dim,
+        theta,
+        RopeScaling(
+            factor=scaling["factor"],
+            low_freq_factor=scaling["low_freq_factor"],
+            high_freq_factor=scaling["high_freq_factor"],
+            original_max_seq_len=scaling["original_max_position_embeddings"],
+        ),
+    )
+
+
+@torch.no_grad()
+def logits(model_dir: str, input_ids: Tensor, dtype: str = "float32") -> Tensor:
+    return load_model(model_dir, dtype=getattr(torch, dtype))(input_ids)
+
+
+def greedy(model_dir: str, prompt_ids: list[int], n: int) -> list[int]:
+    model = load_model(model_dir, dtype=torch.float32)
+    params = SamplingParams(temperature=0.0, max_tokens=n, ignore_eos=True)
+    return list(generate_tokens(model, prompt_ids, params))
+
+
+@torch.no_grad()
+def packed_logits(model_dir: str, input_ids: Tensor, doc_ids: Tensor) -> Tensor:
+    mask = DocumentMask(doc_ids[None])
+    model = load_model(model_dir, dtype=torch.float32)
+    return model(input_ids[None], mask.positions(), mask)[0]
+
+
+def loss_and_grads(model_dir: str, input_ids: Tensor, labels: Tensor):
+    model = load_model(model_dir, dtype=torch.float64)
+    scores = model(input_ids)[:, :-1]
+    loss = F.cross_entropy(scores.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+    loss.backward()
+    # a gradient has its weight's layout, so it is renamed and reordered like a weight
+    grads = dict(
+        to_hf_tensor(name, weight.grad, model.args) for name, weight in model.named_parameters()
+    )
+    return float(loss.detach()), grads
+
+
+def encode(text: str, bos: bool = False, eos: bool = False, allow_special: bool = False):
+    return Tokenizer.llama3().encode(text, bos=bos, eos=eos, allow_special=allow_special)
+
+
+def encode_small(model_file: str, text: str) -> list[int]:
+    return Tokenizer.from_file(Path(model_file)).encode(text)
+
+
+def chat(messages: list[dict], tool_format: str = "json") -> list[int]:
+    dialog = [
+        Message(
+            role=message["role"],
+            content=message["content"],
+            context=message.get("context"),
+            stop_reason=message.get("stop_reason"),
+            tool_calls=tuple(
+                ToolCall(name=call["tool_name"], arguments=call["arguments"])
+                for call in message.get("tool_calls", ())
+            ),
+        )
+        for message in messages
+    ]
+    chat_format = ChatFormat(Tokenizer.llama3())
+    return chat_format.encode_dialog(
+        dialog, add_generation_prompt=True, tool_format=tool_format
+    ).ids
+
+
+def top_p_probs(logits: Tensor, temperature: float, p: float) -> Tensor:
+    return sampling_probs(logits, SamplingParams(temperature=temperature, top_p=p))
