@@ -124,7 +124,7 @@ class ChatFormat:
         if message.context is not None:
             body += encode("\n\n") + encode(message.context)
         for call in message.tool_calls:
-            if call.name in (CODE_INTERPRETER, *SEARCH_TOOLS):
+            if call.name == CODE_INTERPRETER:  # the released code tags no search, though it reads such
                 body.append(names[special.PYTHON_TAG])
             body += encode(format_tool_call(call, tool_format))
         body.append(names[_STOPS[message.stop_reason or "end_of_turn"]])

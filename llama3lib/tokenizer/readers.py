@@ -150,17 +150,23 @@ def _ranks(model: dict, added: dict[str, int]) -> tuple[dict[bytes, int], list[i
 def _check_merges(ranks: dict[bytes, int], parts: dict[bytes, set[int]]) -> None:
     """Merging by rank must rebuild every token from the same two parts as the file's merges."""
     for token, cuts in parts.items():
-        pieces = [token[i : i + 1] for i in range(len(token))]
-        while len(pieces) > 2:
-            joined = [ranks.get(a + b, len(ranks)) for a, b in zip(pieces, pieces[1:], strict=False)]
-            at = min(range(len(joined)), key=joined.__getitem__)
-            if joined[at] >= ranks[token]:
-                break
-            pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
+        pieces = split_by_rank(token, ranks)
         if len(pieces) != 2 or len(cuts) != 1:
             raise ValueError(f"the merges of token {token!r} are not those of byte-level BPE by rank")
         if len(pieces[0]) not in cuts:
             raise ValueError(f"token {token!r} is merged from other parts than its rank says")
+
+
+def split_by_rank(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
+    """The parts a token was last merged from: merge its bytes by rank, but not to the end."""
+    pieces = [token[i : i + 1] for i in range(len(token))]
+    while len(pieces) > 2:
+        joined = [ranks.get(a + b, len(ranks)) for a, b in zip(pieces, pieces[1:], strict=False)]
+        at = min(range(len(joined)), key=joined.__getitem__)
+        if joined[at] >= ranks[token]:
+            break
+        pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
+    return pieces
 
 
 @cache

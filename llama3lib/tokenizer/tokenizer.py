@@ -138,13 +138,22 @@ class Tokenizer:
         Special tokens are not in that format. Raises ValueError if they or the pattern differ
         from Llama 3's, because then reading the file would give another tokenizer.
         """
-        expected = special.special_tokens(len(self.mergeable_ranks))
-        if self._rank_to_id or self.special_tokens != expected or self.pattern != LLAMA3_PATTERN:
+        if not self.fits_meta_format():
             raise ValueError(f"tokenizer {self.name!r} does not fit Meta's format: not Llama 3's layout")
         ranked = sorted(self.mergeable_ranks.items(), key=lambda item: item[1])
         lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in ranked]
         with atomic_write(path) as temporary:
             temporary.write_bytes(b"".join(lines))
+
+    def fits_meta_format(self) -> bool:
+        """True if ids, special tokens and pattern are laid out as in Llama 3."""
+        expected = special.special_tokens(len(self.mergeable_ranks))
+        same = self.special_tokens == expected and self.pattern == LLAMA3_PATTERN
+        return same and self._rank_to_id is None
+
+    def id_of_rank(self, rank: int) -> int:
+        """The id of the ordinary token with that rank; in Llama 3's layout the same number."""
+        return self._rank_to_id[rank] if self._rank_to_id else rank
 
     def is_special(self, token_id: int) -> bool:
         """True if the id is a special token."""

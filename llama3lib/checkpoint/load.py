@@ -1,0 +1,119 @@
+"""From a folder to a model: everything is checked first, then filled tensor by tensor."""
+
+from pathlib import Path
+
+import torch
+
+from llama3lib.checkpoint.errors import CheckpointError
+from llama3lib.checkpoint.sources import Source, open_source, read_args
+from llama3lib.model import ModelArgs, Transformer
+from llama3lib.tokenizer import Tokenizer
+
+_ASSETS = Path(__file__).parent.parent / "assets"
+
+
+def bundled_path(name: str) -> Path:
+    """Folder of a checkpoint that comes with the package, such as "tiny-base".
+
+    Raises CheckpointError listing the ones there are.
+    """
+    path = _ASSETS / name
+    if not (path.parent == _ASSETS and (path / "config.json").is_file()):
+        known = sorted(p.parent.name for p in _ASSETS.glob("*/config.json"))
+        raise CheckpointError(
+            f"{name!r} is neither a folder nor one of the bundled checkpoints: {', '.join(known)}"
+        )
+    return path
+
+
+def load_args(path: str | Path) -> ModelArgs:
+    """The shape of the model in a folder (or of a bundled one), without reading its weights."""
+    return read_args(_folder(path))
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer in a folder (or of a bundled checkpoint).
+
+    Raises FileNotFoundError or ValueError naming the file.
+    """
+    return Tokenizer.from_file(_folder(path))
+
+
+def load_model(
+    path: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    max_seq_len: int | None = None,
+    verify: bool = True,
+) -> Transformer:
+    """A model in evaluation mode from a Hugging Face or Meta folder, or a bundled name.
+
+    dtype: of the weights; as they are stored if left out.
+    max_seq_len: another length of the position table.
+    verify: compare files with `checksums.json` where the folder has one.
+
+    Every name, shape and dtype is checked before memory is taken, and tensors are then read one
+    at a time: the peak is the model and one tensor. No code in a file is ever run.
+    Raises CheckpointError listing all that is wrong; a half-filled model is never returned.
+    """
+    source = open_source(_folder(path), verify=verify)
+    args = source.args if max_seq_len is None else source.args.replace(max_seq_len=max_seq_len)
+    with torch.device("meta"):
+        model = Transformer(args)
+    wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    repeated = _check(wanted, source, tied=args.tie_embeddings)
+    if dtype is None:
+        dtypes = {found for _, found in source.entries.values()}
+        dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
+    model.to(dtype).to_empty(device=device)
+    _fill(model, source, repeated)
+    return model.requires_grad_(True).eval()
+
+
+def _check(wanted: dict[str, tuple[int, ...]], source: Source, *, tied: bool) -> bool:
+    """Compare names and shapes; True if a tied output matrix is stored a second time."""
+    found = {name: shape for name, (shape, _) in source.entries.items()}
+    repeated = tied and "output.weight" in found
+    if repeated:
+        found = dict(found)
+        if found.pop("output.weight") != wanted["tok_embeddings.weight"]:
+            raise CheckpointError("output.weight is tied to tok_embeddings.weight but has another shape")
+    wrong = [f"{name} is missing" for name in wanted if name not in found]
+    wrong += [f"{name} is not expected" for name in found if name not in wanted]
+    wrong += [
+        f"{name} has shape {list(found[name])}, {list(shape)} is expected"
+        for name, shape in wanted.items()
+        if name in found and found[name] != shape
+    ]
+    floats = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    wrong += [
+        f"{name} is stored as {dtype}, a floating-point number is expected"
+        for name, (_, dtype) in source.entries.items()
+        if dtype not in floats
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+        raise CheckpointError("the weights do not fit: " + "; ".join(wrong[:8]) + more)
+    return repeated
+
+
+@torch.no_grad()
+def _fill(model: Transformer, source: Source, repeated: bool) -> None:
+    parameters = dict(model.named_parameters())
+    second = None
+    for name, tensor in source.tensors():
+        if repeated and name == "output.weight":
+            second = tensor
+            continue
+        parameters[name].copy_(tensor)
+    if second is not None:
+        embedding = model.tok_embeddings.weight
+        if not torch.equal(embedding, second.to(embedding.device, embedding.dtype)):
+            raise CheckpointError(
+                "output.weight differs from tok_embeddings.weight, but the config says they are tied"
+            )
+
+
+def _folder(path: str | Path) -> Path:
+    return Path(path) if Path(path).exists() else bundled_path(str(path))

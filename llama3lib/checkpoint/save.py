@@ -1,0 +1,143 @@
+"""From a model to a folder that others can read: Hugging Face's layout or Meta's."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from llama3lib.checkpoint import hf, meta
+from llama3lib.checkpoint.sources import CHECKSUMS, INDEX
+from llama3lib.model import Transformer
+from llama3lib.tokenizer import Tokenizer
+from llama3lib.tokenizer.hf_json import to_hf_json
+from llama3lib.utils.files import atomic_folder, sha256_file
+
+
+def save_hf(
+    model: Transformer,
+    path: str | os.PathLike,
+    *,
+    tokenizer: Tokenizer | None = None,
+    max_shard_bytes: int = 5_000_000_000,
+    overwrite: bool = False,
+) -> None:
+    """Write a folder that transformers, vLLM and `load_model` read.
+
+    Weights keep their dtype; a tied output matrix is stored once. With a tokenizer, both
+    `tokenizer.json` and (for Llama 3's layout) `tokenizer.model` are written. SHA-256 sums of
+    all files go into `checksums.json`. The folder appears whole or not at all.
+    Raises ValueError if the folder is not empty (unless `overwrite`), or max_shard_bytes < 1.
+    """
+    if max_shard_bytes < 1:
+        raise ValueError(f"max_shard_bytes={max_shard_bytes} is not allowed: 1 or more")
+    _check_model(model)
+    with atomic_folder(path, overwrite=overwrite) as folder:
+        shards = list(_plan_shards(model, max_shard_bytes))
+        names = ["model.safetensors"]
+        if len(shards) > 1:
+            total = len(shards)
+            names = [f"model-{i:05d}-of-{total:05d}.safetensors" for i in range(1, total + 1)]
+        index = {}
+        for file, shard in zip(names, shards, strict=True):
+            tensors = dict(_hf_tensor(model, name) for name in shard)
+            index |= dict.fromkeys(tensors, file)
+            save_file(tensors, folder / file, metadata={"format": "pt"})
+        if len(shards) > 1:
+            size = sum(p.numel() * p.element_size() for p in model.parameters())
+            _write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": index})
+        ids = {}
+        if tokenizer is not None:
+            ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
+            _save_tokenizer(tokenizer, folder)
+            _write_json(
+                folder / "generation_config.json",
+                {"bos_token_id": tokenizer.bos_id, "eos_token_id": sorted(tokenizer.stop_ids)},
+            )
+        dtype = model.norm.weight.dtype
+        _write_json(folder / "config.json", hf.args_to_config(model.args, dtype, **ids))
+        files = sorted(file for file in folder.iterdir() if file.is_file())
+        _write_json(folder / CHECKSUMS, {file.name: sha256_file(file) for file in files})
+
+
+def save_meta(
+    model: Transformer,
+    path: str | os.PathLike,
+    *,
+    tokenizer: Tokenizer | None = None,
+    model_parallel: int = 1,
+    overwrite: bool = False,
+) -> None:
+    """Write Meta's layout: `params.json` and one `consolidated.NN.pth` per rank.
+
+    Raises ValueError if the format cannot hold the model, or its tensors cannot be shared out
+    among `model_parallel` ranks.
+    """
+    if model_parallel < 1 or model.args.n_kv_heads % model_parallel:
+        raise ValueError(
+            f"model_parallel={model_parallel} is not allowed: "
+            f"a divisor of n_kv_heads={model.args.n_kv_heads}"
+        )
+    _check_model(model)
+    params = meta.args_to_params(model.args)
+    with atomic_folder(path, overwrite=overwrite) as folder:
+        weights = {name: p.detach().cpu() for name, p in model.named_parameters()}
+        for rank in range(model_parallel):
+            part = {n: meta.split(n, t, model_parallel)[rank] for n, t in weights.items()}
+            torch.save(part, folder / f"consolidated.{rank:02d}.pth")
+        _write_json(folder / "params.json", params)
+        if tokenizer is not None:
+            tokenizer.save(folder / "tokenizer.model")
+
+
+def _check_model(model: Transformer) -> None:
+    if None in (model.tok_embeddings, model.norm, model.output):
+        raise ValueError("model is a stage with parts missing: a whole model is needed")
+    bad = sorted({str(p.device) for p in model.parameters() if p.device.type == "meta"})
+    if bad:
+        raise ValueError("model is on the meta device: it has no weights to save")
+    with torch.device("meta"):
+        wanted = Transformer(model.args).state_dict().keys()
+    if odd := sorted(wanted ^ model.state_dict().keys()):
+        raise ValueError(f"model has other parameters than its args say, first {odd[0]}")
+
+
+def _plan_shards(model: Transformer, limit: int) -> Iterator[list[str]]:
+    """Names of the tensors of each shard; a tensor larger than the limit gets its own."""
+    shard, size = [], 0
+    for name, parameter in model.named_parameters():
+        bytes_ = parameter.numel() * parameter.element_size()
+        if shard and size + bytes_ > limit:
+            yield shard
+            shard, size = [], 0
+        shard.append(name)
+        size += bytes_
+    yield shard
+
+
+def _hf_tensor(model: Transformer, name: str) -> tuple[str, Tensor]:
+    theirs, tensor = hf.to_hf_tensor(name, model.get_parameter(name).detach().cpu(), model.args)
+    return theirs, tensor.contiguous()
+
+
+def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    _write_json(folder / "tokenizer.json", to_hf_json(tokenizer))
+    _write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": "<|begin_of_text|>",
+            "eos_token": "<|end_of_text|>",
+            "clean_up_tokenization_spaces": False,
+        },
+    )
+    if tokenizer.fits_meta_format():
+        tokenizer.save(folder / "tokenizer.model")
+
+
+def _write_json(path: Path, data: dict) -> None:
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", newline="\n")

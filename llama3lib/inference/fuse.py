@@ -1,0 +1,173 @@
+"""Faster blocks, put in from outside: fewer and larger matrix products, weights packed for a CPU.
+
+The model page stays plain; these functions replace the parts of each block by others that give
+the same result. A fused model is for generating only: its parameters no longer have Meta's
+names, so it can be neither trained nor saved. Load the checkpoint again to do that.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Complex, Float, Int
+from torch import Tensor, nn
+
+from llama3lib.inference.kv_cache import CacheWindow
+from llama3lib.model import FeedForward, Transformer, TransformerBlock
+from llama3lib.model.rope import apply_rotary_emb
+
+
+def fuse_projections(model: Transformer, *, pack: bool | None = None) -> Transformer:
+    """Replace every block of `model` by a fused one, in place; returns the model.
+
+    Queries, keys and values come from one product instead of three, gate and up from one
+    instead of two, and in the last block only the last token goes on after its keys and values
+    are stored, because only its logits are wanted (`CacheWindow.last_only`).
+
+    pack: also store each matrix in the order the CPU's kernels read (oneDNN). None packs if the
+    model is on a CPU with such kernels, in float32 or bfloat16.
+    Raises ValueError if packing is asked for where it cannot be done, or if the model is fused.
+    """
+    weight = model.norm.weight
+    can_pack = _can_pack(weight)
+    if pack and not can_pack:
+        raise ValueError(
+            f"pack=True is not allowed for {weight.dtype} on {weight.device}: "
+            "float32 or bfloat16 on a CPU with oneDNN is"
+        )
+    if any(isinstance(layer, FusedBlock) for layer in model.layers.values()):
+        raise ValueError("model is fused already")
+    make = PackedLinear if (can_pack if pack is None else pack) else PlainLinear
+    last = len(model.layers) - 1
+    for i, (name, layer) in enumerate(model.layers.items()):
+        model.layers[name] = FusedBlock(layer, make, is_last=i == last)
+    if model.output is not None:
+        model.output = make(model.output.weight)
+    return model.requires_grad_(False)
+
+
+class PlainLinear(nn.Module):
+    """x · Wᵀ."""
+
+    def __init__(self, weight: Float[Tensor, "O I"]) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach(), persistent=False)
+
+    def forward(self, x: Float[Tensor, "*B I"]) -> Float[Tensor, "*B O"]:
+        return F.linear(x, self.weight)
+
+
+class PackedLinear(nn.Module):
+    """x · Wᵀ with W in oneDNN's own order, which only its kernel can read."""
+
+    # the order is chosen for this many rows at once; measured best over 1 to 256
+    ROWS = 64
+
+    def __init__(self, weight: Float[Tensor, "O I"]) -> None:
+        super().__init__()
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), self.ROWS)
+        self.packed = packed
+
+    def forward(self, x: Float[Tensor, "*B I"]) -> Float[Tensor, "*B O"]:
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, None, "none", [], "")
+
+
+class FusedAttention(nn.Module):
+    """`Attention` with one product for queries, keys and values, and one turn for both."""
+
+    def __init__(self, attention: nn.Module, make: Callable[[Tensor], nn.Module]) -> None:
+        super().__init__()
+        self.head_dim = attention.head_dim
+        self.inner_attention = attention.inner_attention
+        weights = [attention.wq.weight, attention.wk.weight, attention.wv.weight]
+        self.n_heads, self.n_kv_heads = (w.shape[0] // self.head_dim for w in weights[:2])
+        self.wqkv = make(torch.cat(weights))
+        self.wo = make(attention.wo.weight)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        freqs_cis: Complex[Tensor, "P H/2"],
+        positions: Int[Tensor, "#B T"],
+        attn_metadata: object = None,
+    ) -> Float[Tensor, "B T D"]:
+        heads = self.wqkv(x).unflatten(-1, (-1, self.head_dim))  # [B, T, N + 2K, H]
+        turning = self.n_heads + self.n_kv_heads
+        turned = apply_rotary_emb(heads[:, :, :turning], freqs_cis[positions])
+        q, k = turned[:, :, : self.n_heads], turned[:, :, self.n_heads :]
+        mixed = self.inner_attention(q, k, heads[:, :, turning:], attn_metadata)
+        return self.wo(mixed.flatten(-2))
+
+
+class LastAttention(nn.Module):
+    """`Attention` of the last block: keys and values of all tokens, the query of the last."""
+
+    def __init__(self, attention: nn.Module, make: Callable[[Tensor], nn.Module]) -> None:
+        super().__init__()
+        self.head_dim = attention.head_dim
+        self.inner_attention = attention.inner_attention
+        self.wq, self.wo = make(attention.wq.weight), make(attention.wo.weight)
+        self.wkv = make(torch.cat([attention.wk.weight, attention.wv.weight]))
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        freqs_cis: Complex[Tensor, "P H/2"],
+        positions: Int[Tensor, "#B T"],
+        attn_metadata: object = None,
+    ) -> Float[Tensor, "B U D"]:
+        asking = slice(-1, None) if _last_only(attn_metadata) else slice(None)
+        turn = freqs_cis[positions]
+        q = self.wq(x[:, asking]).unflatten(-1, (-1, self.head_dim))
+        k, v = self.wkv(x).unflatten(-1, (2, -1, self.head_dim)).unbind(2)
+        q, k = apply_rotary_emb(q, turn[:, asking]), apply_rotary_emb(k, turn)
+        return self.wo(self.inner_attention(q, k, v, attn_metadata).flatten(-2))
+
+
+class FusedFeedForward(nn.Module):
+    """`FeedForward` with one product for gate and up."""
+
+    def __init__(self, feed_forward: FeedForward, make: Callable[[Tensor], nn.Module]) -> None:
+        super().__init__()
+        self.w13 = make(torch.cat([feed_forward.w1.weight, feed_forward.w3.weight]))
+        self.w2 = make(feed_forward.w2.weight)
+
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        gate, up = self.w13(x).chunk(2, -1)
+        return self.w2(F.silu(gate) * up)
+
+
+class FusedBlock(nn.Module):
+    """`TransformerBlock` of fused parts. The last one may go on with fewer tokens."""
+
+    def __init__(
+        self, block: TransformerBlock, make: Callable[[Tensor], nn.Module], *, is_last: bool
+    ) -> None:
+        super().__init__()
+        self.is_last = is_last
+        self.attention = (LastAttention if is_last else FusedAttention)(block.attention, make)
+        self.feed_forward = FusedFeedForward(block.feed_forward, make)
+        self.attention_norm, self.ffn_norm = block.attention_norm, block.ffn_norm
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        freqs_cis: Complex[Tensor, "P H/2"],
+        positions: Int[Tensor, "#B T"],
+        attn_metadata: object = None,
+    ) -> Float[Tensor, "B U D"]:
+        mixed = self.attention(self.attention_norm(x), freqs_cis, positions, attn_metadata)
+        h = x[:, -mixed.shape[1] :] + mixed
+        return h + self.feed_forward(self.ffn_norm(h))
+
+
+def _last_only(attn_metadata: object) -> bool:
+    return isinstance(attn_metadata, CacheWindow) and attn_metadata.last_only
+
+
+def _can_pack(weight: Tensor) -> bool:
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if weight.dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return weight.dtype == torch.float32

@@ -1,0 +1,78 @@
+"""A tokenizer written as Hugging Face's `tokenizer.json`."""
+
+from llama3lib.tokenizer.readers import byte_letters, split_by_rank
+from llama3lib.tokenizer.tokenizer import Tokenizer
+
+
+def to_hf_json(tokenizer: Tokenizer) -> dict:
+    """The content of `tokenizer.json`: the same ids for the same text.
+
+    Words that are a token are looked up whole (`ignore_merges`), as tiktoken does.
+    Footgun: unless told otherwise, Hugging Face's tokenizers read special tokens in user text.
+    """
+    ranks = tokenizer.mergeable_ranks
+    letters = byte_letters()
+
+    def write(token: bytes) -> str:
+        return "".join(letters[byte] for byte in token)
+
+    ordered = sorted(ranks, key=ranks.__getitem__)
+    merges = [
+        [write(part) for part in parts]
+        for token in ordered
+        if len(token) > 1 and len(parts := split_by_rank(token, ranks)) == 2
+    ]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {
+                "id": token_id,
+                "content": name,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
+            }
+            for name, token_id in tokenizer.special_tokens.items()
+        ],
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {
+                    "type": "Split",
+                    "pattern": {"Regex": tokenizer.pattern},
+                    "behavior": "Isolated",
+                    "invert": False,
+                },
+                {
+                    "type": "ByteLevel",
+                    "add_prefix_space": False,
+                    "trim_offsets": True,
+                    "use_regex": False,
+                },
+            ],
+        },
+        "post_processor": None,
+        "decoder": {
+            "type": "ByteLevel",
+            "add_prefix_space": True,
+            "trim_offsets": True,
+            "use_regex": True,
+        },
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": True,
+            "vocab": {write(token): tokenizer.id_of_rank(ranks[token]) for token in ordered},
+            "merges": merges,
+        },
+    }
