@@ -1,0 +1,62 @@
+// A prediction that can be locked once: a number, or one of several choices.
+
+function render({ model, el }) {
+  const parts = frame(el, { title: "Predict", name: "predict" });
+  node(parts.root, "p", { class: "l3-predict-question" }, model.get("question"));
+  const row = node(parts.root, "div", { class: "l3-controls" });
+  const told = node(parts.root, "p", { class: "l3-note" });
+  const choices = model.get("choices"), group = uniqueId("predict");
+  let input = null;
+  if (choices.length) {
+    const field = node(row, "fieldset", { class: "l3-predict-choices", "aria-label": model.get("question") });
+    for (const words of choices) {
+      const line = node(field, "label", { class: "l3-control" });
+      keepKeys(node(line, "input", { type: "radio", name: group, value: words }));
+      node(line, "span", {}, words);
+    }
+  } else {
+    const box = node(row, "label", { class: "l3-control" });
+    node(box, "span", { class: "l3-label" }, "My guess");
+    input = keepKeys(node(box, "input", { type: "number", step: "any", min: model.get("low"), max: model.get("high") }));
+    node(box, "span", {}, model.get("unit"));
+    input.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); lock(); } });
+  }
+  const press = button(row, "Lock it in", lock);
+
+  function chosen() {
+    if (choices.length) return row.querySelector("input:checked")?.value ?? null;
+    const low = model.get("low"), high = model.get("high");
+    if (input.value === "" || !Number.isFinite(Number(input.value))) return null;
+    const value = Number(input.value);
+    if ((low !== null && value < low) || (high !== null && value > high)) {
+      complain(`A number from ${low ?? "…"} to ${high ?? "…"}, please.`);
+      return undefined;
+    }
+    return value;
+  }
+  function complain(text) { told.textContent = text; parts.say(text); }
+  function lock() {
+    const value = chosen();
+    if (value === undefined) return;
+    if (value === null) { complain(choices.length ? "Choose one first." : "Type a number first."); return; }
+    model.set("value", value);
+    model.set("locked", true);
+    model.save_changes();
+  }
+  function show() {
+    const locked = model.get("locked"), value = model.get("value");
+    for (const control of row.querySelectorAll("input")) {
+      control.disabled = locked;
+      if (control.type === "radio") control.checked = locked ? control.value === value : control.checked;
+      else if (locked) control.value = value;
+    }
+    press.disabled = locked;
+    if (locked) complain(`🔒 Locked: ${value} ${choices.length ? "" : model.get("unit")}`.trim() + ". Now run the next cell.");
+    drawn(parts.root);
+  }
+  model.on("change:locked", show);
+  show();
+  return () => { model.off("change:locked", show); parts.stop(); };
+}
+
+export default { render };
