@@ -1,0 +1,57 @@
+"""The paper's numbers as data: "The Llama 3 Herd of Models", arXiv:2407.21783.
+
+Each number stands here once, with its section or table and how far to trust it:
+
+- `herd`: which models, tokens, FLOPs (§1, Table 1)
+- `architecture`: Table 3, parameter counts, cache, tokenizer, RoPE (§3.2)
+- `scaling`: the law and both printed pairs (§3.2.1)
+- `infrastructure`: the cluster, Tables 4 and 5 (§3.3)
+- `training`: the recipe of the 405B (§3.4)
+- `results`: Table 2 and the base-model tables (§1, §5.1)
+- `contradictions`: where the paper disagrees with itself
+- `claims`: what is often claimed and not so
+
+    >>> from llama3lib.paper import architecture
+    >>> architecture.TABLE_3.cell("layers", "405B")
+    126
+"""
+
+from collections.abc import Iterator
+
+from llama3lib.paper import (
+    architecture,
+    claims,
+    contradictions,
+    herd,
+    infrastructure,
+    results,
+    scaling,
+    training,
+)
+from llama3lib.paper.facts import RELIABILITIES, Fact, Table
+
+_MODULES = (architecture, herd, infrastructure, results, scaling, training)
+
+__all__ = [
+    "RELIABILITIES",
+    "Fact",
+    "Table",
+    "all_facts",
+    "architecture",
+    "claims",
+    "contradictions",
+    "herd",
+    "infrastructure",
+    "results",
+    "scaling",
+    "training",
+]
+
+
+def all_facts() -> Iterator[tuple[str, Fact | Table]]:
+    """Every fact and table with its dotted name, as ("herd.TOKENS", Fact(...))."""
+    for module in _MODULES:
+        short = module.__name__.rpartition(".")[2]
+        for name, value in vars(module).items():
+            if isinstance(value, Fact | Table):
+                yield f"{short}.{name}", value
