@@ -37,6 +37,14 @@ class Drawing:
         body = f">{escape(text)}</{tag}>" if text is not None else "/>"
         self._parts.append(f"<{tag}{written}{body}")
 
+    def begin(self, tag: str, **attributes: object) -> None:
+        """Open a group; `end` closes it."""
+        self.shape(tag, **attributes)
+        self._parts[-1] = self._parts[-1].removesuffix("/>") + ">"
+
+    def end(self, tag: str) -> None:
+        self._parts.append(f"</{tag}>")
+
     def line(self, x1: float, y1: float, x2: float, y2: float, **style: object) -> None:
         self.shape("line", x1=x1, y1=y1, x2=x2, y2=y2, **({"stroke": LINE} | style))
 

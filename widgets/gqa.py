@@ -4,15 +4,18 @@ The arithmetic is `2 · layers · KV heads · head size · 2 bytes` per token (�
 browser does it again so that a saved page still works; a test holds both together.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import traitlets
 
 from llama3lib.model import ModelArgs, get_preset
 from llama3lib.model.flops import count_parameters, kv_cache_bytes
+from widgets.base import CourseWidget, css, esm
 from widgets.drawing import BLUE, GREEN, ORANGE, PURPLE, SOFT, Drawing, giga, kibi
 
 MODELS = ("8B", "70B", "405B")
 CONTEXTS = tuple(2**power for power in range(10, 18))  # 1,024 to 131,072 tokens
-GIB = 2**30
 
 
 def kv_head_choices(n_heads: int) -> list[int]:
@@ -44,11 +47,11 @@ class CacheCost:
     cache_bytes: int
     """Keys and values of the whole context."""
     weight_bytes: int
-    """All weights; fewer KV heads make wk and wv smaller."""
+    """Weights read for one token: all but the input embedding, of which one row is read."""
 
     @property
     def traffic_bytes(self) -> int:
-        """Read from memory to decode one token of one sequence: every weight, the whole cache."""
+        """Read from memory to decode one token of one sequence: the weights and the whole cache."""
         return self.weight_bytes + self.cache_bytes
 
     @property
@@ -69,7 +72,7 @@ def cache_cost(args: ModelArgs, kv_heads: int, context: int) -> CacheCost:
         group=args.n_heads // kv_heads,
         bytes_per_token=kv_cache_bytes(changed),
         cache_bytes=kv_cache_bytes(changed, context),
-        weight_bytes=2 * count_parameters(changed).total,
+        weight_bytes=2 * _read_parameters(changed),
     )
 
 
@@ -87,17 +90,21 @@ def compare(args: ModelArgs, kv_heads: int, context: int) -> list[tuple[str, Cac
 
 def shape_of(args: ModelArgs) -> dict[str, int]:
     """What the browser needs to repeat the arithmetic for one model."""
-    one, two = (count_parameters(args.replace(n_kv_heads=k)).total for k in (1, args.n_heads))
     per_head = 2 * args.n_layers * args.dim * args.head_dim  # wk and wv of all layers
-    assert two - one == (args.n_heads - 1) * per_head
     return {
         "layers": args.n_layers,
         "heads": args.n_heads,
         "released": args.n_kv_heads,
         "head_dim": args.head_dim,
         "parameters_per_kv_head": per_head,
-        "other_parameters": one - per_head,
+        "other_parameters": _read_parameters(args) - args.n_kv_heads * per_head,
     }
+
+
+def _read_parameters(args: ModelArgs) -> int:
+    """Parameters that take part in one token; a tied embedding is read as the output matrix."""
+    count = count_parameters(args)
+    return count.total - (0 if args.tie_embeddings else count.embedding)
 
 
 def _check_divides(n_heads: int, kv_heads: int) -> None:
@@ -182,3 +189,87 @@ def _draw_bars(picture: Drawing, rows: list[tuple[str, CacheCost]], context: int
         style = {"fill": "#ffffff"} if inside and chosen else {}
         at = x + length - 10 if inside else x + length + 10
         picture.text(at, top + 19, amount, anchor="end" if inside else "start", size=15, **style)
+
+
+def table_rows(rows: list[tuple[str, CacheCost]]) -> list[dict[str, object]]:
+    """The picture as a table."""
+    return [
+        {
+            "KV heads": f"{cost.kv_heads}, {name}",
+            "query heads on each": cost.group,
+            "cache per token": kibi(cost.bytes_per_token),
+            "cache": giga(cost.cache_bytes),
+            "read to decode one token": giga(cost.traffic_bytes),
+        }
+        for name, cost in rows
+    ]
+
+
+class GQAExplorer(CourseWidget):
+    """Move the number of KV heads and see who shares and what the cache costs.
+
+    Works in a saved page: no kernel is asked. sizes: other shapes under names of your own.
+    """
+
+    _esm = esm("gqa")
+    _css = css("gqa")
+    model = traitlets.Unicode().tag(sync=True)
+    kv_heads = traitlets.Int(8).tag(sync=True)
+    context = traitlets.Int(CONTEXTS[-1]).tag(sync=True)
+    models = traitlets.Dict().tag(sync=True)
+    contexts = traitlets.List(list(CONTEXTS)).tag(sync=True)
+
+    def __init__(
+        self,
+        model: str = "405B",
+        *,
+        kv_heads: int | None = None,
+        context: int = CONTEXTS[-1],
+        sizes: Mapping[str, ModelArgs] | None = None,
+    ) -> None:
+        self.sizes = dict(sizes) if sizes else {name: get_preset(name) for name in MODELS}
+        super().__init__(models={name: shape_of(args) for name, args in self.sizes.items()})
+        self.model = model
+        self.kv_heads = self.sizes[model].n_kv_heads if kv_heads is None else kv_heads
+        self.context = context
+
+    @traitlets.validate("model")
+    def _known(self, proposal: dict) -> str:
+        return _one_of("model", proposal["value"], list(self.sizes))
+
+    @traitlets.validate("kv_heads")
+    def _divides(self, proposal: dict) -> int:
+        if self.model not in self.sizes:
+            return proposal["value"]
+        heads = self.sizes[self.model].n_heads
+        return _one_of("kv_heads", proposal["value"], kv_head_choices(heads))
+
+    @traitlets.validate("context")
+    def _offered(self, proposal: dict) -> int:
+        return _one_of("context", proposal["value"], list(CONTEXTS))
+
+    @traitlets.observe("model")
+    def _fit(self, change: dict) -> None:
+        heads = self.sizes[change["new"]].n_heads
+        if heads % self.kv_heads:
+            self.kv_heads = heads
+
+    def cost(self) -> CacheCost:
+        """What the picture shows for your choice."""
+        return cache_cost(self.sizes[self.model], self.kv_heads, self.context)
+
+    def summary(self) -> str:
+        return headline(self.model, self.sizes[self.model], self.kv_heads, self.context)
+
+    def table(self) -> list[dict[str, object]]:
+        return table_rows(compare(self.sizes[self.model], self.kv_heads, self.context))
+
+    def static_svg(self) -> str:
+        return draw_gqa(self.model, self.sizes[self.model], self.kv_heads, self.context)
+
+
+def _one_of(field: str, value: object, allowed: list) -> object:
+    if value not in allowed:
+        names = ", ".join(map(str, allowed))
+        raise traitlets.TraitError(f"{field}={value!r} is not allowed: one of {names}")
+    return value

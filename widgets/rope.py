@@ -8,9 +8,11 @@ Llama 3.1 code does and the paper does not describe.
 import math
 
 import torch
+import traitlets
 
 from llama3lib.model import RopeScaling
 from llama3lib.model.rope import rope_frequencies
+from widgets.base import CourseWidget, css, esm
 from widgets.drawing import BLUE, INK, LINE, ORANGE, PURPLE, SOFT, Drawing
 
 BASES = (10_000.0, 500_000.0)  # often used before; Llama 3 (§3.2)
@@ -175,10 +177,75 @@ def _draw_score(picture: Drawing, head_dim: int, base: float, scaled: bool, posi
     x, y = plot_point(position, score_at(head_dim, base, scaled, position))
     picture.line(x, PLOT["y"], x, low, stroke=INK, stroke_dasharray="2 3")
     picture.mark("circle", x, y, 6, fill=BLUE, stroke=INK)
-    picture.text(left, 475, f"solid: base {base:,.0f}   dashed: base 10,000, not scaled", size=15)
+    picture.text(left, 475, f"solid: base {base:,.0f}{', scaled' * scaled} · dashed: base 10,000", size=15)
 
 
 def _draw_curve(picture: Drawing, scores: list[float], **style: object) -> None:
     points = [plot_point(d, s) for d, s in zip(distances(), scores, strict=True)]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     picture.shape("path", d=path, fill="none", **style)
+
+
+def table_rows(head_dim: int, base: float, scaled: bool, position: int) -> list[dict[str, object]]:
+    """The clocks as a table, one row a pair."""
+    found = bands(head_dim, base) if scaled else ["kept"] * (head_dim // 2)
+    freqs = frequencies(head_dim, base, scaled).tolist()
+    return [
+        {
+            "pair": i,
+            "radians per token": f"{freq:.4g}",
+            "tokens for one turn": _turn_text(2 * math.pi / freq),
+            "turns at this position": f"{freq * position / (2 * math.pi):.2f}",
+            "scaling": band,
+        }
+        for i, (freq, band) in enumerate(zip(freqs, found, strict=True))
+    ]
+
+
+def _turn_text(tokens: float) -> str:
+    return f"{tokens:.1f}" if tokens < 100 else f"{tokens:,.0f}"
+
+
+class RopeExplorer(CourseWidget):
+    """Turn the clocks of all pairs; see how the score of far tokens depends on the base.
+
+    Works in a saved page: no kernel is asked. position is also the distance of the marked score.
+    """
+
+    _esm = esm("rope")
+    _css = css("rope")
+    position = traitlets.Int(0, min=0, max=MAX_POSITION).tag(sync=True)
+    base = traitlets.Float(BASES[1], min=BASES[0], max=BASES[1]).tag(sync=True)
+    scaled = traitlets.Bool(False).tag(sync=True)
+    head_dim = traitlets.Int(128).tag(sync=True)
+
+    def __init__(
+        self,
+        position: int = 1024,
+        *,
+        base: float = BASES[1],
+        scaled: bool = False,
+        head_dim: int = 128,
+    ) -> None:
+        super().__init__(position=position, base=base, scaled=scaled, head_dim=head_dim)
+
+    @traitlets.validate("head_dim")
+    def _even(self, proposal: dict) -> int:
+        value = proposal["value"]
+        if value < 2 or value % 2 or value > 128:
+            allowed = "an even whole number from 2 to 128"
+            raise traitlets.TraitError(f"head_dim={value!r} is not allowed: {allowed}")
+        return value
+
+    def score(self) -> float:
+        """The marked score."""
+        return score_at(self.head_dim, self.base, self.scaled, self.position)
+
+    def summary(self) -> str:
+        return headline(self.head_dim, self.base, self.scaled, self.position)
+
+    def table(self) -> list[dict[str, object]]:
+        return table_rows(self.head_dim, self.base, self.scaled, self.position)
+
+    def static_svg(self) -> str:
+        return draw_rope(self.head_dim, self.base, self.scaled, self.position)

@@ -19,7 +19,7 @@ PARTS = ("feed_forward", "attention", "embedding", "output", "norms")
 PART_NAMES = {
     "feed_forward": "feed-forward",
     "attention": "attention",
-    "embedding": "input embedding",
+    "embedding": "embedding",
     "output": "output matrix",
     "norms": "norms",
 }
@@ -195,7 +195,7 @@ def labels(kind: Kind, whole: int, width: float, height: float) -> list[str]:
     short = kind.name.split(".")[-1]
     lines = [short, PART_NAMES[kind.part], share(kind.parameters, whole), shape_text(kind)]
     room = int((height - 14) // 19)
-    fitting = [line for line in lines if len(line) * 8.2 <= width - 14]
+    fitting = [line for line in lines if len(line) * (10 if line == short else 8.2) <= width - 18]
     return fitting[: max(room, 0)]
 
 

@@ -5,6 +5,7 @@ the same result. A fused model is for generating only: its parameters no longer 
 names, so it can be neither trained nor saved. Load the checkpoint again to do that.
 """
 
+import platform
 from collections.abc import Callable
 
 import torch
@@ -33,7 +34,7 @@ def fuse_projections(model: Transformer, *, pack: bool | None = None) -> Transfo
     if pack and not can_pack:
         raise ValueError(
             f"pack=True is not allowed for {weight.dtype} on {weight.device}: "
-            "float32 or bfloat16 on a CPU with oneDNN is"
+            "float32 or bfloat16 on an x86 CPU with oneDNN is"
         )
     if any(isinstance(layer, FusedBlock) for layer in model.layers.values()):
         raise ValueError("model is fused already")
@@ -166,7 +167,9 @@ def _last_only(attn_metadata: object) -> bool:
 
 
 def _can_pack(weight: Tensor) -> bool:
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    # other processors' kernels keep another order, and nothing was measured there
+    intel = platform.machine().lower() in ("x86_64", "amd64")
+    if weight.device.type != "cpu" or not intel or not torch.backends.mkldnn.is_available():
         return False
     if weight.dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -78,7 +78,8 @@ class KVCache:
             )
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} is not allowed: 1 or more")
-        self.model, self.length, self.max_seq_len = model, 0, max_seq_len
+        self.model, self.batch_size, self.max_seq_len = model, batch_size, max_seq_len
+        self.length = 0
         shape = (len(model.layers), 2, batch_size, args.n_kv_heads, max_seq_len, args.head_dim)
         self._store = torch.empty(shape, dtype=weight.dtype, device=weight.device)
         self._positions = torch.arange(max_seq_len, device=weight.device).unsqueeze(0)
@@ -97,17 +98,26 @@ class KVCache:
         layers = self.model.layers.values()
         for layer, original in zip(layers, self._originals, strict=True):
             layer.attention.inner_attention = original
+        self._originals = []
 
     @property
     def nbytes(self) -> int:
         """Bytes of the whole store, used or not."""
         return self._store.nbytes
 
+    @torch.no_grad()
     def step(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B V"]:
         """Read these tokens after those already stored; scores for the one that follows.
 
-        Raises ValueError if there is no token or no room.
+        Raises ValueError outside the `with` block, for another number of rows than batch_size,
+        and if there is no token or no room.
         """
+        if not self._originals:
+            raise ValueError("the cache is not in the model: use it inside `with KVCache(...)`")
+        if tokens.shape[0] != self.batch_size:
+            raise ValueError(
+                f"tokens has {tokens.shape[0]} rows: batch_size={self.batch_size} is needed"
+            )
         start, end = self.length, self.length + tokens.shape[1]
         if not start < end <= self.max_seq_len:
             raise ValueError(

@@ -41,9 +41,13 @@ class SamplingParams:
         self._require(self.min_p < 1, "min_p", "0 or more and below 1")
         for name, least in (("top_k", 0), ("max_tokens", 1)):
             value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            self._require(whole and value >= least, name, f"a whole number, {least} or more")
-        self._require(self.seed is None or isinstance(self.seed, int), "seed", "a whole number or None")
+            self._require(
+                _is_whole(value) and value >= least, name, f"a whole number, {least} or more"
+            )
+        seed_fits = self.seed is None or (_is_whole(self.seed) and 0 <= self.seed < 2**63)
+        self._require(seed_fits, "seed", "None or a whole number from 0 to 2^63 - 1")
+        ids_fit = all(_is_whole(i) and i >= 0 for i in self.stop_token_ids)
+        self._require(ids_fit, "stop_token_ids", "whole numbers, 0 or more")
         good = all(isinstance(text, str) and text for text in self.stop)
         self._require(good, "stop", "strings that are not empty")
 
@@ -56,6 +60,10 @@ class SamplingParams:
     def _require(self, ok: bool, name: str, allowed: str) -> None:
         if not ok:
             raise ValueError(f"{name}={getattr(self, name)!r} is not allowed: {allowed}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def sampling_probs(logits: Float[Tensor, "*B V"], params: SamplingParams) -> Float[Tensor, "*B V"]:

@@ -32,6 +32,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
+        _open_to_readers(temporary)
         os.replace(temporary, path)
         _sync_folder(path.parent)
     finally:
@@ -57,6 +58,7 @@ def atomic_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterat
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
+                _open_to_readers(file)
         _swap(temporary, path)
         _sync_folder(path.parent)
     finally:
@@ -64,7 +66,7 @@ def atomic_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterat
 
 
 def _swap(new: Path, path: Path) -> None:
-    new.chmod(0o755)  # mkdtemp makes folders that others cannot read
+    _open_to_readers(new)
     if not path.exists():
         os.rename(new, path)
         return
@@ -77,6 +79,13 @@ def _swap(new: Path, path: Path) -> None:
         raise
     finally:
         shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def _open_to_readers(path: Path) -> None:
+    """Temporary files and folders belong to their maker alone; finished ones need not."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
 
 def _sync(path: Path) -> None:

@@ -1,11 +1,10 @@
-"""Chapter 01: the quiz. Every choice carries its explanation; wrong ones are real misconceptions.
+"""Chapter 01: the quiz. Every choice carries its explanation; wrong ones are real misconceptions."""
 
-Each question is (identity, text, choices); a choice is (text, is it right, explanation).
-"""
+from widgets.quiz import Option, Question
 
-QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
+_QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
     (
-        "01.q1",
+        "§1, Table 2",
         "What makes the 405B historically significant?",
         [
             (
@@ -31,7 +30,7 @@ QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
         ],
     ),
     (
-        "01.q2",
+        "§3.2, Table 3",
         "Why does Llama 3 use 8 key/value heads?",
         [
             (
@@ -57,7 +56,7 @@ QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
         ],
     ),
     (
-        "01.q3",
+        "from §3.2, Table 3",
         "The cache of the 405B at 131,072 tokens in bfloat16, with GQA and with one KV head per "
         "query head?",
         [
@@ -84,7 +83,7 @@ QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
         ],
     ),
     (
-        "01.q4",
+        "§3.2, Table 3; rule: released code",
         "Where does the 8B's feed-forward width of 14,336 come from?",
         [
             (
@@ -110,7 +109,7 @@ QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
         ],
     ),
     (
-        "01.q5",
+        "§3.2",
         "Which of these is NOT a change from Llama 2 to Llama 3?",
         [
             (
@@ -124,7 +123,7 @@ QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
         ],
     ),
     (
-        "01.q6",
+        "§3.2, Table 3; released tokenizer",
         "Table 3 prints a vocabulary of 128,000; the released models have 128,256. Why?",
         [
             (
@@ -150,7 +149,7 @@ QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
         ],
     ),
     (
-        "01.q7",
+        "§3.2; ours",
         "Which change of its input does RMSNorm NOT notice?",
         [
             (
@@ -176,7 +175,7 @@ QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
         ],
     ),
     (
-        "01.q8",
+        "§3.2; ours",
         "A query at position 7 scores a key at position 4. Both move to 1,007 and 1,004. With RoPE "
         "the score…",
         [
@@ -203,7 +202,7 @@ QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
         ],
     ),
     (
-        "01.q9",
+        "ours",
         "A checkpoint in the halves layout is loaded into code for the neighbour layout, rows "
         "unchanged. What happens?",
         [
@@ -229,4 +228,11 @@ QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
             ),
         ],
     ),
+]
+
+QUIZ: list[Question] = [
+    Question(
+        prompt, [Option(text, why, correct=right) for text, right, why in choices], section
+    )
+    for section, prompt, choices in _QUESTIONS
 ]

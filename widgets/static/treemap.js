@@ -2,7 +2,7 @@
 
 const PARTS = ["feed_forward", "attention", "embedding", "output", "norms"];
 const PART_NAMES = {
-  feed_forward: "feed-forward", attention: "attention", embedding: "input embedding",
+  feed_forward: "feed-forward", attention: "attention", embedding: "embedding",
   output: "output matrix", norms: "norms",
 };
 const STYLE = { // colour, and angle of the stripes (null: plain)
@@ -77,8 +77,9 @@ export function headline(name, kinds) {
 }
 
 export function labels(kind, whole, width, height) {
-  const lines = [kind.name.split(".").at(-1), PART_NAMES[kind.part], share(kind.parameters, whole), shapeText(kind)];
-  const fitting = lines.filter((line) => line.length * 8.2 <= width - 14);
+  const short = kind.name.split(".").at(-1);
+  const lines = [short, PART_NAMES[kind.part], share(kind.parameters, whole), shapeText(kind)];
+  const fitting = lines.filter((line) => line.length * (line === short ? 10 : 8.2) <= width - 18);
   return fitting.slice(0, Math.max(Math.floor((height - 14) / 19), 0));
 }
 
@@ -149,6 +150,7 @@ function render({ model, el }) {
   const pick = choice(model, view.controls, "model", "model", Object.keys(models).map((name) => [name, name]));
   const tie = toggle(model, view.controls, "tied", "output matrix tied to the embedding");
   const { plot, describe } = picture(view.root, { width: 1000, height: 452 });
+  plot.setAttribute("viewBox", "18 0 964 452");
   plot.setAttribute("role", "group"); // its boxes can be focused, so it is not one flat image
   const fills = stripes(plot);
   const list = svg(plot, "g", { role: "listbox", "aria-label": "kinds of tensors, largest first" });

@@ -1,0 +1,125 @@
+"""The commands of this project on any system, with nothing but Python: python tasks.py lab.
+
+    lab      set up, then open the course in JupyterLab
+    test     set up, then run all tests that need no GPU
+    setup    only install into .venv what pyproject.toml names
+    doctor   say in one line what is missing and how to mend it
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+STAMP = VENV / "installed.txt"
+FIRST = "chapters/01_the_herd_and_its_architecture.ipynb"
+OLDEST, NEWEST = (3, 11), (3, 13)
+# one thread: on a busy machine two are slower, and sums differ in the last digit
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+NBVAL = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=120"]
+NBVAL += ["--nbval-sanitize-with=nbval_sanitize.cfg", "-p", "no:cacheprovider"]
+
+
+def run(*args: object, **env: str) -> int:
+    """Run a program in the project's folder; its exit code."""
+    command = [str(arg) for arg in args]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | env).returncode
+
+
+def wanted() -> str:
+    """Digest of everything that says what is to be installed."""
+    parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+    return hashlib.sha256(b"".join([*parts, sys.version.encode()])).hexdigest()
+
+
+def setup() -> None:
+    """Make .venv and install; at once if nothing has changed since the last time."""
+    if not OLDEST <= sys.version_info[:2] <= NEWEST:
+        sys.exit(f"Python 3.11, 3.12 or 3.13 is needed; this is {sys.version.split()[0]}")
+    want = wanted()
+    if PYTHON.exists() and STAMP.exists() and STAMP.read_text(encoding="utf-8") == want:
+        return
+    print("Setting up .venv: this takes a few minutes the first time.", flush=True)
+    if not PYTHON.exists():
+        venv.create(VENV, with_pip=True)
+    index = os.environ.get("TORCH_INDEX")
+    pip = (PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", "constraints.txt")
+    if index and run(*pip, "torch", "--index-url", index):
+        sys.exit(f"torch could not be installed from TORCH_INDEX={index}")
+    if run(*pip, "-e", ".[test]"):
+        sys.exit("Installing failed: see the lines above. A second try often helps; "
+                 "python tasks.py doctor says what is missing.")
+    STAMP.write_text(want, encoding="utf-8")
+
+
+def lab() -> int:
+    """Open the first chapter; further words go to JupyterLab, as --no-browser."""
+    setup()
+    try:
+        return run(PYTHON, "-m", "jupyterlab", *_as_root(), *sys.argv[2:], FIRST)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _as_root() -> list[str]:
+    return ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+
+
+def test() -> int:
+    """All tests but those of a GPU, in three groups; a table of times at the end."""
+    setup()
+    more = sys.argv[2:]
+    if more:
+        return run(PYTHON, "-m", "pytest", *more, **ONE_THREAD)
+    groups = {
+        "library, course and exercises": ["-m", "not gpu and not browser", "--durations=10", "tests"],
+        "chapters and solutions": [*NBVAL, "chapters", "solutions"],
+        "in a real browser": ["-m", "browser", "--durations=5", "tests"],
+    }
+    rows = []
+    for name, args in groups.items():
+        print(f"\n=== {name}", flush=True)
+        start = time.monotonic()
+        code = run(PYTHON, "-m", "pytest", "-q", *args, **ONE_THREAD)
+        rows.append((name, code, time.monotonic() - start))
+    print()
+    for name, code, seconds in rows:
+        print(f"{name:32} {'passed' if code == 0 else 'FAILED'} {seconds:8.0f} s")
+    return max(code for _, code, _ in rows)
+
+
+def doctor() -> int:
+    """What is missing, in one line each; works without .venv too."""
+    if not OLDEST <= sys.version_info[:2] <= NEWEST:
+        print(f"Python {sys.version.split()[0]} is too old or too new: install 3.11, 3.12 or 3.13")
+        return 1
+    if shutil.disk_usage(ROOT).free < 3e9 and not STAMP.exists():
+        print("Less than 3 GB of disk are free: make room, then run python tasks.py setup")
+        return 1
+    if not PYTHON.exists():
+        print("Nothing is installed yet: run python tasks.py setup")
+        return 1
+    if not STAMP.exists() or STAMP.read_text(encoding="utf-8") != wanted():
+        print("The installation is not finished or out of date: run python tasks.py setup")
+        return 1
+    return run(PYTHON, "-m", "llama3lib.serve.doctor")
+
+
+def main() -> int:
+    """Pick the command."""
+    commands = {"lab": lab, "test": test, "setup": setup, "doctor": doctor}
+    if len(sys.argv) < 2 or sys.argv[1] not in commands:
+        print(__doc__)
+        return 2
+    return commands[sys.argv[1]]() or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""What all tests share: one thread, a private progress file, checked shapes, and the browser."""
+
+import os
+import sys
+from pathlib import Path
+
+# before torch: two threads on a busy machine are slower than one, and sums differ
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+import jaxtyping
+
+# every annotated shape of the library is checked while tests run
+_HOOK = jaxtyping.install_import_hook(
+    ["llama3lib.model", "llama3lib.inference"], "beartype.beartype"
+)
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from browser_tools import Browser, Lab, missing
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _private_progress(tmp_path, monkeypatch):
+    """No test reads or writes the progress file of whoever runs it."""
+    monkeypatch.setenv("LLAMA3_COURSE_PROGRESS", str(tmp_path / "progress.json"))
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A running Chromium; skips without one, or fails if REQUIRE_BROWSER=1."""
+    with Browser.open() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def lab(chromium, tmp_path_factory):
+    """A private JupyterLab on this machine; asks for the browser first, so a skip is quick."""
+    with Lab.start(tmp_path_factory.mktemp("lab")) as server:
+        yield server
+
+
+@pytest.fixture
+def open_notebook(chromium, lab):
+    """open_notebook(path or cells, theme="light") -> page with every cell run.
+
+    Afterwards the kernel is shut down, and the test fails on page errors or requests that left
+    this machine.
+    """
+    pages = []
+
+    def go(notebook, *, theme="light"):
+        page = lab.open(chromium, notebook, theme=theme)
+        pages.append(page)
+        return page
+
+    yield go
+    for page in pages:
+        page.finish()
+
+
+@pytest.fixture(scope="session")
+def node():
+    """Path of Node, for the arithmetic of widgets; skips or fails like the browser."""
+    import shutil
+
+    return shutil.which("node") or missing("Node.js")

@@ -1,0 +1,72 @@
+"""Fused blocks give the same scores with fewer and larger products."""
+
+import pytest
+import torch
+
+from llama3lib.inference import SamplingParams, fuse_projections, generate_tokens
+from llama3lib.inference.fuse import PackedLinear, PlainLinear, _can_pack
+from llama3lib.model import DocumentMask, Transformer, get_preset
+
+
+def make(dtype, **changes):
+    model = Transformer(get_preset("tiny").replace(**changes))
+    model.init_weights(torch.Generator().manual_seed(0))
+    return model.to(dtype).eval()
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("pack", [False, None])
+def test_scores_of_all_positions_are_the_same(pack, tied):
+    model = make(torch.float32, tie_embeddings=tied)
+    tokens = torch.randint(512, (2, 30), generator=torch.Generator().manual_seed(1))
+    documents = DocumentMask(torch.arange(30).div(10, rounding_mode="floor").expand(2, -1))
+    with torch.no_grad():
+        plain, packed_rows = model(tokens), model(tokens, documents.positions(), documents)
+        fuse_projections(model, pack=pack)
+        assert torch.allclose(model(tokens), plain, rtol=0, atol=1e-5)
+        again = model(tokens, documents.positions(), documents)
+        assert torch.allclose(again, packed_rows, rtol=0, atol=1e-5)
+
+
+def test_float64_is_exact_to_rounding_and_is_never_packed():
+    model, tokens = make(torch.float64), torch.arange(20)[None]
+    expected = model(tokens)
+    fuse_projections(model)
+    assert isinstance(model.output, PlainLinear)
+    assert torch.allclose(model(tokens), expected, rtol=0, atol=1e-13)
+    with pytest.raises(ValueError, match="pack=True"):
+        fuse_projections(make(torch.float64), pack=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_product_is_the_plain_one(dtype):
+    generator = torch.Generator().manual_seed(2)
+    weight = torch.randn(96, 64, generator=generator).to(dtype)
+    if not _can_pack(weight):
+        pytest.skip("this processor has no kernels for packed weights")
+    for rows in (1, 5, 300):
+        x = torch.randn(1, rows, 64, generator=generator).to(dtype)
+        got, expected = PackedLinear(weight)(x), PlainLinear(weight)(x)
+        step = torch.finfo(dtype).eps
+        assert torch.allclose(got.float(), expected.float(), rtol=2 * step, atol=40 * step)
+
+
+def test_greedy_text_is_the_same():
+    prompt, params = [5, 6, 7], SamplingParams(max_tokens=40)
+    plain = list(generate_tokens(make(torch.float32), prompt, params))
+    fused = list(generate_tokens(fuse_projections(make(torch.float32)), prompt, params))
+    assert plain == fused
+
+
+def test_the_three_matrices_are_not_kept_beside_the_fused_one():
+    model = make(torch.float32)
+    before = sum(p.numel() for p in model.parameters())
+    fuse_projections(model, pack=False)
+    tensors = {t.data_ptr(): t.numel() for t in [*model.parameters(), *model.buffers()]}
+    position_table = model.freqs_cis.numel()
+    assert sum(tensors.values()) - position_table == before
+
+
+def test_twice_is_refused():
+    with pytest.raises(ValueError, match="fused already"):
+        fuse_projections(fuse_projections(make(torch.float32)))

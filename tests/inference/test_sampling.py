@@ -1,0 +1,144 @@
+"""From logits to a token: closed forms, brute force, and draws counted."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llama3lib.inference import SamplingParams, sample, sampling_probs
+
+LOGITS = torch.tensor([0.1, 0.4, 0.3, 0.2], dtype=torch.float64).log()
+
+
+def probs(**options):
+    return sampling_probs(LOGITS, SamplingParams(**{"temperature": 1.0} | options))
+
+
+def close(got, expected):
+    return torch.allclose(got, torch.tensor(expected, dtype=got.dtype), atol=1e-12)
+
+
+def test_temperature_alone():
+    assert close(probs(), [0.1, 0.4, 0.3, 0.2])
+    squared = [0.01, 0.16, 0.09, 0.04]
+    assert close(probs(temperature=0.5), [p / 0.3 for p in squared])
+
+
+def test_greedy_is_one_hot_and_the_limit_of_small_temperatures():
+    assert close(probs(temperature=0), [0, 1, 0, 0])
+    assert close(probs(temperature=1e-30), [0, 1, 0, 0])
+
+
+def test_top_k():
+    assert close(probs(top_k=1), [0, 1, 0, 0])
+    assert close(probs(top_k=2), [0, 4 / 7, 3 / 7, 0])
+    assert close(probs(top_k=99), [0.1, 0.4, 0.3, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("top_p", "kept"),
+    [
+        (1e-9, [1]),
+        (0.39, [1]),
+        (0.41, [1, 2]),  # the token that crosses p is kept
+        (0.69, [1, 2]),
+        (0.71, [1, 2, 3]),
+        (0.95, [0, 1, 2, 3]),
+    ],
+)
+def test_top_p_keeps_the_smallest_set_that_reaches_p(top_p, kept):
+    base = [0.1, 0.4, 0.3, 0.2]
+    mass = sum(base[i] for i in kept)
+    expected = [base[i] / mass if i in kept else 0 for i in range(4)]
+    assert close(probs(top_p=top_p), expected)
+
+
+def test_min_p_is_relative_to_the_likeliest():
+    assert close(probs(min_p=0.49), [0, 4 / 9, 3 / 9, 2 / 9])
+    assert close(probs(min_p=0.6), [0, 4 / 7, 3 / 7, 0])
+
+
+def test_order_is_top_k_then_top_p_of_what_is_left():
+    # after top_k=2 the first token has 4/7 = 0.57: alone it reaches 0.5, of the full row it does not
+    assert close(probs(top_k=2, top_p=0.5), [0, 1, 0, 0])
+    assert close(probs(top_p=0.5), [0, 4 / 7, 3 / 7, 0])
+
+
+def test_ties_keep_exactly_k_tokens():
+    out = sampling_probs(torch.zeros(5), SamplingParams(temperature=1.0, top_k=2))
+    assert sorted(out.tolist()) == [0, 0, 0, 0.5, 0.5]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    values=st.lists(st.floats(-30, 30), min_size=2, max_size=20),
+    temperature=st.floats(0.05, 5),
+    top_k=st.integers(0, 25),
+    top_p=st.floats(0.01, 1),
+    min_p=st.floats(0, 0.99),
+)
+def test_always_a_distribution_with_the_likeliest_in_it(values, temperature, top_k, top_p, min_p):
+    logits = torch.tensor(values)
+    params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    out = sampling_probs(logits, params)
+    assert out.min() >= 0
+    assert out.sum().item() == pytest.approx(1, abs=1e-5)
+    assert out[logits.argmax()] == out.max() > 0
+    if top_k:
+        assert (out > 0).sum() <= top_k
+
+
+def test_rows_do_not_touch_each_other_and_half_precision_is_widened():
+    rows = torch.randn(3, 50, generator=torch.Generator().manual_seed(0)).bfloat16()
+    params = SamplingParams(temperature=0.8, top_p=0.7)
+    together = sampling_probs(rows, params)
+    assert together.dtype == torch.float32
+    for row, expected in zip(rows, together, strict=True):
+        assert torch.equal(sampling_probs(row, params), expected)
+
+
+def test_draws_follow_the_distribution():
+    params = SamplingParams(temperature=0.7, top_k=3)
+    expected = sampling_probs(LOGITS, params)
+    n = 20_000
+    generator = torch.Generator().manual_seed(5)
+    draws = sample(LOGITS.expand(n, -1), params, generator)
+    counts = torch.bincount(draws, minlength=4).double()
+    assert counts[0] == 0  # cut off by top_k
+    seen, wanted = counts[1:], n * expected[1:]
+    chi_square = ((seen - wanted) ** 2 / wanted).sum().item()
+    assert chi_square < 13.8  # 2 degrees of freedom: 1 in 1000 by chance
+
+
+def test_draws_are_those_of_the_seed():
+    params = SamplingParams(temperature=1.0)
+    logits = torch.zeros(1, 1000)
+    one, same, other = (sample(logits, params, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert one == same != other
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"temperature": -0.1},
+        {"temperature": math.nan},
+        {"temperature": math.inf},
+        {"top_k": -1},
+        {"top_k": 1.5},
+        {"top_p": 0},
+        {"top_p": 1.01},
+        {"min_p": 1.0},
+        {"min_p": -0.1},
+        {"max_tokens": 0},
+        {"max_tokens": True},
+        {"seed": "a"},
+        {"seed": 2**64},
+        {"stop": ("",)},
+        {"stop_token_ids": (-1,)},
+    ],
+)
+def test_wrong_values_are_named(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        SamplingParams(**bad)
