@@ -6,7 +6,7 @@ Cached, paged and context-parallel attention are other modules with the same cal
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
+@runtime_checkable
 class AttentionMask(Protocol):
     """What `ScaledDotProductAttention` needs of its metadata: a mask, True where one may look."""
 

@@ -16,7 +16,7 @@ from llama3lib.model.args import RopeScaling
 
 def rope_frequencies(
     head_dim: int, theta: float, scaling: RopeScaling | None = None
-) -> Float[Tensor, "H/2"]:
+) -> Float[Tensor, "half"]:
     """Radians per position of each pair, fastest first, in float64.
 
     Pair i turns by theta^(-2i/head_dim). With `scaling` (released Llama 3.1 code, not in the
@@ -48,7 +48,7 @@ def precompute_freqs_cis(
     *,
     dtype: torch.dtype = torch.complex64,
     device: torch.device | str | None = None,
-) -> Complex[Tensor, "S H/2"]:
+) -> Complex[Tensor, "S half"]:
     """Table of unit complex numbers: row p, column i is exp(1j · p · frequency_i).
 
     Angles are computed in float64 whatever `dtype` is: in float32 the angle at position
@@ -63,7 +63,7 @@ def precompute_freqs_cis(
 
 
 def apply_rotary_emb(
-    x: Float[Tensor, "B T N H"], freqs_cis: Complex[Tensor, "#B T H/2"]
+    x: Float[Tensor, "B T N H"], freqs_cis: Complex[Tensor, "#B T half"]
 ) -> Float[Tensor, "B T N H"]:
     """Turn each neighbouring pair of every head by its position's angle; lengths do not change.
 

@@ -46,7 +46,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        freqs_cis: Complex[Tensor, "P H/2"],
+        freqs_cis: Complex[Tensor, "P half"],
         positions: Int[Tensor, "#B T"],
         attn_metadata: object = None,
     ) -> Float[Tensor, "B T D"]:
@@ -85,7 +85,7 @@ class TransformerBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        freqs_cis: Complex[Tensor, "P H/2"],
+        freqs_cis: Complex[Tensor, "P half"],
         positions: Int[Tensor, "#B T"],
         attn_metadata: object = None,
     ) -> Float[Tensor, "B T D"]:
@@ -115,12 +115,13 @@ class Transformer(nn.Module):
 
     def forward(
         self,
-        tokens: Int[Tensor, "B T"],
+        tokens: Int[Tensor, "B T"] | Float[Tensor, "B T D"],
         positions: Int[Tensor, "#B T"] | None = None,
         attn_metadata: object = None,
     ) -> Float[Tensor, "B T V"]:
         """Logits of every position, in the dtype of the weights.
 
+        tokens: ids; the stream [B, T, D] where a stage without `tok_embeddings` goes on.
         positions: place of each token in its document; 0, 1, 2, ... if left out.
         attn_metadata: None for plain causal attention, a `DocumentMask` for packed documents, or
         whatever a replaced `inner_attention` understands.
