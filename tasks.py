@@ -1,9 +1,9 @@
 """The commands of this project on any system, with nothing but Python: python tasks.py lab.
 
-    lab      set up, then open the course in JupyterLab
-    test     set up, then run all tests that need no GPU
-    setup    only install into .venv what pyproject.toml names
-    doctor   say in one line what is missing and how to mend it
+lab      set up, then open the course in JupyterLab
+test     set up, then run all tests that need no GPU
+setup    only install into .venv what pyproject.toml names
+doctor   say in one line what is missing and how to mend it
 """
 
 import hashlib
@@ -50,12 +50,23 @@ def setup() -> None:
     if not PYTHON.exists():
         venv.create(VENV, with_pip=True)
     index = os.environ.get("TORCH_INDEX")
-    pip = (PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", "constraints.txt")
+    pip = (
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "-c",
+        "constraints.txt",
+    )
     if index and run(*pip, "torch", "--index-url", index):
         sys.exit(f"torch could not be installed from TORCH_INDEX={index}")
     if run(*pip, "-e", ".[test]"):
-        sys.exit("Installing failed: see the lines above. A second try often helps; "
-                 "python tasks.py doctor says what is missing.")
+        sys.exit(
+            "Installing failed: see the lines above. A second try often helps; "
+            "python tasks.py doctor says what is missing."
+        )
     STAMP.write_text(want, encoding="utf-8")
 
 
@@ -79,7 +90,12 @@ def test() -> int:
     if more:
         return run(PYTHON, "-m", "pytest", *more, **ONE_THREAD)
     groups = {
-        "library, course and exercises": ["-m", "not gpu and not browser", "--durations=10", "tests"],
+        "library, course and exercises": [
+            "-m",
+            "not gpu and not browser",
+            "--durations=10",
+            "tests",
+        ],
         "chapters and solutions": [*NBVAL, "chapters", "solutions"],
         "in a real browser": ["-m", "browser", "--durations=5", "tests"],
     }

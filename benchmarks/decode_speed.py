@@ -55,7 +55,8 @@ def make_pair(args: ModelArgs, dtype: torch.dtype) -> tuple[Transformer, LlamaFo
     theirs = LlamaForCausalLM(config).to(dtype).eval()
     weights = [hf.to_hf_tensor(name, p.detach(), args) for name, p in ours.named_parameters()]
     missing, odd = theirs.load_state_dict(dict(weights), strict=False)
-    assert not odd and set(missing) <= {"lm_head.weight"}, (missing, odd)
+    assert not odd, odd
+    assert set(missing) <= {"lm_head.weight"}, missing
     theirs.tie_weights()
     theirs.generation_config.eos_token_id = None  # random weights must not end early
     return ours, theirs

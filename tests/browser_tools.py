@@ -17,7 +17,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parent.parent
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome", "chrome.exe", "msedge.exe")
 _MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 _FLAGS = (
     "--disable-gpu",
@@ -30,7 +30,8 @@ _FLAGS = (
 # a panel's kernel is ready once its session says so and the kernel is idle
 _READY = """() => { const panel = window.jupyterapp?.shell.currentWidget;
   const session = panel?.context?.sessionContext;
-  return !!(panel?.context.isReady && session?.isReady && session.session?.kernel?.status === 'idle'); }"""
+  return !!(panel?.context.isReady && session?.isReady
+    && session.session?.kernel?.status === 'idle'); }"""
 # the result is stored and polled: waiting inside the page would have no time limit
 _RUN_ALL = """() => { window.l3ran = null;
   window.jupyterapp.commands.execute('notebook:run-all-cells')
@@ -39,8 +40,9 @@ _RUN_ALL = """() => { window.l3ran = null;
 _MEASURE = """(element) => { const root = element.closest('.l3'); root.l3times = []; let start = 0;
   element.addEventListener('keydown', () => { start = performance.now(); }, true);
   root.addEventListener('l3-drawn', () => {
-    requestAnimationFrame(() => { if (start) { root.l3times.push(performance.now() - start); start = 0; } });
-  }); }"""
+    requestAnimationFrame(() => {
+      if (start) { root.l3times.push(performance.now() - start); start = 0; }
+    }); }); }"""
 
 
 def missing(what: str) -> None:
@@ -93,9 +95,14 @@ class Lab:
         root, token = home / "root", secrets.token_hex(16)
         root.mkdir()
         settings = home / "settings" / "@jupyterlab"
-        _write(settings / "apputils-extension" / "notification.jupyterlab-settings", {
-            "fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True,
-        })
+        _write(
+            settings / "apputils-extension" / "notification.jupyterlab-settings",
+            {
+                "fetchNews": "false",
+                "checkForUpdates": False,
+                "doNotDisturbMode": True,
+            },
+        )
         names = ("CONFIG", "DATA", "RUNTIME")
         env = os.environ | {f"JUPYTER_{n}_DIR": str(home / n.lower()) for n in names}
         env |= {

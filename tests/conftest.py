@@ -1,6 +1,7 @@
 """What all tests share: one thread, a private progress file, checked shapes, and the browser."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,15 +11,12 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import jaxtyping
 
-# every annotated shape of the library is checked while tests run
-_HOOK = jaxtyping.install_import_hook(
-    ["llama3lib.model", "llama3lib.inference"], "beartype.beartype"
-)
+sys.path.insert(0, str(Path(__file__).parent))
+# before anything of the library: every annotated shape is checked while tests run
+jaxtyping.install_import_hook("llama3lib", "shape_checks.checked")
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from browser_tools import Browser, Lab, missing
 
 torch.set_num_threads(1)
@@ -28,6 +26,7 @@ torch.set_num_threads(1)
 def _private_progress(tmp_path, monkeypatch):
     """No test reads or writes the progress file of whoever runs it."""
     monkeypatch.setenv("LLAMA3_COURSE_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.delenv("LLAMA3LIB_STRICT", raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +65,4 @@ def open_notebook(chromium, lab):
 @pytest.fixture(scope="session")
 def node():
     """Path of Node, for the arithmetic of widgets; skips or fails like the browser."""
-    import shutil
-
     return shutil.which("node") or missing("Node.js")

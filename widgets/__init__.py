@@ -1,5 +1,7 @@
 """The course machinery: exercises, quizzes, predictions, progress, and views of real models."""
 
+import importlib
+
 from widgets.exercises import check, fill, hint, solutions_from
 from widgets.figure import live_figure
 from widgets.predict import predict, reveal
@@ -8,10 +10,31 @@ from widgets.quiz import Option, Question, Quiz
 from widgets.report import report
 from widgets.source import show_source
 
+# views build real models: they are imported when first asked for
+_VIEWS = {
+    "ArchitectureTracer": "tracer",
+    "GQAExplorer": "gqa",
+    "Landscape": "landscape",
+    "ParameterTreemap": "treemap",
+    "RopeExplorer": "rope",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _VIEWS:
+        raise AttributeError(f"module 'widgets' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"widgets.{_VIEWS[name]}"), name)
+
+
 __all__ = [
+    "ArchitectureTracer",
+    "GQAExplorer",
+    "Landscape",
     "Option",
+    "ParameterTreemap",
     "Question",
     "Quiz",
+    "RopeExplorer",
     "check",
     "fill",
     "hint",

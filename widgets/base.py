@@ -36,7 +36,12 @@ class CourseWidget(anywidget.AnyWidget):
     - `summary()`: one line of text in place of the widget;
     - `table()`: the numbers of the picture, as rows with the same keys;
     - `static_svg()`: the picture, or None if there is none.
-    A stored notebook then carries line, table and picture beside the live view.
+
+    A cell whose result is a widget stores two outputs. The first holds the live view and, for
+    readers without a kernel, the picture as SVG (code-hosting sites draw it; JupyterLab does not
+    trust SVG in a foreign notebook and falls back to line and table in plain text). The second is
+    the folded table as HTML. They are two, because a viewer shows only one form of an output, and
+    HTML would win over the picture. Beside a live widget the second output hides itself.
     """
 
     def summary(self) -> str:
@@ -55,6 +60,16 @@ class CourseWidget(anywidget.AnyWidget):
         """A whole static twin as HTML, for widgets that are text (quizzes), or None."""
         return None
 
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        data, metadata = self._repr_mimebundle_() or ({}, {})
+        display(data, metadata=metadata, raw=True)
+        if rows := self.table():
+            plain = "\n".join(plain_table(rows))
+            html = folded_table(rows, caption=self.summary())
+            display({"text/html": html, "text/plain": plain}, raw=True)
+
     def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict, dict] | None:
         bundle = super()._repr_mimebundle_(**kwargs)
         if bundle is None:
@@ -68,13 +83,21 @@ class CourseWidget(anywidget.AnyWidget):
         return data, metadata
 
 
+def folded_table(rows: Sequence[dict[str, object]], *, caption: str) -> str:
+    """A table folded away; the style sheet of a live widget beside it hides it as a repetition."""
+    table = html_table(rows, caption=caption)
+    summary = "<summary>The same as a table</summary>"
+    return f'<details class="l3-static-table">{summary}{table}</details>'
+
+
 def plain_table(rows: Sequence[dict[str, object]]) -> list[str]:
     """Lines of a table in plain text, columns aligned."""
     if not rows:
         return []
-    cells = [list(rows[0]), *[[str(value) for value in row.values()] for row in rows]]
+    cells = [[str(key) for key in rows[0]], *[[str(v) for v in row.values()] for row in rows]]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    return ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
+    padded = [[c.ljust(w) for c, w in zip(line, widths, strict=True)] for line in cells]
+    return ["  ".join(line).rstrip() for line in padded]
 
 
 def html_table(rows: Sequence[dict[str, object]], *, caption: str) -> str:

@@ -52,7 +52,14 @@ class Drawing:
         self.shape("rect", x=x, y=y, width=max(width, 0), height=max(height, 0), **style)
 
     def text(
-        self, x: float, y: float, words: str, *, size: float = 14, anchor: str = "start", **style: object
+        self,
+        x: float,
+        y: float,
+        words: str,
+        *,
+        size: float = 14,
+        anchor: str = "start",
+        **style: object,
     ) -> None:
         style = {"fill": INK} | style
         self.shape("text", words, x=x, y=y, font_size=size, text_anchor=anchor, **style)

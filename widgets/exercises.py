@@ -32,12 +32,10 @@ def check(name: str, answer: object) -> bool:
         checker(answer)
     except NotImplementedError:
         told = f"… {name}: not tried yet. hint({name!r}) gives the idea."
-    except Mistake as mistake:
-        told = f"✗ {name}: {mistake}{_own_line(mistake)}"
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit too: a learner's code may do anything
-        told = f"✗ {name}: {type(error).__name__}: {error}{_own_line(error)}"
+        told = f"✗ {name}: {_words(error)}{_own_line(error)}"
     else:
         print(f"✓ {name}: right")
         ledger().record_check(name, passed=True)
@@ -79,6 +77,17 @@ def _table(name: str, table: str) -> object:
     return entries[name]
 
 
+def _words(error: BaseException) -> str:
+    """What an error says. Even that may fail when the class is the learner's own."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its message cannot be shown)"
+    if isinstance(error, Mistake):
+        return text
+    return f"your code stopped with {type(error).__name__}" + (f": {text}" if text else "")
+
+
 def _own_line(error: BaseException) -> str:
     """Where in the learner's own cell it happened, if an error of theirs is behind it."""
     cause = error.__cause__ or (None if isinstance(error, Mistake) else error)
@@ -88,8 +97,8 @@ def _own_line(error: BaseException) -> str:
     own = [f for f in frames if "ipykernel" in f.filename or f.filename.startswith("<")]
     if not own:
         return ""
-    line = own[-1]
-    return f"\n   In {line.name}, line {line.lineno}: {line.line}" if line.line else ""
+    where = f"\n   In {own[-1].name}, line {own[-1].lineno}"
+    return f"{where}: {own[-1].line}" if own[-1].line else where
 
 
 def solutions_from(notebook: object) -> dict[str, str]:
@@ -125,4 +134,3 @@ def _tagged(notebook: object, prefix: str) -> list[tuple[object, str]]:
         for tag in cell.metadata.get("tags", ())
         if tag.startswith(prefix)
     ]
-

@@ -164,7 +164,13 @@ def _draw_sharing(picture: Drawing, n_heads: int, kv_heads: int) -> None:
     wide = min(960 / kv_heads * 0.72, 90)
     for kv, x in enumerate(keys):
         _draw_head(picture, x, 200, wide, 34, COLOURS[kv % len(COLOURS)], hollow=kv % 2 == 1)
-    picture.text(20, 256, f"{kv_heads} KV head{'s' * (kv_heads > 1)}: only these are cached", fill=SOFT, size=15)
+    picture.text(
+        20,
+        256,
+        f"{kv_heads} KV head{'s' * (kv_heads > 1)}: only these are cached",
+        fill=SOFT,
+        size=15,
+    )
 
 
 def _draw_head(

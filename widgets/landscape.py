@@ -88,7 +88,9 @@ def record_note(rival: str) -> str:
     """Rows won, lost and tied against a rival, over the whole table."""
     won, lost, tied = wins(TABLE_2, FLAGSHIP, rival)
     rows = won + lost + tied
-    return f"Against {rival}, {rows} rows with both scores: {won} ahead, {lost} behind, {tied} level"
+    return (
+        f"Against {rival}, {rows} rows with both scores: {won} ahead, {lost} behind, {tied} level"
+    )
 
 
 def score_range(scores: list[float]) -> tuple[float, float, float]:
@@ -203,7 +205,7 @@ def draw_landscape(benchmark: str, rival: str) -> str:
 def _draw_axes(picture: Drawing, entries: list[Entry]) -> None:
     low, high, step = score_range([e.score for e in entries if e.score is not None])
     picture.text(20, 14, "score", size=15, fill=SOFT)
-    strip = dict(fill="none", stroke=LINE, stroke_dasharray="3 4")
+    strip = {"fill": "none", "stroke": LINE, "stroke_dasharray": "3 4"}
     picture.rect(PLOT["strip"] - 22, 2, 258, PLOT["bottom"] + 50, **strip)
     for i in range(round((high - low) / step) + 1):
         value = low + i * step
@@ -226,13 +228,15 @@ def _draw_lead(picture: Drawing, points: list[Point], rival: str) -> None:
     mine, other = by_model[FLAGSHIP], by_model.get(rival)
     if other is None:
         return
-    dashes = dict(stroke=INK, stroke_width=1.4, stroke_dasharray="5 4")
-    start = mine.label_x + 8.6 * len(label_of(mine.entry)) if other.x > mine.x else mine.x
+    dashes = {"stroke": INK, "stroke_width": 1.4, "stroke_dasharray": "5 4"}
+    start = mine.label_x + 9 * len(label_of(mine.entry)) if other.x > mine.x else mine.x
     if other.x > start or other.x < mine.x:  # not through the label
         picture.line(start, mine.y, other.x, mine.y, **dashes)
     picture.line(other.x, other.y, other.x, mine.y, stroke=INK, stroke_width=2.5)
-    words, middle = signed(other.entry.lead), (other.y + mine.y) / 2 + 6
-    picture.text(other.x - 14, middle, words, anchor="end", size=18, font_weight=700)
+    wide = abs(other.y - mine.y) > 30
+    at = (other.y + mine.y) / 2 + 6 if wide else min(other.y, mine.y) - 10
+    words = signed(other.entry.lead)
+    picture.text(other.x - 14, at, words, anchor="end", size=18, font_weight=700)
 
 
 def label_of(entry: Entry) -> str:
@@ -252,7 +256,7 @@ def _draw_point(picture: Drawing, point: Point, *, chosen: bool) -> None:
     picture.line(point.x + 8, point.y, point.label_x - 3, point.label_y - 1)
     edge = INK if chosen else "#ffffff"
     picture.mark(shape, point.x, point.y, 8, fill=colour, stroke=edge, stroke_width=2.5)
-    style = dict(stroke="#fff", stroke_width=4, paint_order="stroke")
+    style = {"stroke": "#fff", "stroke_width": 4, "paint_order": "stroke"}
     weight = 700 if chosen else 400
     words = label_of(point.entry)
     picture.text(point.label_x, point.label_y + 5, words, size=15, font_weight=weight, **style)

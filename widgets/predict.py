@@ -45,6 +45,12 @@ class Prediction(CourseWidget):
             raise traitlets.TraitError(f"prediction {self.name!r} is locked")
         return proposal["value"]
 
+    @traitlets.validate("value")
+    def _stays_said(self, proposal: dict) -> float | str | None:
+        if self.locked and proposal["value"] != self.value:
+            raise traitlets.TraitError(f"prediction {self.name!r} is locked: {self.value}")
+        return proposal["value"]
+
     def _checked(self, value: float | str) -> float | str:
         if self.choices:
             if value not in self.choices:
@@ -52,6 +58,7 @@ class Prediction(CourseWidget):
                 raise ValueError(f"value={value!r} is not allowed: use one of {allowed}")
             return value
         number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = number and math.isfinite(value)
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
         if not (number and low <= value <= high):
@@ -64,7 +71,8 @@ class Prediction(CourseWidget):
 
     def summary(self) -> str:
         """One line in place of the widget."""
-        return f"Prediction {self.name}: {self.question}"
+        choices = f" ({' / '.join(self.choices)})" if self.choices else ""
+        return f"Prediction {self.name}: {self.question}{choices}"
 
     def static_html(self) -> str:
         """The question for paper: choices, or a line for the number."""
@@ -104,9 +112,12 @@ def predict(
 
 
 def reveal(name: str, truth: float | str, unit: str = "") -> None:
-    """Print the answer beside the locked prediction, if there is one."""
-    shown = f"{truth:,.6g}" if isinstance(truth, float) else f"{truth:,}" if _whole(truth) else truth
-    shown = f"{shown} {unit}".strip()
+    """Print the answer beside the locked prediction, if there is one.
+
+    truth: a number (also of NumPy or torch, of one element) or one of the choices.
+    """
+    truth = truth.item() if hasattr(truth, "item") else truth
+    shown = f"{_shown(truth)} {unit}".strip()
     locked = ledger().prediction(name)
     if locked is None:
         print(f"The answer is {shown}. (No prediction was locked.)")
@@ -117,11 +128,14 @@ def reveal(name: str, truth: float | str, unit: str = "") -> None:
         verdict = "as you predicted" if guess == truth else "not what you predicted"
         print(f"You predicted: {guess}. It is: {shown}, {verdict}.")
         return
-    print(f"You predicted {guess:,} {unit}. It is {shown}{_distance(guess, truth)}.")
+    said = f"{_shown(guess)} {unit}".strip()
+    print(f"You predicted {said}. It is {shown}{_distance(guess, truth)}.")
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _shown(value: float | str) -> str:
+    if isinstance(value, str | bool):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
 
 
 def _distance(guess: float, truth: float) -> str:

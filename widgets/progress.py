@@ -1,5 +1,6 @@
 """What a learner has done, in one JSON file on their own disk: no account, nothing is sent."""
 
+import copy
 import json
 import os
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 from llama3lib.utils.files import atomic_write
 
 VERSION = 1
-_EMPTY = {"version": VERSION, "checks": {}, "hints": {}, "predictions": {}, "quiz": {}}
+PAUSE = 600.0
+"""Seconds without an entry after which the clock of a chapter stands still."""
+_EMPTY = {"checks": {}, "hints": {}, "predictions": {}, "quiz": {}, "time": {}}
 
 
 def default_path() -> Path:
@@ -30,36 +33,44 @@ def default_path() -> Path:
 class Ledger:
     """The file, read at every use and written whole, so several notebooks can share it.
 
-    A file that cannot be read is kept beside as `.broken` and a new one begun. A disk that
-    cannot be written costs the record, never the lesson.
+    A file that cannot be understood is kept beside as `.broken` and a new one begun. A disk that
+    cannot be read or written costs the record, never the lesson. Entries this version does not
+    know are carried along unchanged.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
+    def __init__(self, path: Path | None = None, *, now: Callable[[], float] = time.time) -> None:
+        self._path, self._now = path, now
 
     @property
     def path(self) -> Path:
         """Where the record is kept."""
-        return self._path or default_path()
+        return Path(self._path) if self._path else default_path()
 
     def read(self) -> dict:
         """The whole record; an empty one if there is none yet."""
         try:
-            data = json.loads(self.path.read_text(encoding="utf-8"))
+            data = _understood(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             data = {}
         except OSError as error:
             print(f"(Progress cannot be read: {error})")
             data = {}
         except ValueError:
-            aside = self.path.with_suffix(f".broken-{int(time.time())}")
+            self._keep_aside()
+            data = {}
+        return {"version": VERSION} | copy.deepcopy(_EMPTY) | data
+
+    def _keep_aside(self) -> None:
+        aside, number = self.path.with_suffix(".broken"), 1
+        while aside.exists():
+            number += 1
+            aside = self.path.with_suffix(f".broken-{number}")
+        try:
             self.path.replace(aside)
+        except OSError as error:
+            print(f"(The progress file is damaged and cannot be moved: {error})")
+        else:
             print(f"(The progress file was damaged. It is kept as {aside.name}; a new one begins.)")
-            data = {}
-        if not isinstance(data, dict):
-            data = {}
-        kept = {key: data.get(key, default) for key, default in _EMPTY.items()}
-        return json.loads(json.dumps(kept))
 
     def change(self, edit: Callable[[dict], None]) -> None:
         """Read, apply `edit` to the record, write whole."""
@@ -79,7 +90,8 @@ class Ledger:
             entry = data["checks"].setdefault(name, {"tries": 0, "passed_at": None})
             entry["tries"] += 1
             if passed and entry["passed_at"] is None:
-                entry["passed_at"] = _now()
+                entry["passed_at"] = self._stamp()
+            self._tick(data, name)
 
         self.change(edit)
 
@@ -88,16 +100,26 @@ class Ledger:
 
         def edit(data: dict) -> None:
             data["hints"][name] = max(level, data["hints"].get(name, 0))
+            self._tick(data, name)
 
         self.change(edit)
 
     def lock_prediction(self, name: str, value: float | str, *, again: bool = False) -> bool:
-        """Keep a prediction; False if one was locked before and `again` is not asked for."""
+        """Keep a prediction; False if one was locked before and `again` is not asked for.
+
+        With `again` the earlier values stay in the record.
+        """
         before = self.read()["predictions"].get(name)
         if before is not None and not again:
             return False
-        entry = {"value": value, "locked_at": _now(), "again": before is not None, "truth": None}
-        self.change(lambda data: data["predictions"].__setitem__(name, entry))
+        earlier = [*before["earlier"], before["value"]] if before else []
+        entry = {"value": value, "locked_at": self._stamp(), "earlier": earlier, "truth": None}
+
+        def edit(data: dict) -> None:
+            data["predictions"][name] = entry
+            self._tick(data, name)
+
+        self.change(edit)
         return True
 
     def prediction(self, name: str) -> dict | None:
@@ -113,19 +135,64 @@ class Ledger:
 
         self.change(edit)
 
-    def record_answer(self, quiz: str, question: int, option: int, correct: bool) -> None:
-        """One answer to a quiz question."""
+    def record_answer(self, quiz: str, question: str, option: str, correct: bool) -> None:
+        """One answer to a quiz question. Both are kept as text, so reordering loses nothing."""
 
         def edit(data: dict) -> None:
-            entry = data["quiz"].setdefault(quiz, {}).setdefault(
-                str(question), {"tries": 0, "right": False, "first_right": correct}
+            entry = (
+                data["quiz"]
+                .setdefault(quiz, {})
+                .setdefault(question, {"tries": 0, "right": False, "first_right": correct})
             )
             entry["tries"] += 1
             entry["right"] = entry["right"] or correct
             entry["last"] = option
+            self._tick(data, quiz)
 
         self.change(edit)
 
+    def minutes(self, chapter: str) -> float:
+        """Minutes between the entries of a chapter, pauses over ten minutes left out."""
+        return self.read()["time"].get(chapter, {}).get("seconds", 0.0) / 60
+
+    def _tick(self, data: dict, name: str) -> None:
+        now = self._now()
+        clock = data["time"].setdefault(name.split(".")[0], {"seconds": 0.0, "last": now})
+        passed = now - clock["last"]
+        clock["seconds"] += passed if 0 <= passed <= PAUSE else 0.0
+        clock["last"] = now
+
+    def _stamp(self) -> str:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(self._now()))
+
+
+def _understood(text: str) -> dict:
+    """The record in a file's text. Raises ValueError if it is none."""
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise ValueError("the record must be an object")
+    for part in _EMPTY:
+        entries = data.get(part, {})
+        nested = part != "hints"
+        if not isinstance(entries, dict) or any(
+            not isinstance(entry, dict if nested else int) for entry in entries.values()
+        ):
+            raise ValueError(f"{part} of the record is not as expected")
+    for name, fields in _FIELDS.items():
+        entries = list(data.get(name, {}).values())
+        if name == "quiz":
+            entries = [answer for quiz in entries for answer in quiz.values()]
+        if any(not isinstance(entry, dict) or not fields <= set(entry) for entry in entries):
+            raise ValueError(f"an entry of {name} lacks a field")
+    return data
+
+
+_FIELDS = {
+    "checks": {"tries", "passed_at"},
+    "predictions": {"value", "locked_at", "earlier", "truth"},
+    "quiz": {"tries", "right", "first_right", "last"},
+    "time": {"seconds", "last"},
+}
 
 _current = Ledger()
 
@@ -135,12 +202,8 @@ def ledger() -> Ledger:
     return _current
 
 
-def use_ledger(path: Path | None) -> Ledger:
+def use_ledger(path: str | Path | None) -> Ledger:
     """Keep the record in another file from now on; None: the default place."""
     global _current
-    _current = Ledger(path)
+    _current = Ledger(Path(path) if path else None)
     return _current
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%d %H:%M")

@@ -26,7 +26,10 @@ class Option:
 
 @dataclass(frozen=True)
 class Question:
-    """A question with two or more choices, exactly one of them right."""
+    """A question with two or more choices, exactly one of them right.
+
+    Raises ValueError if that is not so, or if an option comes twice.
+    """
 
     prompt: str
     options: Sequence[Option]
@@ -37,7 +40,8 @@ class Question:
         object.__setattr__(self, "options", tuple(self.options))
         right = sum(option.correct for option in self.options)
         if len(self.options) < 2 or right != 1:
-            raise ValueError(f"question {self.prompt!r} has {right} right options: exactly 1 is needed")
+            found = f"{right} right options of {len(self.options)}"
+            raise ValueError(f"question {self.prompt!r} has {found}: 2 or more, exactly 1 right")
         if len({option.text for option in self.options}) != len(self.options):
             raise ValueError(f"question {self.prompt!r} has the same option twice")
 
@@ -45,7 +49,9 @@ class Question:
 class Quiz(CourseWidget):
     """Quiz("01", questions): one question after another; wrong answers may be tried again.
 
-    Options are shuffled once, by the seed. What was answered is kept in the progress file.
+    Options are shuffled once, by the seed. What was answered is kept in the progress file and is
+    there again when the notebook is opened anew. Raises ValueError without questions, or if a
+    prompt comes twice.
     """
 
     _esm = esm("quiz")
@@ -58,6 +64,8 @@ class Quiz(CourseWidget):
     def __init__(self, name: str, questions: Sequence[Question], *, seed: int = 0) -> None:
         if not questions:
             raise ValueError("questions is empty: a quiz needs at least one")
+        if len({q.prompt for q in questions}) != len(questions):
+            raise ValueError(f"quiz {name!r} has the same prompt twice")
         rng = random.Random(f"{name}-{seed}")
         self._questions = [
             Question(q.prompt, rng.sample(list(q.options), len(q.options)), q.section)
@@ -74,6 +82,7 @@ class Quiz(CourseWidget):
             for q in self._questions
         ]
         super().__init__(name=name, questions=shown)
+        self.answers = self._remembered()
         self.observe(self._keep, "answers")
 
     @property
@@ -85,11 +94,22 @@ class Quiz(CourseWidget):
         )
         return right, len(self._questions)
 
+    def _remembered(self) -> dict[str, int]:
+        kept = ledger().read()["quiz"].get(self.name, {})
+        found = {}
+        for number, question in enumerate(self._questions):
+            last = kept.get(question.prompt, {}).get("last")
+            for place, option in enumerate(question.options):
+                if option.text == last:
+                    found[str(number)] = place
+        return found
+
     def _keep(self, change: dict) -> None:
-        for number, option in change["new"].items():
-            if change["old"].get(number) != option:
-                correct = self._questions[int(number)].options[option].correct
-                ledger().record_answer(self.name, int(number), option, correct)
+        for number, place in change["new"].items():
+            if change["old"].get(number) != place:
+                question = self._questions[int(number)]
+                option = question.options[place]
+                ledger().record_answer(self.name, question.prompt, option.text, option.correct)
 
     def summary(self) -> str:
         """One line in place of the widget."""

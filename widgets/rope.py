@@ -52,7 +52,11 @@ def bands(head_dim: int, base: float) -> list[str]:
     rule = RopeScaling()
     turns = rope_frequencies(head_dim, base) * rule.original_max_seq_len / (2 * math.pi)
     return [
-        "kept" if t > rule.high_freq_factor else "divided" if t < rule.low_freq_factor else "blended"
+        "kept"
+        if t > rule.high_freq_factor
+        else "divided"
+        if t < rule.low_freq_factor
+        else "blended"
         for t in turns.tolist()
     ]
 
@@ -113,9 +117,10 @@ def legend(head_dim: int, base: float, scaled: bool) -> list[tuple[str, str]]:
 def draw_rope(head_dim: int, base: float, scaled: bool, position: int) -> str:
     """The static picture, as SVG."""
     score = score_at(head_dim, base, scaled, position)
+    clocks = ", ".join(text for _, text in legend(head_dim, base, scaled))
     words = (
-        f"Base {base:,.0f}, released scaling {'on' if scaled else 'off'}. Clocks of {head_dim // 2} "
-        f"pairs: {', '.join(text for _, text in legend(head_dim, base, scaled))}. "
+        f"Base {base:,.0f}, released scaling {'on' if scaled else 'off'}. "
+        f"Clocks of {head_dim // 2} pairs: {clocks}. "
         f"Score at distance {position:,}: {score:.3f}."
     )
     title = headline(head_dim, base, scaled, position)
@@ -131,22 +136,20 @@ def clock_middles(pairs: int) -> list[tuple[float, float]]:
     return [(44 + 54 * (i % 8), 104 + 44 * (i // 8)) for i in range(pairs)]
 
 
-def _draw_clocks(
-    picture: Drawing, head_dim: int, base: float, scaled: bool, position: int
-) -> None:
+def _draw_clocks(picture: Drawing, head_dim: int, base: float, scaled: bool, position: int) -> None:
     angles = hand_angles(head_dim, base, scaled, position)
     found = bands(head_dim, base) if scaled else ["kept"] * (head_dim // 2)
     picture.text(20, 66, "one clock a pair, fastest first", size=15, fill=SOFT)
     for (x, y), angle, band in zip(clock_middles(head_dim // 2), angles, found, strict=True):
         colour, dashes = BAND_STYLE[band]
-        rim = dict(fill="none", stroke=colour, stroke_width=2, stroke_dasharray=dashes)
+        rim = {"fill": "none", "stroke": colour, "stroke_width": 2, "stroke_dasharray": dashes}
         picture.shape("circle", cx=x, cy=y, r=18, **rim)
         tip = (x + 16 * math.cos(angle), y - 16 * math.sin(angle))
         picture.line(x, y, *tip, stroke=INK, stroke_width=2.4)
     for i, (band, text) in enumerate(legend(head_dim, base, scaled)):
         colour, dashes = BAND_STYLE[band]
         x = 36 + 150 * i
-        rim = dict(fill="none", stroke=colour, stroke_width=2, stroke_dasharray=dashes)
+        rim = {"fill": "none", "stroke": colour, "stroke_width": 2, "stroke_dasharray": dashes}
         picture.shape("circle", cx=x, cy=470, r=9, **rim)
         picture.text(x + 18, 475, text, size=15)
 
@@ -166,7 +169,13 @@ def _draw_score(picture: Drawing, head_dim: int, base: float, scaled: bool, posi
         y = plot_point(1, value)[1]
         picture.line(left, y, right, y, stroke=SOFT if value == 0 else LINE)
         picture.text(left - 8, y + 5, f"{value:g}", anchor="end", size=14, fill=SOFT)
-    for distance, name in ((1, "1"), (64, "64"), (1024, "1,024"), (8192, "8,192"), (131072, "131,072")):
+    for distance, name in (
+        (1, "1"),
+        (64, "64"),
+        (1024, "1,024"),
+        (8192, "8,192"),
+        (131072, "131,072"),
+    ):
         x = plot_point(distance, 0)[0]
         picture.line(x, low, x, low + 5, stroke=SOFT)
         picture.text(x, low + 22, name, anchor="middle", size=14, fill=SOFT)
@@ -177,7 +186,9 @@ def _draw_score(picture: Drawing, head_dim: int, base: float, scaled: bool, posi
     x, y = plot_point(position, score_at(head_dim, base, scaled, position))
     picture.line(x, PLOT["y"], x, low, stroke=INK, stroke_dasharray="2 3")
     picture.mark("circle", x, y, 6, fill=BLUE, stroke=INK)
-    picture.text(left, 475, f"solid: base {base:,.0f}{', scaled' * scaled} · dashed: base 10,000", size=15)
+    picture.text(
+        left, 475, f"solid: base {base:,.0f}{', scaled' * scaled} · dashed: base 10,000", size=15
+    )
 
 
 def _draw_curve(picture: Drawing, scores: list[float], **style: object) -> None:

@@ -3,9 +3,7 @@
 `trace` runs one forward pass with hooks and takes them off again, whatever happens.
 """
 
-import inspect
 import math
-import textwrap
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from llama3lib.model import Transformer
 from llama3lib.model.rope import apply_rotary_emb
+from widgets.source import source_of
 
 HEAD_PARTS = ("wq", "wk", "wv", "rope_q", "rope_k", "inner_attention")
 KV_PARTS = ("wk", "wv", "rope_k")
@@ -212,9 +211,12 @@ def trace(
     token_ids: [T]. layers: which blocks to keep, all of them if left out. Everything kept is a
     float32 copy on the CPU: meant for small models. The hooks are taken off before this returns
     and also when the model fails.
-    Raises ValueError if a layer does not exist, and what the model itself raises.
+    Raises ValueError if a layer or a token does not exist, and what the model itself raises.
     """
     ids = torch.as_tensor(list(map(int, token_ids)), dtype=torch.long)
+    known = model.args.vocab_size
+    if bad := [i for i in ids.tolist() if not 0 <= i < known]:
+        raise ValueError(f"token_ids={bad[0]} is not allowed: 0 to {known - 1}")
     keep = range(len(model.layers)) if layers is None else sorted(set(layers))
     for layer in keep:
         if str(layer) not in model.layers:
@@ -329,23 +331,21 @@ def attention_pattern(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class PartSource:
     """The library's own code of a part, read when asked."""
 
-    name: str
+    place: str
     text: str
     lines: tuple[int, ...]
     """Lines, from 0, where the part itself is at work."""
 
 
-def source_of(model: Transformer, key: str, layer: int = 0) -> Source:
+def part_source(model: Transformer, key: str, layer: int = 0) -> PartSource:
     """The function that runs this part of this model, with the part's own line marked."""
     part, block = PART_BY_KEY[key], model.layers[str(layer)]
-    function = _function_of(part, model, block)
-    text = textwrap.dedent(inspect.getsource(function))
+    place, text = source_of(_function_of(part, model, block))
     found = [i for i, line in enumerate(text.splitlines()) if part.marker in line]
-    name = f"{function.__module__}.{function.__qualname__}"
-    return Source(name=name, text=text, lines=tuple(found))
+    return PartSource(place=place, text=text, lines=tuple(found))
 
 
 def _function_of(part: Part, model: Transformer, block: nn.Module) -> Callable:

@@ -181,10 +181,10 @@ def draw_treemap(name: str, args: ModelArgs, tied: bool | None = None) -> str:
         kind = by_name[box.name]
         colour = STYLE[kind.part][0]
         x, y = box.x + 20, box.y + 52
-        frame = dict(fill=fills[kind.part], stroke=colour, stroke_width=2)
+        frame = {"fill": fills[kind.part], "stroke": colour, "stroke_width": 2}
         picture.rect(x + 1, y + 1, box.width - 2, box.height - 2, **frame)
         for i, line in enumerate(labels(kind, whole, box.width, box.height)):
-            style = dict(stroke="#fff", stroke_width=4, paint_order="stroke")
+            style = {"stroke": "#fff", "stroke_width": 4, "paint_order": "stroke"}
             picture.text(x + 10, y + 24 + 19 * i, line, size=16 if i == 0 else 14, **style)
     picture.text(20, 480, norms_note(found), fill=SOFT, size=15)
     return picture.svg()

@@ -165,7 +165,9 @@ def _read_rope(value: dict, source: str) -> tuple[float, RopeScaling | None]:
     if kind == "default" and not rope:
         return theta, None
     if kind != "llama3":
-        raise CheckpointError(f"{source}: rope type {kind!r} is not supported: default or llama3 is")
+        raise CheckpointError(
+            f"{source}: rope type {kind!r} is not supported: default or llama3 is"
+        )
     if set(rope) != set(_ROPE_KEYS):
         wrong = sorted(set(rope) ^ set(_ROPE_KEYS))
         raise CheckpointError(f"{source}: rope type llama3 lacks or has too many of: {wrong}")

@@ -78,7 +78,9 @@ def _check(wanted: dict[str, tuple[int, ...]], source: Source, *, tied: bool) ->
     if repeated:
         found = dict(found)
         if found.pop("output.weight") != wanted["tok_embeddings.weight"]:
-            raise CheckpointError("output.weight is tied to tok_embeddings.weight but has another shape")
+            raise CheckpointError(
+                "output.weight is tied to tok_embeddings.weight but has another shape"
+            )
     wrong = [f"{name} is missing" for name in wanted if name not in found]
     wrong += [f"{name} is not expected" for name in found if name not in wanted]
     wrong += [
@@ -111,7 +113,8 @@ def _fill(model: Transformer, source: Source, repeated: bool) -> None:
         embedding = model.tok_embeddings.weight
         if not torch.equal(embedding, second.to(embedding.device, embedding.dtype)):
             raise CheckpointError(
-                "output.weight differs from tok_embeddings.weight, but the config says they are tied"
+                "output.weight differs from tok_embeddings.weight, but the config says "
+                "they are tied"
             )
 
 

@@ -158,5 +158,7 @@ def drop_repeated_heads(name: str, tensor: Tensor, args: ModelArgs) -> Tensor:
         return tensor  # a wrong shape, reported with all the others
     copies = tensor.unflatten(0, (args.n_kv_heads, -1, args.head_dim))
     if not all(torch.equal(copies[:, 0], copies[:, i]) for i in range(copies.shape[1])):
-        raise CheckpointError(f"{name}: n_kv_heads={args.n_kv_heads}, but the copies of heads differ")
+        raise CheckpointError(
+            f"{name}: n_kv_heads={args.n_kv_heads}, but the copies of heads differ"
+        )
     return copies[:, 0].flatten(0, 1)

@@ -97,7 +97,7 @@ class HuggingFaceSource:
                     if not name.endswith("rotary_emb.inv_freq"):  # written by old versions
                         unknown.append(name)
                     continue
-                if index and index.get(name) != file or ours in self.entries:
+                if (index and index.get(name) != file) or ours in self.entries:
                     raise CheckpointError(f"{path / file} holds {name}, which belongs elsewhere")
                 self.entries[ours] = (shape, dtype)
                 self._files.setdefault(path / file, []).append((name, ours))
@@ -114,7 +114,9 @@ class HuggingFaceSource:
         for file in set(map(str, index.values())):
             plain = file.endswith(".safetensors") and file == Path(file).name and "\\" not in file
             if not plain:
-                raise CheckpointError(f"{path / INDEX} names {file!r}: a file in the folder is allowed")
+                raise CheckpointError(
+                    f"{path / INDEX} names {file!r}: a file in the folder is allowed"
+                )
             if not (path / file).is_file():
                 raise CheckpointError(f"{path / file} is missing: {INDEX} names it")
         return index
@@ -185,11 +187,12 @@ class MetaSource:
 
 def _header(file: Path) -> Iterator[tuple[str, tuple[int, ...], torch.dtype]]:
     with _damaged(file), safe_open(file, framework="pt") as handle:
-        for name in handle.keys():  # noqa: SIM118 (not a dictionary)
+        for name in handle.keys():
             part = handle.get_slice(name)
             if part.get_dtype() not in _DTYPES:
                 raise CheckpointError(
-                    f"{file}: {name} is stored as {part.get_dtype()}: {', '.join(_DTYPES)} are supported"
+                    f"{file}: {name} is stored as {part.get_dtype()}: "
+                    f"{', '.join(_DTYPES)} are supported"
                 )
             yield name, tuple(part.get_shape()), _DTYPES[part.get_dtype()]
 

@@ -63,7 +63,8 @@ class World:
                 f"One {self.rng.choice(_WEATHER)} day {person.name} went to the {place}.",
                 f"On {self.rng.choice(_DAYS)} {person.name} was in the {place}.",
                 f"{person.name} liked the {place} very much.",
-                f"It was a {self.rng.choice(_WEATHER)} morning, and {person.name} was in the {place}.",
+                f"It was a {self.rng.choice(_WEATHER)} morning, "
+                f"and {person.name} was in the {place}.",
             )
         )
 

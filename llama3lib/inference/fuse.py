@@ -88,7 +88,7 @@ class FusedAttention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        freqs_cis: Complex[Tensor, "P H/2"],
+        freqs_cis: Complex[Tensor, "P half"],
         positions: Int[Tensor, "#B T"],
         attn_metadata: object = None,
     ) -> Float[Tensor, "B T D"]:
@@ -113,7 +113,7 @@ class LastAttention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        freqs_cis: Complex[Tensor, "P H/2"],
+        freqs_cis: Complex[Tensor, "P half"],
         positions: Int[Tensor, "#B T"],
         attn_metadata: object = None,
     ) -> Float[Tensor, "B U D"]:
@@ -139,7 +139,11 @@ class FusedFeedForward(nn.Module):
 
 
 class FusedBlock(nn.Module):
-    """`TransformerBlock` of fused parts. The last one may go on with fewer tokens."""
+    """`TransformerBlock` of fused parts.
+
+    The last one computes only the last token where no other is wanted; the other rows of its
+    result then repeat that one.
+    """
 
     def __init__(
         self, block: TransformerBlock, make: Callable[[Tensor], nn.Module], *, is_last: bool
@@ -153,13 +157,14 @@ class FusedBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        freqs_cis: Complex[Tensor, "P H/2"],
+        freqs_cis: Complex[Tensor, "P half"],
         positions: Int[Tensor, "#B T"],
         attn_metadata: object = None,
-    ) -> Float[Tensor, "B U D"]:
+    ) -> Float[Tensor, "B T D"]:
         mixed = self.attention(self.attention_norm(x), freqs_cis, positions, attn_metadata)
         h = x[:, -mixed.shape[1] :] + mixed
-        return h + self.feed_forward(self.ffn_norm(h))
+        h = h + self.feed_forward(self.ffn_norm(h))
+        return h.expand_as(x)  # a view: repeats the row without storing it again
 
 
 def _last_only(attn_metadata: object) -> bool:

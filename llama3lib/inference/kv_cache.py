@@ -119,10 +119,9 @@ class KVCache:
                 f"tokens has {tokens.shape[0]} rows: batch_size={self.batch_size} is needed"
             )
         start, end = self.length, self.length + tokens.shape[1]
+        room = self.max_seq_len - start
         if not start < end <= self.max_seq_len:
-            raise ValueError(
-                f"{tokens.shape[1]} tokens after {start} are not allowed: 1 to {self.max_seq_len - start}"
-            )
+            raise ValueError(f"{end - start} tokens after {start} are not allowed: 1 to {room}")
         window = CacheWindow(start, end, last_only=True)
         h = self.model.hidden_states(tokens, self._positions[:, start:end], window)
         self.length = end

@@ -109,7 +109,9 @@ class ModelArgs:
             scaling,
             "None or a RopeScaling",
         )
-        _require(isinstance(self.tie_embeddings, bool), "tie_embeddings", self.tie_embeddings, "bool")
+        _require(
+            isinstance(self.tie_embeddings, bool), "tie_embeddings", self.tie_embeddings, "bool"
+        )
 
     @property
     def queries_per_kv_head(self) -> int:
@@ -186,7 +188,7 @@ _ALIASES = {"8b": "llama3.1-8b", "70b": "llama3.1-70b", "405b": "llama3.1-405b"}
 
 
 def get_preset(name: str) -> ModelArgs:
-    """The preset of that name, whatever its case; "8B", "70B", "405B" mean Llama 3.1, "1B", "3B" 3.2.
+    """The preset of that name, in any case; "8B", "70B", "405B" are Llama 3.1, "1B", "3B" 3.2.
 
     Raises ValueError listing the names that exist.
     """

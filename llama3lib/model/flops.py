@@ -127,9 +127,7 @@ def flops_per_token(args: ModelArgs, seq_len: int) -> TokenFlops:
     used = count.attention + count.feed_forward + args.vocab_size * args.dim
     width = args.n_heads * args.head_dim
     # token t sees t + 1 keys, so (seq_len + 1) / 2 on average; 2 products of 2 FLOPs each
-    return TokenFlops(
-        matrices=2 * used, attention=2 * args.n_layers * width * (seq_len + 1)
-    )
+    return TokenFlops(matrices=2 * used, attention=2 * args.n_layers * width * (seq_len + 1))
 
 
 def kv_cache_bytes(args: ModelArgs, tokens: int = 1, bytes_per_element: int = 2) -> int:

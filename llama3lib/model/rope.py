@@ -80,16 +80,22 @@ def interleaved_to_half(weight: Float[Tensor, "NH *D"], n_heads: int) -> Float[T
     """Reorder the rows of wq or wk from Meta's layout (neighbours) to Hugging Face's (halves)."""
     rows, *rest = weight.shape
     _check_heads(rows, n_heads)
-    return weight.reshape(n_heads, rows // n_heads // 2, 2, *rest).transpose(1, 2).reshape(rows, *rest)
+    return (
+        weight.reshape(n_heads, rows // n_heads // 2, 2, *rest).transpose(1, 2).reshape(rows, *rest)
+    )
 
 
 def half_to_interleaved(weight: Float[Tensor, "NH *D"], n_heads: int) -> Float[Tensor, "NH *D"]:
     """Reorder the rows of wq or wk from Hugging Face's layout (halves) to Meta's (neighbours)."""
     rows, *rest = weight.shape
     _check_heads(rows, n_heads)
-    return weight.reshape(n_heads, 2, rows // n_heads // 2, *rest).transpose(1, 2).reshape(rows, *rest)
+    return (
+        weight.reshape(n_heads, 2, rows // n_heads // 2, *rest).transpose(1, 2).reshape(rows, *rest)
+    )
 
 
 def _check_heads(rows: int, n_heads: int) -> None:
     if n_heads <= 0 or rows % (2 * n_heads):
-        raise ValueError(f"n_heads={n_heads} is not allowed: {rows} rows must split into even heads")
+        raise ValueError(
+            f"n_heads={n_heads} is not allowed: {rows} rows must split into even heads"
+        )

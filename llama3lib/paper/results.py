@@ -187,7 +187,7 @@ BASE_INTERVALS = Table(
 
 
 def wins(table: Table, model: str, rival: str) -> tuple[int, int, int]:
-    """Rows of a table that a model wins, loses and ties against a rival, where both have a value."""
+    """Rows a model wins, loses and ties against a rival, of those where both have a value."""
     pairs = [(row[model], row[rival]) for row in map(table.row, table.rows)]
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
     won, lost = sum(a > b for a, b in both), sum(a < b for a, b in both)

@@ -27,7 +27,7 @@ DISTRIBUTION = "llama3lib"
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Shape, parameters, cache and memory of models. Reads no weights, so any size takes seconds."""
+    """Shape, parameters, cache and memory of models. Reads no weights: any size takes seconds."""
 
     models: Annotated[Positional[tuple[str, ...]], arg(metavar="[MODEL ...]")] = ()
     """Presets (8B, 70B, 405B, ...), bundled checkpoints or folders; none lists the names."""
@@ -35,6 +35,7 @@ class Info:
     """Tokens of a sequence, for FLOPs and training memory."""
 
     def run(self) -> int:
+        """Do it; returns the exit code."""
         from llama3lib.serve import info
 
         print(info.table(self.models, seq_len=self.seq_len) if self.models else info.names())
@@ -104,6 +105,7 @@ class Generate(_Model):
     """Print the prompt too."""
 
     def run(self) -> int:
+        """Do it; returns the exit code."""
         from llama3lib.inference import generate
 
         # wrong options are told before a large model is read
@@ -131,6 +133,7 @@ class Chat(_Model):
     """What the model is told before the conversation."""
 
     def run(self) -> int:
+        """Do it; returns the exit code."""
         from llama3lib.serve.chat import ChatSession, is_chat_model
 
         params = self.sampling(temperature=self.temperature)
@@ -161,6 +164,7 @@ class Tokenize:
     """Read names such as <|eot_id|> in the text as special tokens."""
 
     def run(self) -> int:
+        """Do it; returns the exit code."""
         from llama3lib.checkpoint import load_tokenizer
         from llama3lib.tokenizer import Tokenizer
 
@@ -190,6 +194,7 @@ class Doctor:
     """Check Python, packages, processor, memory and accelerator of this machine."""
 
     def run(self) -> int:
+        """Do it; returns the exit code."""
         from llama3lib.serve import doctor
 
         return doctor.main() or 0

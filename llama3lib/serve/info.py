@@ -79,10 +79,9 @@ def column(args: ModelArgs, *, seq_len: int) -> dict[str, str]:
         "RoPE scaling": f"{scaling.factor:g}x" if scaling else "none",
         "output matrix": "tied" if args.tie_embeddings else "own",
     }
-    rows |= {
-        f"parameters: {part.replace('_', '-')}": f"{getattr(count, part):,} {count.share(part):6.1%}"
-        for part in _PARTS
-    }
+    for part in _PARTS:
+        label = f"parameters: {part.replace('_', '-')}"
+        rows[label] = f"{getattr(count, part):,} {count.share(part):6.1%}"
     rows |= {
         # the share column of the parts is left free, so that the digits stand in line
         "parameters: total": f"{count.total:,}{'':7}",

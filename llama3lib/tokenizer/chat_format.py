@@ -124,7 +124,9 @@ class ChatFormat:
         if message.context is not None:
             body += encode("\n\n") + encode(message.context)
         for call in message.tool_calls:
-            if call.name == CODE_INTERPRETER:  # the released code tags no search, though it reads such
+            if (
+                call.name == CODE_INTERPRETER
+            ):  # the released code tags no search, though it reads such
                 body.append(names[special.PYTHON_TAG])
             body += encode(format_tool_call(call, tool_format))
         body.append(names[_STOPS[message.stop_reason or "end_of_turn"]])
@@ -157,13 +159,15 @@ class ChatFormat:
 
 
 def format_tool_call(call: ToolCall, tool_format: str = "json") -> str:
-    """The text of a call: code as it is, built-in searches as `.call(query=...)`, others as asked."""
+    """The text of a call: code as it is, a built-in search as `.call(query=...)`, else as asked."""
     if call.name == CODE_INTERPRETER:
         return str(call.arguments["code"])
     if call.name in SEARCH_TOOLS:
         return f"{call.name}.call(query={json.dumps(call.arguments['query'], ensure_ascii=False)})"
     if tool_format == "json":
-        return json.dumps({"type": "function", "name": call.name, "parameters": dict(call.arguments)})
+        return json.dumps(
+            {"type": "function", "name": call.name, "parameters": dict(call.arguments)}
+        )
     if tool_format == "function_tag":
         return f"<function={call.name}>{json.dumps(dict(call.arguments))}</function>"
     arguments = ", ".join(f"{key}={_python(value)}" for key, value in call.arguments.items())

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from llama3lib.tokenizer.bpe import LLAMA3_PATTERN
 
-_GPT2_PATTERN = (
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-)
+_GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
 def read_vocabulary(path: Path) -> dict:
@@ -152,7 +150,9 @@ def _check_merges(ranks: dict[bytes, int], parts: dict[bytes, set[int]]) -> None
     for token, cuts in parts.items():
         pieces = split_by_rank(token, ranks)
         if len(pieces) != 2 or len(cuts) != 1:
-            raise ValueError(f"the merges of token {token!r} are not those of byte-level BPE by rank")
+            raise ValueError(
+                f"the merges of token {token!r} are not those of byte-level BPE by rank"
+            )
         if len(pieces[0]) not in cuts:
             raise ValueError(f"token {token!r} is merged from other parts than its rank says")
 

@@ -48,9 +48,13 @@ class Tokenizer:
     ) -> None:
         missing = [i for i in range(256) if bytes([i]) not in mergeable_ranks]
         if missing:
-            raise ValueError(f"mergeable_ranks lacks {len(missing)} single bytes, first {missing[0]}")
+            raise ValueError(
+                f"mergeable_ranks lacks {len(missing)} single bytes, first {missing[0]}"
+            )
         if sorted(mergeable_ranks.values()) != list(range(len(mergeable_ranks))):
-            raise ValueError("mergeable_ranks is not allowed: ranks must be 0, 1, 2, ... without gaps")
+            raise ValueError(
+                "mergeable_ranks is not allowed: ranks must be 0, 1, 2, ... without gaps"
+            )
         self.mergeable_ranks = dict(mergeable_ranks)
         self.name, self.pattern = name, pattern
         n_ranks = len(self.mergeable_ranks)
@@ -126,7 +130,9 @@ class Tokenizer:
         try:
             return self._bytes[token_id]
         except (KeyError, TypeError):
-            raise ValueError(f"id {token_id!r} is not in the vocabulary of {self.n_vocab}") from None
+            raise ValueError(
+                f"id {token_id!r} is not in the vocabulary of {self.n_vocab}"
+            ) from None
 
     def stream_decoder(self) -> "StreamDecoder":
         """For text that arrives token by token: gives out whole characters only."""
@@ -139,7 +145,9 @@ class Tokenizer:
         from Llama 3's, because then reading the file would give another tokenizer.
         """
         if not self.fits_meta_format():
-            raise ValueError(f"tokenizer {self.name!r} does not fit Meta's format: not Llama 3's layout")
+            raise ValueError(
+                f"tokenizer {self.name!r} does not fit Meta's format: not Llama 3's layout"
+            )
         ranked = sorted(self.mergeable_ranks.items(), key=lambda item: item[1])
         lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in ranked]
         with atomic_write(path) as temporary:
@@ -205,7 +213,8 @@ class Tokenizer:
         except UnicodeEncodeError as error:
             bad = f"U+{ord(text[error.start]):04X}"
             raise ValueError(
-                f"text has half a surrogate pair ({bad}) at character {error.start}: not valid Unicode"
+                f"text has half a surrogate pair ({bad}) at character {error.start}: "
+                "not valid Unicode"
             ) from None
 
     def _encode_text(self, text: str) -> list[int]:

@@ -9,7 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llama3lib.checkpoint import CheckpointError, load_args, load_model, load_tokenizer, save_hf, save_meta
+from llama3lib.checkpoint import (
+    CheckpointError,
+    load_args,
+    load_model,
+    load_tokenizer,
+    save_hf,
+    save_meta,
+)
 from llama3lib.model import ModelArgs, RopeScaling, Transformer
 
 ARGS = ModelArgs(
@@ -169,10 +176,18 @@ def test_mutated_files_load_or_are_refused(folder, count):
         (lambda d: next(d.glob("model-00002*")).unlink(), "model-00002-of-.* is missing"),
         (lambda d: edit_json(d / "model.safetensors.index.json", weight_map=...), "no weight_map"),
         (lambda d: edit_json(d / "model.safetensors.index.json", weight_map={}), "no weight_map"),
-        (lambda d: edit_json(d / "model.safetensors.index.json",
-                             weight_map={"a": "../hf/model.safetensors"}), r"names '\.\./hf"),
-        (lambda d: edit_json(d / "model.safetensors.index.json",
-                             weight_map={"a": "/etc/passwd"}), "names '/etc/passwd'"),
+        (
+            lambda d: edit_json(
+                d / "model.safetensors.index.json", weight_map={"a": "../hf/model.safetensors"}
+            ),
+            r"names '\.\./hf",
+        ),
+        (
+            lambda d: edit_json(
+                d / "model.safetensors.index.json", weight_map={"a": "/etc/passwd"}
+            ),
+            "names '/etc/passwd'",
+        ),
         (lambda d: edit_json(d / "model.safetensors.index.json", weight_map={"a": 3}), "names '3'"),
     ],
 )
@@ -219,7 +234,10 @@ def test_pickles_are_never_run(tmp_path, meta_folder):
         (lambda d: edit_json(d / "params.json", vocab_size=41), "tok_embeddings.weight has shape"),
         (lambda d: (d / "consolidated.01.pth").write_bytes(b"nonsense"), r"consolidated\.01\.pth"),
         (lambda d: torch.save([1, 2], d / "consolidated.01.pth"), "not a dictionary of tensors"),
-        (lambda d: torch.save({"a": torch.zeros(1)}, d / "consolidated.01.pth"), "00 and 01 differ"),
+        (
+            lambda d: torch.save({"a": torch.zeros(1)}, d / "consolidated.01.pth"),
+            "00 and 01 differ",
+        ),
     ],
 )
 def test_meta_folders(meta_folder, change, words):

@@ -9,8 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from llama3lib.checkpoint import bundled_path, load_args, load_model, load_tokenizer, save_hf, save_meta
-from llama3lib.checkpoint import hf, meta
+from llama3lib.checkpoint import (
+    bundled_path,
+    hf,
+    load_args,
+    load_model,
+    load_tokenizer,
+    meta,
+    save_hf,
+    save_meta,
+)
 from llama3lib.model import ModelArgs, RopeScaling, Transformer, get_preset
 
 ARGS = ModelArgs(
@@ -68,7 +76,9 @@ def test_key_value_heads_stored_twice_are_read_once(tmp_path):
     """More ranks than heads: each head is stored by several ranks (the 405B of 16 ranks)."""
     model = make(n_kv_heads=2)
     save_meta(model, tmp_path / "m", model_parallel=2)
-    shards = [torch.load(tmp_path / "m" / f"consolidated.{i:02d}.pth", weights_only=True) for i in (0, 1)]
+    shards = [
+        torch.load(tmp_path / "m" / f"consolidated.{i:02d}.pth", weights_only=True) for i in (0, 1)
+    ]
     for rank in range(4):
         half = {}
         for name, tensor in shards[rank // 2].items():
@@ -93,7 +103,9 @@ def test_older_meta_folders_cut_the_embedding_by_columns(tmp_path):
     assert torch.equal(load_model(tmp_path / "m")(TOKENS), model(TOKENS))
 
 
-@pytest.mark.parametrize("name", ["llama3-8b", "llama3.1-8b", "llama3.1-70b", "llama3.1-405b", "110m"])
+@pytest.mark.parametrize(
+    "name", ["llama3-8b", "llama3.1-8b", "llama3.1-70b", "llama3.1-405b", "110m"]
+)
 def test_params_say_the_shape(name):
     args = get_preset(name)
     params = meta.args_to_params(args)

@@ -203,10 +203,8 @@ ORDER_WRONG = {
 
 def gqa_einsum(q, k, v, *, scale=None, offset=None, axis=-1, tile=False):
     n_kv, t, s, h = k.shape[2], q.shape[1], k.shape[1], q.shape[3]
-    if tile:
-        grouped = q.unflatten(2, (-1, n_kv)).transpose(2, 3)
-    else:
-        grouped = q.unflatten(2, (n_kv, -1))
+    split = q.unflatten(2, (-1, n_kv) if tile else (n_kv, -1))
+    grouped = split.transpose(2, 3) if tile else split
     scores = torch.einsum("btkgh,bskh->bkgts", grouped, k) * (h**-0.5 if scale is None else scale)
     allowed = torch.ones(t, s, dtype=torch.bool).tril(s - t if offset is None else offset)
     weights = scores.masked_fill(~allowed, -math.inf).softmax(axis)

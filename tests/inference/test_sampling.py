@@ -61,7 +61,7 @@ def test_min_p_is_relative_to_the_likeliest():
 
 
 def test_order_is_top_k_then_top_p_of_what_is_left():
-    # after top_k=2 the first token has 4/7 = 0.57: alone it reaches 0.5, of the full row it does not
+    # of the two that are left the first has 4/7 and reaches 0.5 alone; of the full row it has 0.4
     assert close(probs(top_k=2, top_p=0.5), [0, 1, 0, 0])
     assert close(probs(top_p=0.5), [0, 4 / 7, 3 / 7, 0])
 
@@ -73,19 +73,20 @@ def test_ties_keep_exactly_k_tokens():
 
 @settings(max_examples=50, deadline=None)
 @given(
-    values=st.lists(st.floats(-30, 30), min_size=2, max_size=20),
+    values=st.lists(st.integers(-300, 300), min_size=2, max_size=20),
     temperature=st.floats(0.05, 5),
     top_k=st.integers(0, 25),
     top_p=st.floats(0.01, 1),
     min_p=st.floats(0, 0.99),
 )
 def test_always_a_distribution_with_the_likeliest_in_it(values, temperature, top_k, top_p, min_p):
-    logits = torch.tensor(values)
+    logits = torch.tensor(values) / 10
     params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     out = sampling_probs(logits, params)
     assert out.min() >= 0
     assert out.sum().item() == pytest.approx(1, abs=1e-5)
-    assert out[logits.argmax()] == out.max() > 0
+    likeliest = logits == logits.max()  # with ties one of them may be cut off
+    assert out[likeliest].max() == out.max() > 0
     if top_k:
         assert (out > 0).sum() <= top_k
 

@@ -35,7 +35,9 @@ def test_released_scaling_keeps_29_blends_6_divides_29():
 
 def test_scaling_equals_the_wavelength_rule_written_out():
     scaling = RopeScaling(factor=32.0)
-    for freq, got in zip(rope_frequencies(64, 5e5), rope_frequencies(64, 5e5, scaling), strict=True):
+    for freq, got in zip(
+        rope_frequencies(64, 5e5), rope_frequencies(64, 5e5, scaling), strict=True
+    ):
         wave = 2 * math.pi / float(freq)
         if wave < 8192 / 4:
             want = float(freq)

@@ -68,8 +68,12 @@ def test_sizes_and_caches_follow_from_the_shapes(size):
 
 
 def test_other_sizes():
-    assert count_parameters(PRESETS["llama3.2-1b"]).total == architecture.TOTALS_3_2.cell("total", "1B")
-    assert count_parameters(PRESETS["llama3.2-3b"]).total == architecture.TOTALS_3_2.cell("total", "3B")
+    assert count_parameters(PRESETS["llama3.2-1b"]).total == architecture.TOTALS_3_2.cell(
+        "total", "1B"
+    )
+    assert count_parameters(PRESETS["llama3.2-3b"]).total == architecture.TOTALS_3_2.cell(
+        "total", "3B"
+    )
     eight = get_preset("8B")
     tied = count_parameters(eight.replace(tie_embeddings=True)).total
     assert tied == architecture.TOTAL_8B_IF_TIED.value
@@ -84,7 +88,10 @@ def test_rope_and_tokenizer():
     kept, divided = int((ratio == 1).sum()), int((ratio > 7.9999).sum())
     assert (kept, 64 - kept - divided, divided) == architecture.ROPE_KEPT_BLENDED_DIVIDED.value
     assert PRESETS["llama3.2-1b"].rope_scaling.factor == architecture.ROPE_FACTOR_3_2.value
-    saved = 1 - architecture.CHARACTERS_PER_TOKEN_LLAMA_2.value / architecture.CHARACTERS_PER_TOKEN.value
+    saved = (
+        1
+        - architecture.CHARACTERS_PER_TOKEN_LLAMA_2.value / architecture.CHARACTERS_PER_TOKEN.value
+    )
     assert round(saved, 3) == architecture.TOKENS_SAVED.value
     assert 16 * 8 - 2 == architecture.PIPELINE_SLOTS.value
 
@@ -141,7 +148,8 @@ def test_wins_of_the_405b_in_table_2():
 
 
 @pytest.mark.parametrize(
-    "row, questions", [("HumanEval", 164), ("GSM8K", 1319), ("MATH", 5000), ("ARC-C", 1172), ("MBPP", 500)]
+    "row, questions",
+    [("HumanEval", 164), ("GSM8K", 1319), ("MATH", 5000), ("ARC-C", 1172), ("MBPP", 500)],
 )
 def test_printed_intervals_follow_the_formula(row, questions):
     for model, score in results.BASE_MODELS.row(row).items():

@@ -33,7 +33,10 @@ CASES = {
     "one for all": {"num_key_value_heads": 1},
     "tied": {"tie_word_embeddings": True},
     "scaled": {"rope_parameters": SCALED},
-    "scaled by 32, tied": {"rope_parameters": SCALED | {"factor": 32.0}, "tie_word_embeddings": True},
+    "scaled by 32, tied": {
+        "rope_parameters": SCALED | {"factor": 32.0},
+        "tie_word_embeddings": True,
+    },
     "other head size": {"head_dim": 20},
 }
 TOKENS = torch.randint(160, (2, 200), generator=torch.Generator().manual_seed(1))
@@ -84,10 +87,16 @@ def test_greedy_generation_is_theirs(tmp_path):
     for row in range(2):
         prompt = TOKENS[row : row + 1, : 10 + row]
         want = foreign.generate(
-            prompt, max_new_tokens=60, do_sample=False, attention_mask=torch.ones_like(prompt),
-            eos_token_id=None, pad_token_id=0,
+            prompt,
+            max_new_tokens=60,
+            do_sample=False,
+            attention_mask=torch.ones_like(prompt),
+            eos_token_id=None,
+            pad_token_id=0,
         )[0, prompt.shape[1] :].tolist()
-        assert list(generate_tokens(ours, prompt[0].tolist(), SamplingParams(max_tokens=60))) == want
+        assert (
+            list(generate_tokens(ours, prompt[0].tolist(), SamplingParams(max_tokens=60))) == want
+        )
 
 
 def test_tiny_base_opens_in_transformers_model_and_tokenizer(tmp_path):
@@ -103,4 +112,6 @@ def test_tiny_base_opens_in_transformers_model_and_tokenizer(tmp_path):
     with torch.no_grad():
         assert torch.allclose(foreign(tokens).logits, ours(tokens), atol=1e-4)
     assert words.convert_tokens_to_ids("<|eot_id|>") == tokenizer.eot_id
-    assert ChatFormat(tokenizer).encode_header("user")[0] == words.convert_tokens_to_ids("<|start_header_id|>")
+    assert ChatFormat(tokenizer).encode_header("user")[0] == words.convert_tokens_to_ids(
+        "<|start_header_id|>"
+    )

@@ -55,16 +55,36 @@ def test_users_cannot_close_their_turn(chat):
 @pytest.mark.parametrize(
     "call, tool_format, stop, want",
     [
-        (ToolCall(name="f", arguments={"a": 1, "b": None}), "json", None,
-         '{"type": "function", "name": "f", "parameters": {"a": 1, "b": null}}' + EOT),
-        (ToolCall(name="f", arguments={"a": "x"}), "function_tag", None,
-         '<function=f>{"a": "x"}</function>' + EOT),
-        (ToolCall(name="f", arguments={"a": "x", "e": True}), "python_list", None,
-         '[f(a="x", e=True)]' + EOT),
-        (ToolCall(name="code_interpreter", arguments={"code": "print(1)"}), "json", "end_of_message",
-         "<|python_tag|>print(1)" + EOM),
-        (ToolCall(name="brave_search", arguments={"query": "x y"}), "json", "end_of_message",
-         'brave_search.call(query="x y")' + EOM),
+        (
+            ToolCall(name="f", arguments={"a": 1, "b": None}),
+            "json",
+            None,
+            '{"type": "function", "name": "f", "parameters": {"a": 1, "b": null}}' + EOT,
+        ),
+        (
+            ToolCall(name="f", arguments={"a": "x"}),
+            "function_tag",
+            None,
+            '<function=f>{"a": "x"}</function>' + EOT,
+        ),
+        (
+            ToolCall(name="f", arguments={"a": "x", "e": True}),
+            "python_list",
+            None,
+            '[f(a="x", e=True)]' + EOT,
+        ),
+        (
+            ToolCall(name="code_interpreter", arguments={"code": "print(1)"}),
+            "json",
+            "end_of_message",
+            "<|python_tag|>print(1)" + EOM,
+        ),
+        (
+            ToolCall(name="brave_search", arguments={"query": "x y"}),
+            "json",
+            "end_of_message",
+            'brave_search.call(query="x y")' + EOM,
+        ),
     ],
 )
 def test_tool_calls_in_every_format_are_read_back(chat, call, tool_format, stop, want):
@@ -80,7 +100,8 @@ def test_tool_calls_in_every_format_are_read_back(chat, call, tool_format, stop,
 
 
 @pytest.mark.parametrize(
-    "text", ["plain", "{not json", '{"type": "function"}', "[f(__import__)]", "[1, 2]", "<function=f>x"]
+    "text",
+    ["plain", "{not json", '{"type": "function"}', "[f(__import__)]", "[1, 2]", "<function=f>x"],
 )
 def test_text_that_is_no_call_stays_text(chat, text):
     message = chat.decode_assistant(chat.tokenizer.encode(text))
@@ -100,7 +121,10 @@ def test_context_and_tool_answers(chat):
         (lambda: Message(role="robot"), "role='robot'"),
         (lambda: Message(role="user", content=1), "content"),
         (lambda: Message(role="user", stop_reason="x"), "stop_reason='x'"),
-        (lambda: Message(role="user", tool_calls=[ToolCall(name="f", arguments={})]), "assistant only"),
+        (
+            lambda: Message(role="user", tool_calls=[ToolCall(name="f", arguments={})]),
+            "assistant only",
+        ),
     ],
 )
 def test_bad_messages_are_named(make, words):

@@ -1,4 +1,4 @@
-"""The tokenizer against tiktoken, `tokenizers`, the released vocabulary, and 100,000 odd strings."""
+"""The tokenizer against tiktoken, `tokenizers`, the released vocabulary, and 100,000 strings."""
 
 import json
 import random
@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers, trainers
 
 from llama3lib.checkpoint import load_tokenizer
-from llama3lib.tokenizer import LLAMA3_PATTERN, Tokenizer, ranks_from_merges, special_tokens, train_bpe
+from llama3lib.tokenizer import (
+    LLAMA3_PATTERN,
+    Tokenizer,
+    ranks_from_merges,
+    special_tokens,
+    train_bpe,
+)
 from llama3lib.tokenizer.hf_json import to_hf_json
 from llama3lib.tokenizer.tokenizer import _pieces
 
@@ -56,13 +62,25 @@ def test_special_tokens_only_when_asked_for(small):
     text = "a<|eot_id|>b"
     assert small.eot_id not in small.encode(text)
     assert small.encode(text, allow_special=True) == [
-        *small.encode("a"), small.eot_id, *small.encode("b")
+        *small.encode("a"),
+        small.eot_id,
+        *small.encode("b"),
     ]
     assert small.decode(small.encode(text, allow_special=True)) == text
 
 
 # pieces that special tokens are made of, so that look-alikes come up often
-_ODD = ["<|", "|>", "eot_id", "<|eot_id|>", "<|begin_of_text|>", "<|reserved_special_token_7|>", "\r\n", " ", "'s"]
+_ODD = [
+    "<|",
+    "|>",
+    "eot_id",
+    "<|eot_id|>",
+    "<|begin_of_text|>",
+    "<|reserved_special_token_7|>",
+    "\r\n",
+    " ",
+    "'s",
+]
 _PLANES = [(0, 0x7F), (0x80, 0x7FF), (0x800, 0xD7FF), (0xE000, 0xFFFF), (0x10000, 0x10FFFF)]
 
 
@@ -185,9 +203,21 @@ _GOOD = "".join(f"{__import__('base64').b64encode(bytes([i])).decode()} {i}\n" f
         ("tokenizer.json", "{}", "'model' is missing"),
         ("tokenizer.json", "{ not json", "Expecting"),
         ("tokenizer.json", '{"model": {"type": "WordPiece"}}', "WordPiece"),
-        ("tokenizer.json", '{"model": {"type": "BPE"}, "normalizer": {"type": "NFC"}}', "normalizer"),
-        ("tokenizer.json", '{"model": {"type": "BPE"}, "pre_tokenizer": {"type": "Metaspace"}}', "Metaspace"),
-        ("tokenizer.json", '{"model": {"vocab": {}}, "pre_tokenizer": {"type": "ByteLevel"}}', "merges"),
+        (
+            "tokenizer.json",
+            '{"model": {"type": "BPE"}, "normalizer": {"type": "NFC"}}',
+            "normalizer",
+        ),
+        (
+            "tokenizer.json",
+            '{"model": {"type": "BPE"}, "pre_tokenizer": {"type": "Metaspace"}}',
+            "Metaspace",
+        ),
+        (
+            "tokenizer.json",
+            '{"model": {"vocab": {}}, "pre_tokenizer": {"type": "ByteLevel"}}',
+            "merges",
+        ),
     ],
 )
 def test_bad_files_are_named_with_the_place(tmp_path, name, content, words):

@@ -30,8 +30,12 @@ def test_quiz_by_keyboard(open_notebook, theme):
     page.page.keyboard.press("ArrowDown")  # JupyterLab would take this key from a plain control
     page.page.keyboard.press("Tab")
     page.page.keyboard.press("Enter")
-    page.page.wait_for_function("() => document.querySelector('.l3-quiz-why').textContent.length > 5")
-    page.page.wait_for_function("() => document.querySelector('.l3-quiz-nav button').textContent != '1'")
+    page.page.wait_for_function(
+        "() => document.querySelector('.l3-quiz-why').textContent.length > 5"
+    )
+    page.page.wait_for_function(
+        "() => document.querySelector('.l3-quiz-nav button').textContent != '1'"
+    )
     assert page.python("quiz.answers") == "{'0': 1}"
     told = page.locator(".l3-quiz-why").inner_text()
     right = page.python("quiz.score[0]") == "1"
@@ -43,7 +47,10 @@ def test_quiz_by_keyboard(open_notebook, theme):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_prediction_locks_once(open_notebook, theme):
-    page = open_notebook([PREDICT.replace("99.cache", f"99.{theme}"), CHOICE.replace("99.", f"98{theme}.")], theme=theme)
+    page = open_notebook(
+        [PREDICT.replace("99.cache", f"99.{theme}"), CHOICE.replace("99.", f"98{theme}.")],
+        theme=theme,
+    )
     number = page.locator(".l3-predict input[type=number]")
     number.wait_for()
     number.fill("-3")
@@ -53,7 +60,10 @@ def test_prediction_locks_once(open_notebook, theme):
     number.press("Enter")
     page.page.wait_for_function("() => document.querySelector('.l3-predict input').disabled")
     assert page.python("guess.value, guess.locked") == "(100, True)"
-    assert page.python("__import__('widgets').progress.ledger().prediction(guess.name)['value']") == "100"
+    assert (
+        page.python("__import__('widgets').progress.ledger().prediction(guess.name)['value']")
+        == "100"
+    )
     page.locator(".l3-predict input[type=radio]").nth(1).check()
     page.screenshot(f"predict-{theme}", ".l3-predict")
     page.locator(".l3-predict button").nth(1).click()

@@ -153,6 +153,6 @@ def brief(value: object) -> str:
 def functions_of(answer: object, names: Sequence[str]) -> list[Callable]:
     """The functions handed to `check` as a dict, in the order asked for."""
     if not isinstance(answer, dict) or set(answer) != set(names):
-        wanted = ", ".join(f"{name}={name}" for name in names)
-        raise Mistake("check needs all functions", why=f"Call it with dict({wanted}).")
+        wanted = ", ".join(f'"{name}": {name}' for name in names)
+        raise Mistake("check needs all functions", why=f"Call it with {{{wanted}}}.")
     return [answer[name] for name in names]

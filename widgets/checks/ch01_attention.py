@@ -119,7 +119,9 @@ class _LargestMade(TorchDispatchMode):
         super().__init__()
         self.elements, self.operation = 0, ""
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         result = func(*args, **(kwargs or {}))
         made = result if isinstance(result, tuple | list) else [result]
         for tensor in made:

@@ -1,4 +1,4 @@
-"""Chapter 01: the quiz. Every choice carries its explanation; wrong ones are real misconceptions."""
+"""Chapter 01: the quiz. Every choice has its explanation; wrong ones are real misconceptions."""
 
 from widgets.quiz import Option, Question
 
@@ -36,7 +36,7 @@ _QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
             (
                 "To shrink the cache that is read again for each new token.",
                 True,
-                "4, 8 and 16 query heads share one at 8B, 70B and 405B: that many times less cache.",
+                "At 8B, 70B and 405B, 4, 8 and 16 query heads share one: so much less cache.",
             ),
             (
                 "To shrink the feed-forward layers.",
@@ -119,7 +119,11 @@ _QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
             ),
             ("SwiGLU instead of ReLU", True, "SwiGLU is there since the first Llama."),
             ("A vocabulary of 128K tokens", False, "It is new (§3.2)."),
-            ("A RoPE base of 500,000", False, "It is new: a larger base for longer contexts (§3.2)."),
+            (
+                "A RoPE base of 500,000",
+                False,
+                "It is new: a larger base for longer contexts (§3.2).",
+            ),
         ],
     ),
     (
@@ -231,8 +235,6 @@ _QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
 ]
 
 QUIZ: list[Question] = [
-    Question(
-        prompt, [Option(text, why, correct=right) for text, right, why in choices], section
-    )
+    Question(prompt, [Option(text, why, correct=right) for text, right, why in choices], section)
     for section, prompt, choices in _QUESTIONS
 ]

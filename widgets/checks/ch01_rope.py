@@ -21,7 +21,7 @@ def _neighbours(x: Tensor, positions: Tensor, freqs: Tensor) -> Tensor:
 
 def _order(head_dim: int) -> list[int]:
     """Channel of the neighbour layout that stands at each place of the halves layout."""
-    return interleaved_to_half(torch.arange(head_dim), 1).tolist()
+    return interleaved_to_half(torch.arange(float(head_dim)), 1).int().tolist()
 
 
 def _halves(x: Tensor, positions: Tensor, freqs: Tensor) -> Tensor:

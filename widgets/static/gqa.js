@@ -31,6 +31,7 @@ export function compare(shape, kvHeads, context) {
 
 export function giga(bytes) {
   const size = bytes / GIB;
+  if (size < 1) return `${Number((size * 1024).toPrecision(4))} MiB`;
   if (size >= 100) return `${thousands(size)} GiB`;
   return size >= 10 ? `${size.toFixed(1)} GiB` : `${Number(size.toPrecision(4))} GiB`;
 }

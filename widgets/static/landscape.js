@@ -92,10 +92,11 @@ function drawLead(layer, points, rival, ahead) {
   const mine = points.find((point) => point.entry.model === FLAGSHIP);
   const other = points.find((point) => point.entry.model === rival);
   if (!other || ahead === null) return;
-  const start = other.x > mine.x ? mine.label_x + 8.6 * labelOf(mine.entry).length : mine.x; // not through the label
+  const start = other.x > mine.x ? mine.label_x + 9 * labelOf(mine.entry).length : mine.x; // not through the label
   if (other.x > start || other.x < mine.x) svg(layer, "line", { x1: start, y1: mine.y, x2: other.x, y2: mine.y, class: "level" });
   svg(layer, "line", { x1: other.x, y1: other.y, x2: other.x, y2: mine.y, class: "lead" });
-  svg(layer, "text", { x: other.x - 14, y: (other.y + mine.y) / 2 + 6, "text-anchor": "end", class: "points" }, signed(ahead));
+  const at = Math.abs(other.y - mine.y) > 30 ? (other.y + mine.y) / 2 + 6 : Math.min(other.y, mine.y) - 10;
+  svg(layer, "text", { x: other.x - 14, y: at, "text-anchor": "end", class: "points" }, signed(ahead));
 }
 
 function drawPoint(layer, point, chosen) {

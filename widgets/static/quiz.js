@@ -27,7 +27,8 @@ function render({ model, el }) {
     body.replaceChildren();
     const question = questions[current];
     const field = node(body, "fieldset", { class: "l3-quiz-field" });
-    const legend = node(field, "legend", { tabindex: -1 }, `${current + 1}. ${question.prompt}`);
+    const legend = keepKeys(node(field, "legend", { tabindex: -1 }));
+    node(legend, "span", {}, `${current + 1}. ${question.prompt}`);
     node(legend, "span", { class: "l3-quiz-section" }, ` ${question.section}`);
     const group = uniqueId("quiz");
     question.options.forEach((option, i) => {

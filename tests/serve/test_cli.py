@@ -1,0 +1,292 @@
+"""The command line, on a tiny random checkpoint and on the bundled one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from llama3lib.checkpoint import save_hf
+from llama3lib.inference import SamplingParams
+from llama3lib.model import Transformer, get_preset
+from llama3lib.serve import chat, cli
+from llama3lib.tokenizer import Message, Tokenizer
+
+ROOT = Path(cli.__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "random"
+    model = Transformer(get_preset("tiny"))
+    model.init_weights(torch.Generator().manual_seed(0))
+    save_hf(model, path, tokenizer=Tokenizer({bytes([i]): i for i in range(256)}))
+    return path
+
+
+def run(capsys, *argv):
+    code = cli.main([str(arg) for arg in argv])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def process(*argv, **options):
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    # another code page, as on many Windows consoles
+    env |= {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "llama3lib.serve.cli", *map(str, argv)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.PIPE}
+    return subprocess.Popen(command, env=env, **(pipes | options))
+
+
+def row(table, label):
+    (line,) = [line for line in table.splitlines() if line.startswith(label)]
+    return [cell for cell in line.removeprefix(label).split() if not cell.endswith("%")]
+
+
+def test_info_of_the_three_published_models(capsys):
+    code, out, _ = run(capsys, "info", "8B", "70B", "405B")
+    assert code == 0
+    assert out.split()[:3] == ["8B", "70B", "405B"]
+    assert row(out, "parameters: total") == ["8,030,261,248", "70,553,706,496", "405,853,388,800"]
+    cache = row(out, "KV cache per token in bfloat16, bytes")
+    assert cache == ["131,072", "327,680", "516,096"]
+    assert row(out, "weights in bfloat16, GB") == ["16.1", "141.1", "811.7"]
+    assert row(out, "layers") == ["32", "80", "126"]
+
+
+def test_info_of_a_folder_a_bundled_name_and_a_preset(capsys, folder):
+    code, out, _ = run(capsys, "info", folder, "tiny-base", "tiny")
+    assert code == 0
+    totals = row(out, "parameters: total")
+    assert totals[0] == totals[2] == "164,160"
+    assert row(out, "RoPE scaling") == ["none"] * 3
+
+
+def test_info_without_names_lists_them(capsys):
+    code, out, _ = run(capsys, "info")
+    assert code == 0
+    assert "llama3.1-405b" in out
+
+
+def test_info_length_changes_flops_and_memory_only(capsys):
+    _, short, _ = run(capsys, "info", "1B", "--seq-len", 128)
+    _, long, _ = run(capsys, "info", "1B", "--seq-len", 4096)
+    assert row(short, "parameters: total") == row(long, "parameters: total")
+    assert "at 128" in short
+    assert "at 4,096" in long
+
+
+def test_generate_is_the_library_s_text(capsys, folder):
+    code, out, _ = run(
+        capsys, "generate", folder, "--prompt", "hi", "--max-tokens", 12, "--ignore-eos"
+    )
+    assert code == 0
+    again = run(capsys, "generate", folder, "--prompt", "hi", "--max-tokens", 12, "--ignore-eos")
+    assert again[1] == out
+    echoed = run(
+        capsys, "generate", folder, "--prompt", "hi", "--max-tokens", 12, "--ignore-eos", "--echo"
+    )
+    assert echoed[1] == "hi" + out
+
+
+def test_generate_with_the_bundled_model_tells_a_story(capsys):
+    code, out, err = run(
+        capsys, "generate", "tiny-base", "--prompt", "One sunny day", "--temperature", 0.8,
+        "--seed", 0, "--stop", "\n", "--stop", "Thank",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert out.count(".") >= 2
+    assert "Thank" not in out
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_generate_in_a_chosen_format(capsys, folder, dtype):
+    code, _, _ = run(
+        capsys, "generate", folder, "--prompt", "a", "--max-tokens", 2, "--dtype", dtype
+    )
+    assert code == 0
+
+
+def test_tokenize_as_table_and_as_json(capsys, folder):
+    code, out, _ = run(capsys, "tokenize", folder, "aé")
+    assert code == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["97", "'a'"],
+        ["195", "b'\\xc3'"],
+        ["169", "b'\\xa9'"],
+        ["tokens:", "3,", "characters:", "2"],
+    ]
+    code, out, _ = run(capsys, "tokenize", folder, "a<|eot_id|>", "--json", "--bos", "--special")
+    assert json.loads(out) == {
+        "ids": [256, 97, 265],
+        "pieces": ["<|begin_of_text|>", "a", "<|eot_id|>"],
+    }
+    _, out, _ = run(capsys, "tokenize", folder, "<|eot_id|>", "--json")
+    assert len(json.loads(out)["ids"]) == 10  # text stays text
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["info", "9B"], "8B, 70B, 405B"),
+        (["info", "8B", "--seq-len", "0"], "seq_len=0"),
+        (["generate", "no-such-folder", "--prompt", "x"], "no-such-folder"),
+        (["generate", "tiny-base", "--prompt", ""], "prompt=''"),
+        (["generate", "tiny-base", "--prompt", "x", "--max-tokens", "9999"], "max_tokens=9999"),
+        (["generate", "tiny-base", "--prompt", "x", "--top-p", "2"], "top_p=2"),
+        (["generate", "tiny-base", "--prompt", "x", "--device", "abacus"], "device='abacus'"),
+        (["generate", "tiny-base", "--prompt", "x", "--device", "meta"], "device='meta'"),
+        (["tokenize", "no-such-folder", "x"], "no-such-folder"),
+    ],
+)
+def test_wrong_input_is_one_line_and_code_2(capsys, argv, message):
+    code, _, err = run(capsys, *argv)
+    assert code == 2
+    assert err.startswith("llama3: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+@pytest.mark.parametrize("argv", [["generate", "tiny-base"], ["nonsense"], ["info", "--bogus"]])
+def test_wrong_options_leave_with_code_2(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(argv)
+    assert stop.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_version_and_help(capsys):
+    assert run(capsys, "--version")[1] == f"llama3 {cli.version()}\n"
+    for argv in ([], ["--help"]):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(argv)
+        assert stop.value.code == 0
+        out = capsys.readouterr().out
+        assert all(name in out for name in ("info", "generate", "chat", "tokenize", "doctor"))
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys; from llama3lib.serve import cli\n"
+        "try: cli.main(['generate', '--help'])\n"
+        "except SystemExit: sys.exit('torch' in sys.modules)"
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_any_text_can_be_printed_whatever_the_console(folder):
+    with process("tokenize", folder, "語🙂", "--json") as child:
+        out, err = child.communicate(timeout=120)
+    assert child.returncode == 0, err
+    assert json.loads(out.decode("utf-8"))["ids"] == list("語🙂".encode())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends broken pipes in another way")
+def test_a_reader_who_leaves_is_no_error(folder):
+    options = ("--prompt", "hi", "--max-tokens", 400, "--ignore-eos")
+    with process("generate", folder, *options, bufsize=0) as child:
+        child.stdout.read(1)
+        child.stdout.close()
+        err = child.stderr.read()
+        child.wait(timeout=120)
+    assert child.returncode == 1
+    assert err == b""
+
+
+def test_chat_over_pipes_says_that_the_model_is_a_base_model():
+    with process("chat", "tiny-base", "--max-tokens", 5) as child:
+        out, err = child.communicate(b"hello\n/what\n/reset\n/exit\n", timeout=120)
+    text = out.decode("utf-8")
+    assert child.returncode == 0, err
+    assert "base model" in text
+    assert "commands are /reset and /exit" in text
+    assert "a new conversation" in text
+
+
+def test_interrupt_is_code_130(capsys, monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.Info, "run", interrupted)
+    code, out, err = run(capsys, "info")
+    assert (code, out, err.strip()) == (130, "", "")
+
+
+class TestChatSession:
+    """Turns, forgetting, and Ctrl-C, without a terminal."""
+
+    @pytest.fixture
+    def session(self):
+        model = Transformer(get_preset("tiny"))
+        model.init_weights(torch.Generator().manual_seed(0))
+        tokenizer = Tokenizer({bytes([i]): i for i in range(256)})
+        self.shown = []
+        params = SamplingParams(max_tokens=6, ignore_eos=True)
+        return chat.ChatSession(
+            model.eval(), tokenizer, params, system="Be kind.", show=self.shown.append
+        )
+
+    def test_turns_alternate_and_are_remembered(self, session):
+        session.answer("one")
+        session.answer("two")
+        assert [turn.role for turn in session.turns] == ["user", "assistant"] * 2
+        assert session.turns[1].content
+        assert session.turns[1].content in "".join(self.shown)
+
+    def test_reset_forgets_and_exit_leaves(self, session):
+        lines = iter(["hi", "/reset", "", "hello", "/exit", "never asked"])
+        session._ask = lambda _: next(lines)
+        session.loop()
+        assert [turn.content for turn in session.turns if turn.role == "user"] == ["hello"]
+        assert next(lines) == "never asked"
+
+    @pytest.mark.parametrize("how", [EOFError, KeyboardInterrupt])
+    def test_end_of_input_and_interrupt_at_the_question_leave(self, session, how):
+        def ask(_):
+            raise how
+
+        session._ask = ask
+        session.loop()
+
+    def test_interrupt_keeps_what_was_said_and_the_model_goes_on(self, session):
+        def show(text):
+            self.shown.append(text)
+            if len(self.shown) == 2:
+                raise KeyboardInterrupt
+
+        session._show = show
+        session.answer("one")
+        assert "(cut short)" in "".join(self.shown)
+        assert session.turns[-1] == Message(role="assistant", content="".join(self.shown[:2]))
+        session.answer("two")
+        assert len(session.turns) == 4
+
+    def test_the_oldest_turns_go_when_there_is_no_room(self, session):
+        for text in ("a" * 150, "b" * 150, "c" * 150):
+            session.answer(text)
+        asked = [turn.content[0] for turn in session.turns if turn.role == "user"]
+        assert asked == ["b", "c"]
+        assert session.turns[0].role == "user"  # never an answer without its question
+        assert "forgotten" in "".join(self.shown)
+
+    def test_a_question_that_never_fits_is_refused_and_not_kept(self, session):
+        session.answer("x" * 600)
+        assert session.turns == []
+        assert "too long" in "".join(self.shown)
+
+
+def test_what_counts_as_a_chat_model(folder, tmp_path):
+    assert not chat.is_chat_model(folder)
+    assert not chat.is_chat_model("tiny-base")
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "x"}', encoding="utf-8")
+    assert chat.is_chat_model(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("damaged", encoding="utf-8")
+    assert not chat.is_chat_model(tmp_path)
+    (tmp_path / "provenance.json").write_text('{"kind": "chat"}', encoding="utf-8")
+    assert chat.is_chat_model(tmp_path)
