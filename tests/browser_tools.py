@@ -147,6 +147,7 @@ class Page:
     """A notebook in the browser. Everything of playwright's page is at `.page`."""
 
     def __init__(self, browser: object, lab: Lab, name: str) -> None:
+        self.name = name
         self.page = browser.new_page(viewport={"width": 1280, "height": 1000})
         self.page.set_default_timeout(60_000)
         self.errors: list[str] = []
@@ -168,6 +169,17 @@ class Page:
         """Playwright's locator."""
         return self.page.locator(selector)
 
+    def set_theme(self, theme: str) -> None:
+        """Switch the open page to "light" or "dark"."""
+        self.page.evaluate(
+            "(theme) => { window.jupyterapp.commands.execute('apputils:change-theme', { theme }); }",
+            f"JupyterLab {theme.title()}",
+        )
+        self.page.wait_for_function(
+            "(light) => document.body.dataset.jpThemeLight === light",
+            arg=str(theme != "dark").lower(),
+        )
+
     def python(self, expression: str) -> str:
         """repr of an expression in the notebook's kernel."""
         return self.page.evaluate(
@@ -179,6 +191,13 @@ class Page:
             return it.status === 'ok' ? it.data['text/plain'] : 'error: ' + it.evalue; }""",
             expression,
         )
+
+    def python_becomes(self, expression: str, want: str, seconds: float = 10) -> None:
+        """Wait until the kernel agrees: moves reach it a moment after the picture has changed."""
+        deadline = time.monotonic() + seconds
+        while (told := self.python(expression)) != want and time.monotonic() < deadline:
+            self.page.wait_for_timeout(50)
+        assert told == want, f"{expression} is {told}, not {want}"
 
     def median_move_ms(self, control: object, key: str = "ArrowRight", moves: int = 20) -> float:
         """Median time from a key press on a control to the frame after its widget was redrawn."""

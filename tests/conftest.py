@@ -13,7 +13,8 @@ import jaxtyping
 
 sys.path.insert(0, str(Path(__file__).parent))
 # before anything of the library: every annotated shape is checked while tests run
-jaxtyping.install_import_hook("llama3lib", "shape_checks.checked")
+_WITH_SHAPES = ["llama3lib.model", "llama3lib.inference", "llama3lib.checkpoint"]
+jaxtyping.install_import_hook(_WITH_SHAPES, "shape_checks.checked")
 
 import pytest
 import torch

@@ -100,8 +100,10 @@ def _plain(value: object) -> str:
 
 
 def giga(count: float) -> str:
-    """Bytes as GiB as in 7.875 GiB, 63.0 GiB, 1,008 GiB."""
+    """Bytes as in 16 MiB, 7.875 GiB, 63.0 GiB, 1,008 GiB."""
     size = count / 2**30
+    if size < 1:
+        return f"{count / 2**20:.4g} MiB"
     if size >= 100:
         return f"{size:,.0f} GiB"
     return f"{size:.1f} GiB" if size >= 10 else f"{size:.4g} GiB"

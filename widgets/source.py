@@ -14,6 +14,7 @@ def source_of(thing: object) -> tuple[str, str]:
 
     Raises ValueError if it has no Python source.
     """
+    thing = inspect.unwrap(thing) if callable(thing) else thing
     try:
         lines, first = inspect.getsourcelines(thing)
         file = Path(inspect.getsourcefile(thing))

@@ -3,6 +3,7 @@
 `trace` runs one forward pass with hooks and takes them off again, whatever happens.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -343,7 +344,7 @@ class PartSource:
 def part_source(model: Transformer, key: str, layer: int = 0) -> PartSource:
     """The function that runs this part of this model, with the part's own line marked."""
     part, block = PART_BY_KEY[key], model.layers[str(layer)]
-    place, text = source_of(_function_of(part, model, block))
+    place, text = source_of(inspect.unwrap(_function_of(part, model, block)))
     found = [i for i, line in enumerate(text.splitlines()) if part.marker in line]
     return PartSource(place=place, text=text, lines=tuple(found))
 

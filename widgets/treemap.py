@@ -143,6 +143,8 @@ def layout(found: list[Kind], width: float, height: float) -> list[Box]:
 def share(count: int, whole: int) -> str:
     """A share in percent, with enough digits to be told from nothing: 21.9%, 0.0033%."""
     percent = 100 * count / whole
+    if percent < 0.001:
+        return "below 0.001%"
     return f"{percent:.1f}%" if percent >= 0.1 else f"{percent:.2g}%"
 
 

@@ -2,7 +2,7 @@
 
 The model page stays plain; these functions replace the parts of each block by others that give
 the same result. A fused model is for generating only: its parameters no longer have Meta's
-names, so it can be neither trained nor saved. Load the checkpoint again to do that.
+names, so it can be neither trained nor saved. `unfuse_projections` makes it a plain one again.
 """
 
 import platform
@@ -47,6 +47,33 @@ def fuse_projections(model: Transformer, *, pack: bool | None = None) -> Transfo
     return model.requires_grad_(False)
 
 
+def unfuse_projections(model: Transformer) -> Transformer:
+    """Put plain blocks back, in place, with the very weights of before; returns the model.
+
+    Afterwards it can be trained and saved: all parameters have Meta's names and take gradients.
+    Raises ValueError if the model is not fused.
+    """
+    if not all(isinstance(layer, FusedBlock) for layer in model.layers.values()):
+        raise ValueError("model is not fused")
+    for name, layer in model.layers.items():
+        with torch.device("meta"):  # shapes only: the weights are put in below
+            block = TransformerBlock(model.args)
+        for path, weight in layer.plain_weights().items():
+            block.get_submodule(path).weight = nn.Parameter(weight.clone())
+        block.attention.inner_attention = layer.attention.inner_attention
+        block.attention_norm, block.ffn_norm = layer.attention_norm, layer.ffn_norm
+        model.layers[name] = block.train(layer.training)
+    if model.output is not None:
+        args, fused = model.args, model.output
+        with torch.device("meta"):
+            model.output = nn.Linear(args.dim, args.vocab_size, bias=False)
+        tied = args.tie_embeddings and model.tok_embeddings is not None
+        weight = model.tok_embeddings.weight if tied else nn.Parameter(fused.weight.clone())
+        model.output.weight = weight
+        model.output.train(model.training)
+    return model.requires_grad_(True)
+
+
 class PlainLinear(nn.Module):
     """x · Wᵀ."""
 
@@ -68,6 +95,11 @@ class PackedLinear(nn.Module):
         super().__init__()
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), self.ROWS)
         self.packed = packed
+
+    @property
+    def weight(self) -> Float[Tensor, "O I"]:
+        """W in the usual order, made anew each time."""
+        return self.packed.to_dense()
 
     def forward(self, x: Float[Tensor, "*B I"]) -> Float[Tensor, "*B O"]:
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, None, "none", [], "")
@@ -99,6 +131,12 @@ class FusedAttention(nn.Module):
         mixed = self.inner_attention(q, k, heads[:, :, turning:], attn_metadata)
         return self.wo(mixed.flatten(-2))
 
+    def plain_weights(self) -> dict[str, Tensor]:
+        """Each matrix of the plain attention by its name there."""
+        heads = (self.n_heads, self.n_kv_heads, self.n_kv_heads)
+        parts = self.wqkv.weight.split([n * self.head_dim for n in heads])
+        return dict(zip(("wq", "wk", "wv", "wo"), (*parts, self.wo.weight), strict=True))
+
 
 class LastAttention(nn.Module):
     """`Attention` of the last block: keys and values of all tokens, the query of the last."""
@@ -123,6 +161,11 @@ class LastAttention(nn.Module):
         k, v = self.wkv(x).unflatten(-1, (2, -1, self.head_dim)).unbind(2)
         q, k = apply_rotary_emb(q, turn[:, asking]), apply_rotary_emb(k, turn)
         return self.wo(self.inner_attention(q, k, v, attn_metadata).flatten(-2))
+
+    def plain_weights(self) -> dict[str, Tensor]:
+        """Each matrix of the plain attention by its name there."""
+        parts = (self.wq.weight, *self.wkv.weight.chunk(2), self.wo.weight)
+        return dict(zip(("wq", "wk", "wv", "wo"), parts, strict=True))
 
 
 class FusedFeedForward(nn.Module):
@@ -165,6 +208,16 @@ class FusedBlock(nn.Module):
         h = x[:, -mixed.shape[1] :] + mixed
         h = h + self.feed_forward(self.ffn_norm(h))
         return h.expand_as(x)  # a view: repeats the row without storing it again
+
+    def plain_weights(self) -> dict[str, Tensor]:
+        """Each matrix of the plain block by its name there."""
+        w1, w3 = self.feed_forward.w13.weight.chunk(2)
+        return {
+            **{f"attention.{name}": w for name, w in self.attention.plain_weights().items()},
+            "feed_forward.w1": w1,
+            "feed_forward.w3": w3,
+            "feed_forward.w2": self.feed_forward.w2.weight,
+        }
 
 
 def _last_only(attn_metadata: object) -> bool:

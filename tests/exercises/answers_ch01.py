@@ -324,6 +324,9 @@ MASK_WRONG = {
     "tokens look forward": lambda ids: (ids[:, None] == ids[None, :]).triu(),
     "allowed and forbidden are swapped": lambda ids: ~mask_and(ids),
     "earlier documents are visible": lambda ids: (ids[:, None] >= ids[None, :]).tril(),
+    "gradient crosses the border": lambda ids: (
+        mask_and(ids) if len(ids) < 10 else torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
+    ),
     "document_mask: wrong dtype": lambda ids: mask_and(ids).float(),
 }
 

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from llama3lib.inference import SamplingParams, fuse_projections, generate_tokens
+from llama3lib.checkpoint import load_model, save_hf
+from llama3lib.inference import (
+    SamplingParams,
+    fuse_projections,
+    generate_tokens,
+    unfuse_projections,
+)
 from llama3lib.inference.fuse import PackedLinear, PlainLinear, _can_pack
 from llama3lib.model import DocumentMask, Transformer, get_preset
 
@@ -65,6 +71,32 @@ def test_the_three_matrices_are_not_kept_beside_the_fused_one():
     tensors = {t.data_ptr(): t.numel() for t in [*model.parameters(), *model.buffers()]}
     position_table = model.freqs_cis.numel()
     assert sum(tensors.values()) - position_table == before
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_there_and_back_changes_no_bit(dtype, tied, tmp_path):
+    model = make(dtype, tie_embeddings=tied)
+    tokens = torch.arange(20)[None]
+    before, scores = {k: v.clone() for k, v in model.state_dict().items()}, model(tokens)
+    fuse_projections(model)
+    with pytest.raises(ValueError, match="parameters"):  # a fused model is not saved by mistake
+        save_hf(model, tmp_path / "fused")
+    unfuse_projections(model)
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert torch.equal(model(tokens), scores)
+    assert not model.training
+    model(tokens).sum().backward()  # takes gradients again
+    assert all(p.grad is not None for p in model.parameters())
+    save_hf(model, tmp_path / "plain")
+    assert torch.equal(load_model(tmp_path / "plain")(tokens), scores)
+
+
+def test_a_plain_model_is_not_unfused():
+    with pytest.raises(ValueError, match="not fused"):
+        unfuse_projections(make(torch.float32))
 
 
 def test_twice_is_refused():

@@ -268,7 +268,7 @@ class TestChatSession:
         assert len(session.turns) == 4
 
     def test_the_oldest_turns_go_when_there_is_no_room(self, session):
-        for text in ("a" * 150, "b" * 150, "c" * 150):
+        for text in ("a" * 250, "b" * 10, "c" * 120):
             session.answer(text)
         asked = [turn.content[0] for turn in session.turns if turn.role == "user"]
         assert asked == ["b", "c"]

@@ -2,7 +2,7 @@
 
 import pytest
 import traitlets
-from node_tools import run_js
+from view_tools import kernel_says, run_js
 
 from llama3lib.model import get_preset
 from widgets.gqa import (
@@ -133,7 +133,7 @@ def test_in_jupyterlab(open_notebook):
     page.page.wait_for_function(
         "() => document.querySelector('.l3-gqa .l3-voice').textContent.length > 9"
     )
-    assert page.python("view.kv_heads, view.cost().cache_bytes") == f"(16, {want})"
+    kernel_says(page, "view.kv_heads, view.cost().cache_bytes", f"(16, {want})")
 
     page.locator(".l3-gqa select").select_option("8B")
     heads.focus()
@@ -142,11 +142,11 @@ def test_in_jupyterlab(open_notebook):
     page.page.wait_for_function(
         f"() => document.querySelector('.l3-gqa').dataset.cache === '{64 * GIB}'"
     )
-    assert page.python("view.model, view.kv_heads") == "('8B', 32)"
+    kernel_says(page, "view.model, view.kv_heads", "('8B', 32)")
 
     tokens = page.locator(".l3-gqa input[data-trait=context]")
     down = page.median_move_ms(tokens, "ArrowLeft", 7)
-    assert page.python("view.context") == "1024"
+    kernel_says(page, "view.context", "1024")
     page.locator(".l3-gqa select").select_option("405B")
     more = page.median_move_ms(heads, "ArrowRight", 5)
     assert max(down, more) <= 100

@@ -6,7 +6,7 @@ import pytest
 import traitlets
 from hypothesis import given
 from hypothesis import strategies as st
-from node_tools import run_js
+from view_tools import kernel_says, run_js
 
 from llama3lib.paper.results import TABLE_2
 from widgets.landscape import (
@@ -155,7 +155,7 @@ def test_in_jupyterlab(open_notebook):
     page.page.wait_for_function(
         "() => document.querySelector('.l3-landscape').dataset.lead === '9.7'"
     )
-    assert page.python("view.benchmark, view.lead()") == "('GPQA (0-shot, CoT)', 9.7)"
+    kernel_says(page, "view.benchmark, view.lead()", "('GPQA (0-shot, CoT)', 9.7)")
     assert page.locator(".l3-landscape g[data-model]").count() == 9
     assert "No score printed: Gemma 2 9B, Nemotron 4 340B" in root.inner_text()
     rival = page.locator(".l3-landscape select[data-trait=rival]")
@@ -164,7 +164,7 @@ def test_in_jupyterlab(open_notebook):
     page.page.wait_for_function(
         "() => document.querySelector('.l3-landscape').dataset.lead === '-8.3'"
     )
-    assert page.python("view.rival, view.lead()") == "('Claude 3.5 Sonnet', -8.3)"
+    kernel_says(page, "view.rival, view.lead()", "('Claude 3.5 Sonnet', -8.3)")
     benchmark.focus()
     page.page.keyboard.press("Home")
     page.page.wait_for_function(
@@ -176,8 +176,8 @@ def test_in_jupyterlab(open_notebook):
 
 @pytest.mark.browser
 def test_dark_theme(open_notebook):
-    cell = "from widgets.landscape import Landscape\nLandscape('MMLU (0-shot, CoT)', rival='Claude 3.5 Sonnet')"
-    page = open_notebook([cell], theme="dark")
+    view = "Landscape('MMLU (0-shot, CoT)', rival='Claude 3.5 Sonnet')"
+    page = open_notebook([f"from widgets.landscape import Landscape\n{view}"], theme="dark")
     page.locator(".l3-landscape .mark").first.wait_for(state="attached")
     page.screenshot("landscape-dark", ".l3-landscape")
     assert "* Gemma 2 9B: 5-shot, no chain of thought" in page.locator(".l3-landscape").inner_text()

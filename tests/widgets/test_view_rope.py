@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import traitlets
-from node_tools import run_js
+from view_tools import kernel_says, run_js
 
 from llama3lib.model.rope import apply_rotary_emb, precompute_freqs_cis
 from widgets.rope import (
@@ -159,7 +159,7 @@ def test_in_jupyterlab(open_notebook):
     page.page.wait_for_function(
         "() => document.querySelector('.l3-rope svg').textContent.includes('base 10,000, scaled')"
     )
-    assert page.python("view.position, view.base, view.scaled") == "(8, 10000.0, True)"
+    kernel_says(page, "view.position, view.base, view.scaled", "(8, 10000.0, True)")
     assert float(root.get_attribute("data-score")) == pytest.approx(
         score_at(128, 10_000.0, True, 8), abs=1e-6
     )

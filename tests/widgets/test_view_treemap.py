@@ -5,7 +5,7 @@ import torch
 import traitlets
 from hypothesis import given
 from hypothesis import strategies as st
-from node_tools import run_js
+from view_tools import kernel_says, run_js
 
 from llama3lib.model import Transformer, get_preset
 from widgets.treemap import (
@@ -185,7 +185,7 @@ def test_in_jupyterlab(open_notebook):
         page.locator(".l3-treemap [aria-selected=true]").get_attribute("data-name")
         == "attention.wq"
     )
-    assert page.python("view.selected") == "'attention.wq'"
+    kernel_says(page, "view.selected", "'attention.wq'")
     page.screenshot("treemap-focus", ".l3-treemap")
 
     tied = page.locator(".l3-treemap input[data-trait=tied]")
@@ -194,7 +194,7 @@ def test_in_jupyterlab(open_notebook):
     page.page.wait_for_function(
         "() => document.querySelector('.l3-treemap').dataset.total === '7504924672'"
     )
-    assert page.python("view.tied, sum(k.parameters for k in view.kinds())") == "(True, 7504924672)"
+    kernel_says(page, "view.tied, sum(k.parameters for k in view.kinds())", "(True, 7504924672)")
     model = page.locator(".l3-treemap select")
     model.focus()
     page.page.keyboard.press("ArrowDown")
@@ -202,7 +202,7 @@ def test_in_jupyterlab(open_notebook):
         "() => document.querySelector('.l3-treemap').dataset.total === '70553706496'"
     )
     page.page.wait_for_function("() => !document.querySelector('.l3-treemap input').checked")
-    assert page.python("view.model, view.tied") == "('70B', False)"
+    kernel_says(page, "view.model, view.tied", "('70B', False)")
     assert page.median_move_ms(tied, "Space") <= 100
 
 

@@ -314,8 +314,8 @@ def _check_gradient(mask: Callable, pack: Callable, targets: Callable) -> None:
     model = Transformer(get_preset("tiny"))
     model.init_weights(torch.Generator().manual_seed(5))
     documents = [[5, 6, 7, 8], [11, 12, 13, 14, 15]]
-    tokens, ids, positions = pack(documents, _LENGTH)
-    labels = targets(tokens, ids)
+    tokens, ids, positions = (row.long() for row in pack(documents, _LENGTH))
+    labels = targets(tokens, ids).long()
     metadata = SimpleNamespace(mask=mask(ids)[None, None])
     logits = model(tokens[None], positions[None], metadata)[0]
     chosen = (ids == ids[4]) & (labels != -100)

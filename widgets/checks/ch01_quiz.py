@@ -118,7 +118,11 @@ _QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
                 "It is new (§3.2), and matters most for very long rows.",
             ),
             ("SwiGLU instead of ReLU", True, "SwiGLU is there since the first Llama."),
-            ("A vocabulary of 128K tokens", False, "It is new (§3.2)."),
+            (
+                "A vocabulary of 128K tokens",
+                False,
+                "It is new (§3.2): more pieces, fewer tokens for the same text.",
+            ),
             (
                 "A RoPE base of 500,000",
                 False,

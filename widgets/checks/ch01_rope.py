@@ -125,9 +125,9 @@ def check_rope(answer: object) -> None:
     neighbours, halves, order = functions_of(answer, names)
     cases = _cases()
     known = [*_mistakes(_neighbours, _halves, "1"), _APART]
-    diagnose(neighbours, _neighbours, cases, known, what=names[0], tolerance=1e-5)
+    diagnose(neighbours, _neighbours, cases, known, what=names[0], tolerance=1e-3)
     known = _mistakes(_halves, _neighbours, "H/2")
-    diagnose(halves, _halves, cases, known, what=names[1], tolerance=1e-5)
+    diagnose(halves, _halves, cases, known, what=names[1], tolerance=1e-3)
     _check_order(order)
 
 

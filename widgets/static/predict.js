@@ -51,7 +51,8 @@ function render({ model, el }) {
       else if (locked) control.value = value;
     }
     press.disabled = locked;
-    if (locked) complain(`🔒 Locked: ${value} ${choices.length ? "" : model.get("unit")}`.trim() + ". Now run the next cell.");
+    told.classList.toggle("l3-good", locked);
+    if (locked) complain(`✓ Locked: ${value} ${choices.length ? "" : model.get("unit")}`.trim() + ". Now run the next cell.");
     drawn(parts.root);
   }
   model.on("change:locked", show);

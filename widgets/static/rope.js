@@ -143,6 +143,7 @@ function render({ model, el }) {
   node(view.root, "p", { class: "l3-note" }, "Score: mean over the pairs of cos(distance × frequency), so 1 at distance 0. The base of 500,000 is the paper's (§3.2); the scaling is in the released code only.");
   const table = tableTwin(view.root, "Every pair");
 
+  let calm = null;
   const turn = (freqs, found) => {
     const position = model.get("position");
     clocks.forEach((clock, i) => {
@@ -159,7 +160,8 @@ function render({ model, el }) {
     view.root.dataset.score = score.toFixed(6);
     describe(title, `Score at distance ${thousands(position)}: ${score.toFixed(3)}.`);
     view.say(`${title}. Score at this distance: ${score.toFixed(3)}.`);
-    table(tableRows(freqs, found, position));
+    clearTimeout(calm); // the table may follow the picture: a burst of moves fills it once
+    calm = setTimeout(() => table(tableRows(freqs, found, position)), 150);
     drawn(view.root);
   };
   const state = () => {
@@ -182,6 +184,7 @@ function render({ model, el }) {
     model.off("change:position", move);
     model.off("change:base", redraw);
     model.off("change:scaled", redraw);
+    clearTimeout(calm);
     where.stop(); wide.stop(); scale.stop(); view.stop();
   };
 }

@@ -41,6 +41,11 @@ function drawDiagram(parent, { parts, block, bypasses, wires }) {
   return { plot, caption, mark };
 }
 
+function outline({ x, y, side }, top) {
+  const [left, high, wide] = [GRID.x + x - side / 2, top + y - side / 2, side].map((value) => value.toFixed(2));
+  return `M${left} ${high}h${wide}v${wide}h-${wide}z`;
+}
+
 function drawCells(layer, view) {
   layer.replaceChildren();
   const step = Math.min(GRID.width / view.columns.length, GRID.height / view.rows.length, 40);
@@ -55,14 +60,10 @@ function drawCells(layer, view) {
     svg(layer, "text", { x, y, class: "soft small", ...turn }, shortened(name, 8));
   });
   svg(layer, "rect", { x: GRID.x, y: top, width: step * view.columns.length, height: step * view.rows.length, class: "edge" });
-  squares(view.cells, GRID.width, GRID.height).forEach((square, i) => {
-    const value = view.cells.flat()[i];
-    const rect = svg(layer, "rect", {
-      x: GRID.x + square.x - square.side / 2, y: top + square.y - square.side / 2,
-      width: square.side, height: square.side, class: `cell ${["minus", "nothing", "plus"][square.sign + 1]}`,
-    });
-    svg(rect, "title", {}, `${view.rows[Math.floor(i / view.columns.length)]}, ${view.columns[i % view.columns.length]}: ${value}`);
-  });
+  const all = squares(view.cells, GRID.width, GRID.height); // one path for each sign: many shapes would be slow
+  ["minus", "nothing", "plus"].forEach((name, i) => svg(layer, "path", {
+    d: all.filter((square) => square.sign === i - 1).map((square) => outline(square, top)).join(""), class: `cell ${name}`,
+  }));
   return top + step * view.rows.length;
 }
 
@@ -93,7 +94,10 @@ function makeSource(parent) {
   keepKeys(node(details, "summary", {}, "The code that runs here, from the library"));
   const place = node(details, "p", { class: "l3-note" });
   const code = keepKeys(node(details, "pre", { tabindex: 0, "aria-label": "source code" }));
+  let last = "";
   return ({ place: where, text, lines }) => {
+    if (last === `${where} ${lines}`) return;
+    last = `${where} ${lines}`;
     place.textContent = where;
     code.replaceChildren();
     text.split("\n").forEach((line, i) => {
@@ -133,7 +137,7 @@ function render({ model, el }) {
   const cells = svg(plot, "g");
   const note = node(right, "p", { class: "l3-note" });
   const facts = makeFacts(right), source = makeSource(view.root), table = tableTwin(view.root, "The values of the picture");
-  let late = null;
+  let late = null, calm = null;
 
   const choose = () => { // at once: what was chosen; the values follow from the kernel
     const part = diagram.parts.find((item) => item.key === model.get("part"));
@@ -158,7 +162,8 @@ function render({ model, el }) {
     note.textContent = shown.note;
     facts(shown);
     source(shown.source);
-    table(tableRows(shown));
+    clearTimeout(calm); // the table may follow the picture: a burst of moves fills it once
+    calm = setTimeout(() => table(tableRows(shown)), 150);
     view.root.dataset.part = shown.part;
     view.say(`${shown.title}. ${shown.does}`);
     drawn(view.root);
@@ -176,6 +181,7 @@ function render({ model, el }) {
   draw();
   return () => {
     clearTimeout(late);
+    clearTimeout(calm);
     for (const name of ["part", "layer", "head"]) model.off(`change:${name}`, choose);
     model.off("change:view", draw);
     layer.stop(); head.stop(); view.stop();

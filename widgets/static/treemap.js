@@ -62,6 +62,7 @@ export function layout(kinds, width, height) {
 
 export function share(count, whole) {
   const percent = (100 * count) / whole;
+  if (percent < 0.001) return "below 0.001%";
   return percent >= 0.1 ? `${percent.toFixed(1)}%` : `${Number(percent.toPrecision(2))}%`;
 }
 

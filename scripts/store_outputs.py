@@ -1,0 +1,103 @@
+"""Run notebooks in a real JupyterLab and store what they show.
+
+    python scripts/store_outputs.py chapters/01_*.ipynb solutions/01_*.ipynb
+
+Lab itself adds a PNG to every plotly figure when it saves; this script adds one to every view
+that has a picture, strips what changes from run to run, and writes the file whole. Readers
+without a kernel (on a code-hosting site, in print) then see the pictures too.
+"""
+
+import argparse
+import base64
+import json
+import sys
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from browser_tools import Browser, Lab  # noqa: E402
+
+from llama3lib.utils.files import atomic_write  # noqa: E402
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+SVG = "image/svg+xml"
+_SAVE = """async () => {
+  const context = window.jupyterapp.shell.currentWidget.context;
+  await context.save(); return true; }"""
+_SCROLL = "i => window.jupyterapp.shell.currentWidget.content.scrollToItem(i)"
+
+
+def pictures(page: object, cells: list) -> dict[int, str]:
+    """A PNG of each view, by the number of its cell. Cells are drawn only when they are seen."""
+    found = {}
+    for i, cell in enumerate(cells):
+        outputs = cell.get("outputs", [])
+        if not any(VIEW in out.get("data", {}) and SVG in out["data"] for out in outputs):
+            continue
+        page.page.evaluate(_SCROLL, i)
+        view = page.locator(f".jp-Cell[data-windowed-list-index='{i}'] .l3").first
+        view.wait_for()
+        page.page.wait_for_timeout(300)
+        found[i] = base64.b64encode(view.screenshot()).decode()
+    return found
+
+
+def stored(file: Path, lab: Lab, browser: object) -> nbformat.NotebookNode:
+    """The notebook with the outputs of this run."""
+    page = lab.open(browser, file)
+    for i in range(len(nbformat.read(file, 4).cells)):  # draw every figure, so that it is saved
+        page.page.evaluate(_SCROLL, i)
+        page.page.wait_for_timeout(60)
+    page.page.wait_for_timeout(1500)
+    page.page.evaluate(_SAVE)
+    book = nbformat.read(lab.root / page.name, 4)
+    shown = pictures(page, book.cells)
+    page.finish()
+    for i, png in shown.items():
+        for output in book.cells[i].outputs:
+            if VIEW in output.get("data", {}):
+                output.data["image/png"] = png
+    return tidy(book)
+
+
+def tidy(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drop what no reader needs and every run changes."""
+    book.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in book.cells:
+        for key in ("execution", "trusted", "scrolled"):
+            cell.metadata.pop(key, None)
+        for output in cell.get("outputs", []):
+            if VIEW in output.get("data", {}):
+                output.data[VIEW]["model_id"] = "0" * 32  # no kernel of a stored page has it
+            if output.get("name") == "stderr":
+                output["text"] = ""
+        if "outputs" in cell:
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    return book
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    options = parser.parse_args()
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as home, Browser.open() as browser:
+        with Lab.start(Path(home)) as lab:
+            for file in options.notebooks:
+                book = stored(file, lab, browser)
+                text = json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+                with atomic_write(file) as temporary:
+                    temporary.write_text(text, encoding="utf-8", newline="\n")
+                print(f"{file}: {len(book.cells)} cells, {len(text.encode()) / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
