@@ -172,7 +172,7 @@ class Page:
     def set_theme(self, theme: str) -> None:
         """Switch the open page to "light" or "dark"."""
         self.page.evaluate(
-            "(theme) => { window.jupyterapp.commands.execute('apputils:change-theme', { theme }); }",
+            "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })",
             f"JupyterLab {theme.title()}",
         )
         self.page.wait_for_function(

@@ -193,7 +193,7 @@ def draw_landscape(benchmark: str, rival: str) -> str:
     path = "M" + "L".join(f"{p.x:.1f} {p.y:.1f}" for p in llamas)
     picture.shape("path", d=path, fill="none", stroke=BLUE, stroke_width=1.5, opacity=0.5)
     _draw_lead(picture, points, rival)
-    for point in points:
+    for point in sorted(points, key=lambda p: p.entry.model in (rival, FLAGSHIP)):
         _draw_point(picture, point, chosen=point.entry.model in (rival, FLAGSHIP))
     for i, (shape, colour, name) in enumerate(KINDS.values()):
         picture.mark(shape, 30 + 230 * i, 440, 7, fill=colour)
@@ -229,14 +229,28 @@ def _draw_lead(picture: Drawing, points: list[Point], rival: str) -> None:
     if other is None:
         return
     dashes = {"stroke": INK, "stroke_width": 1.4, "stroke_dasharray": "5 4"}
-    start = mine.label_x + 9 * len(label_of(mine.entry)) if other.x > mine.x else mine.x
+    start = mine.label_x + _wide(mine.entry) if other.x > mine.x else mine.x
     if other.x > start or other.x < mine.x:  # not through the label
         picture.line(start, mine.y, other.x, mine.y, **dashes)
     picture.line(other.x, other.y, other.x, mine.y, stroke=INK, stroke_width=2.5)
     wide = abs(other.y - mine.y) > 30
     at = (other.y + mine.y) / 2 + 6 if wide else min(other.y, mine.y) - 10
-    words = signed(other.entry.lead)
-    picture.text(other.x - 14, at, words, anchor="end", size=18, font_weight=700)
+    left = other.x < 300  # beside the axis there is no room to the left
+    if is_free(points, other.x + (74 if left else -14), at):
+        style = {"anchor": "start" if left else "end", "size": 18, "font_weight": 700}
+        picture.text(other.x + (14 if left else -14), at, signed(other.entry.lead), **style)
+
+
+def is_free(points: list[Point], right: float, y: float) -> bool:
+    """True if a short number ending there would hide no label."""
+    return not any(
+        abs(p.label_y + 5 - y) < 20 and p.label_x - 8 < right < p.label_x + _wide(p.entry) + 60
+        for p in points
+    )
+
+
+def _wide(entry: Entry) -> float:
+    return 9 * len(label_of(entry))
 
 
 def label_of(entry: Entry) -> str:

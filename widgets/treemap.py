@@ -30,6 +30,7 @@ STYLE = {  # colour, and angle of the stripes (None: plain)
     "output": (PURPLE, 90),
 }
 MAP = (960, 400)  # pixels of the rectangles
+FLAT = 34  # pixels: lower boxes have room for one line at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,18 +188,20 @@ def draw_treemap(name: str, args: ModelArgs, tied: bool | None = None) -> str:
         picture.rect(x + 1, y + 1, box.width - 2, box.height - 2, **frame)
         for i, line in enumerate(labels(kind, whole, box.width, box.height)):
             style = {"stroke": "#fff", "stroke_width": 4, "paint_order": "stroke"}
-            picture.text(x + 10, y + 24 + 19 * i, line, size=16 if i == 0 else 14, **style)
+            baseline = y + (24 + 19 * i if box.height >= FLAT else box.height / 2 + 5)
+            picture.text(x + 10, baseline, line, size=16 if i == 0 else 14, **style)
     picture.text(20, 480, norms_note(found), fill=SOFT, size=15)
     return picture.svg()
 
 
 def labels(kind: Kind, whole: int, width: float, height: float) -> list[str]:
-    """The lines of text that fit into a box: name, part, share, shape."""
+    """The lines of text that fit into a box: name (in bold), part, share, shape."""
     short = kind.name.split(".")[-1]
     lines = [short, PART_NAMES[kind.part], share(kind.parameters, whole), shape_text(kind)]
-    room = int((height - 14) // 19)
+    if 18 <= height < FLAT:  # one line in plain letters
+        return [line for line in lines if len(line) * 8.2 <= width - 12][:1]
     fitting = [line for line in lines if len(line) * (10 if line == short else 8.2) <= width - 18]
-    return fitting[: max(room, 0)]
+    return fitting[: max(int((height - 14) // 19), 0)]
 
 
 def table_rows(found: list[Kind]) -> list[dict[str, str]]:

@@ -18,6 +18,7 @@ from widgets.landscape import (
     board,
     draw_landscape,
     headline,
+    is_free,
     kind_of,
     lead,
     place,
@@ -105,6 +106,14 @@ def test_every_point_and_label_fits(benchmark):
         assert point.label_x + 8.6 * len(point.entry.model) + 50 < 1000
     for a, b in itertools.combinations(points, 2):
         assert a.label_x != b.label_x or abs(a.label_y - b.label_y) >= 18.9
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_the_number_hides_no_label(benchmark):
+    points = place(board(benchmark))
+    for point in points:  # a number right on a label is refused, one far below is not
+        assert not is_free(points, point.label_x + 30, point.label_y)
+    assert is_free(points, 400, 2000)
 
 
 def test_state_is_checked():

@@ -157,9 +157,10 @@ def test_javascript_agrees_with_python(node, tmp_path):
         whole = total(found)
         for box, want in zip(boxes, layout(found, *MAP), strict=True):
             assert box == pytest.approx(vars(want) | {"name": want.name})
-        words = [[kind, whole, 150, 110] for kind in js]
+        sizes = [(150, 110), (90, 22), (200, 10)]
+        words = [[kind, whole, *size] for kind in js for size in sizes]
         assert run_js(node, tmp_path, "treemap", "labels", *words) == [
-            labels(kind, whole, 150, 110) for kind in found
+            labels(kind, whole, *size) for kind in found for size in sizes
         ]
 
 

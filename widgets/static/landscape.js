@@ -88,15 +88,26 @@ const labelOf = (entry) => `${entry.model} ${entry.score.toFixed(1)}${entry.mark
 
 const signed = (value) => value === null ? "–" : (value > 0 ? "+" : value < 0 ? "−" : "±") + Math.abs(value).toFixed(1);
 
+const wide = (entry) => 9 * labelOf(entry).length;
+
+// Would a short number ending there hide no label?
+export function isFree(points, right, y) {
+  return !points.some((point) => Math.abs(point.label_y + 5 - y) < 20
+    && right > point.label_x - 8 && right < point.label_x + wide(point.entry) + 60);
+}
+
 function drawLead(layer, points, rival, ahead) {
   const mine = points.find((point) => point.entry.model === FLAGSHIP);
   const other = points.find((point) => point.entry.model === rival);
   if (!other || ahead === null) return;
-  const start = other.x > mine.x ? mine.label_x + 9 * labelOf(mine.entry).length : mine.x; // not through the label
+  const start = other.x > mine.x ? mine.label_x + wide(mine.entry) : mine.x; // not through the label
   if (other.x > start || other.x < mine.x) svg(layer, "line", { x1: start, y1: mine.y, x2: other.x, y2: mine.y, class: "level" });
   svg(layer, "line", { x1: other.x, y1: other.y, x2: other.x, y2: mine.y, class: "lead" });
   const at = Math.abs(other.y - mine.y) > 30 ? (other.y + mine.y) / 2 + 6 : Math.min(other.y, mine.y) - 10;
-  svg(layer, "text", { x: other.x - 14, y: at, "text-anchor": "end", class: "points" }, signed(ahead));
+  const left = other.x < 300; // beside the axis there is no room to the left
+  if (isFree(points, other.x + (left ? 74 : -14), at)) {
+    svg(layer, "text", { x: other.x + (left ? 14 : -14), y: at, "text-anchor": left ? "start" : "end", class: "points" }, signed(ahead));
+  }
 }
 
 function drawPoint(layer, point, chosen) {
@@ -114,7 +125,8 @@ function drawAll(layer, entries, rival) {
   const llamas = points.filter((point) => point.entry.kind === "llama").sort((a, b) => a.x - b.x);
   svg(layer, "path", { d: "M" + llamas.map((point) => `${point.x} ${point.y}`).join("L"), class: "family" });
   drawLead(layer, points, rival, leadOf(entries, rival));
-  for (const point of points) drawPoint(layer, point, [rival, FLAGSHIP].includes(point.entry.model));
+  const chosen = (point) => [rival, FLAGSHIP].includes(point.entry.model);
+  for (const point of [...points].sort((a, b) => chosen(a) - chosen(b))) drawPoint(layer, point, chosen(point));
   Object.entries(KINDS).forEach(([kind, [form, words]], i) => {
     shape(layer, form, 70 + 230 * i, 444, 7, { class: `mark ${kind}` });
     svg(layer, "text", { x: 84 + 230 * i, y: 449 }, words);

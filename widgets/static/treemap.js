@@ -8,6 +8,7 @@ const PART_NAMES = {
 const STYLE = { // colour, and angle of the stripes (null: plain)
   feed_forward: ["#0072b2", null], attention: ["#e69f00", 45], embedding: ["#009e73", 135], output: ["#cc79a7", 90],
 };
+const FLAT = 34; // lower boxes have room for one line at most
 const MAP = { x: 20, y: 10, width: 960, height: 400 };
 
 // All kinds of tensors, largest first; a tied output matrix is the embedding itself.
@@ -80,6 +81,7 @@ export function headline(name, kinds) {
 export function labels(kind, whole, width, height) {
   const short = kind.name.split(".").at(-1);
   const lines = [short, PART_NAMES[kind.part], share(kind.parameters, whole), shapeText(kind)];
+  if (height >= 18 && height < FLAT) return lines.filter((line) => line.length * 8.2 <= width - 12).slice(0, 1);
   const fitting = lines.filter((line) => line.length * (line === short ? 10 : 8.2) <= width - 18);
   return fitting.slice(0, Math.max(Math.floor((height - 14) / 19), 0));
 }
@@ -110,14 +112,16 @@ function drawMap(list, fills, kinds, choose) {
   list.replaceChildren();
   const whole = totalOf(kinds), byName = Object.fromEntries(kinds.map((kind) => [kind.name, kind]));
   for (const box of layout(kinds, MAP.width, MAP.height)) {
-    const kind = byName[box.name], x = box.x + MAP.x, y = box.y + MAP.y;
+    const kind = byName[box.name], x = box.x + MAP.x, y = box.y + MAP.y, flat = box.height < FLAT;
     const group = option(list, kind.name, sentence(kind, whole), choose);
     svg(group, "rect", {
       class: "box", x: x + 1.5, y: y + 1.5, width: Math.max(box.width - 3, 1), height: Math.max(box.height - 3, 1),
       fill: fills[kind.part], stroke: STYLE[kind.part][0],
     });
     labels(kind, whole, box.width, box.height).forEach((line, i) =>
-      svg(group, "text", { x: x + 11, y: y + 26 + 20 * i, class: i ? "line" : "name" }, line));
+      svg(group, "text", {
+        x: x + (flat ? 7 : 11), y: y + (flat ? box.height / 2 + 5 : 26 + 20 * i), class: i || flat ? "line" : "name",
+      }, line));
   }
   const norms = totalOf(kinds.filter((kind) => kind.part === "norms"));
   const words = `Too small to draw: all norms together, ${thousands(norms)} parameters (${share(norms, whole)})`;
