@@ -36,6 +36,9 @@ _READY = """() => { const panel = window.jupyterapp?.shell.currentWidget;
 _RUN_ALL = """() => { window.l3ran = null;
   window.jupyterapp.commands.execute('notebook:run-all-cells')
     .then(() => { window.l3ran = 'ok'; }, (error) => { window.l3ran = 'error: ' + error; }); }"""
+_THEME = """(theme) => { window.l3theme = null;
+  window.jupyterapp.commands.execute('apputils:change-theme', { theme })
+    .then(() => { window.l3theme = 'ok'; }, (error) => { window.l3theme = 'error: ' + error; }); }"""
 # from the key press to the frame after the redraw
 _MEASURE = """(element) => { const root = element.closest('.l3'); root.l3times = []; let start = 0;
   element.addEventListener('keydown', () => { start = performance.now(); }, true);
@@ -171,14 +174,14 @@ class Page:
 
     def set_theme(self, theme: str) -> None:
         """Switch the open page to "light" or "dark"."""
-        self.page.evaluate(
-            "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })",
-            f"JupyterLab {theme.title()}",
-        )
+        self.page.evaluate(_THEME, f"JupyterLab {theme.title()}")
+        # Lab covers the page meanwhile; a second switch before the cover is gone fails inside Lab
         self.page.wait_for_function(
-            "(light) => document.body.dataset.jpThemeLight === light",
+            """(light) => window.l3theme && !document.getElementById('jupyterlab-splash')
+            && document.body.dataset.jpThemeLight === light""",
             arg=str(theme != "dark").lower(),
         )
+        assert self.page.evaluate("() => window.l3theme") == "ok"
 
     def python(self, expression: str) -> str:
         """repr of an expression in the notebook's kernel."""

@@ -164,7 +164,9 @@ def plot_point(distance: int, score: float) -> tuple[float, float]:
 def _draw_score(picture: Drawing, head_dim: int, base: float, scaled: bool, position: int) -> None:
     left, right = PLOT["x"], PLOT["x"] + PLOT["width"]
     low = PLOT["y"] + PLOT["height"]
-    picture.text(left, 66, "score of a key equal to the query", size=15, fill=SOFT)
+    score = score_at(head_dim, base, scaled, position)
+    words = f"score of a key equal to the query: {score:.3f} at distance {position:,}"
+    picture.text(left, 66, words, size=15, fill=SOFT)
     for value in (-0.4, 0.0, 0.5, 1.0):
         y = plot_point(1, value)[1]
         picture.line(left, y, right, y, stroke=SOFT if value == 0 else LINE)
@@ -183,7 +185,7 @@ def _draw_score(picture: Drawing, head_dim: int, base: float, scaled: bool, posi
     old = score_curve(head_dim, BASES[0], False)
     _draw_curve(picture, old, stroke=SOFT, stroke_width=1.4, stroke_dasharray="4 4")
     _draw_curve(picture, score_curve(head_dim, base, scaled), stroke=BLUE, stroke_width=2.4)
-    x, y = plot_point(position, score_at(head_dim, base, scaled, position))
+    x, y = plot_point(position, score)
     picture.line(x, PLOT["y"], x, low, stroke=INK, stroke_dasharray="2 3")
     picture.mark("circle", x, y, 6, fill=BLUE, stroke=INK)
     picture.text(

@@ -233,7 +233,9 @@ def draw_tracer(view: dict, layers: int) -> str:
     _draw_diagram(picture, view["part"], layer_text(view["layer"], layers))
     picture.end("g")
     bottom = _draw_cells(picture, view, GRID["y"] + (58 if view["pattern"] else 20))
-    for i, line in enumerate([view["does"], " · ".join(facts), view["note"], view["section"]]):
+    signs = "Area: share of attention." if view["pattern"] else "Filled: above 0; hollow: below 0."
+    lines = [view["does"], " · ".join(facts), view["note"], f"{signs} Paper: {view['section']}"]
+    for i, line in enumerate(lines):
         picture.text(346, bottom + 30 + 25 * i, line, size=15, fill=INK if i < 2 else SOFT)
     return picture.svg()
 

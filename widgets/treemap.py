@@ -188,8 +188,9 @@ def draw_treemap(name: str, args: ModelArgs, tied: bool | None = None) -> str:
         picture.rect(x + 1, y + 1, box.width - 2, box.height - 2, **frame)
         for i, line in enumerate(labels(kind, whole, box.width, box.height)):
             style = {"stroke": "#fff", "stroke_width": 4, "paint_order": "stroke"}
-            baseline = y + (24 + 19 * i if box.height >= FLAT else box.height / 2 + 5)
-            picture.text(x + 10, baseline, line, size=16 if i == 0 else 14, **style)
+            flat = box.height < FLAT
+            at = (x + 6, y + box.height / 2 + 5) if flat else (x + 10, y + 24 + 19 * i)
+            picture.text(*at, line, size=14 if flat or i else 16, **style)
     picture.text(20, 480, norms_note(found), fill=SOFT, size=15)
     return picture.svg()
 

@@ -142,7 +142,7 @@ function render({ model, el }) {
   };
   const changeModel = () => {
     const most = shape().heads;
-    if (model.get("kv_heads") > most) { model.set("kv_heads", most); model.save_changes(); }
+    if (most % model.get("kv_heads")) { model.set("kv_heads", most); model.save_changes(); }
     heads.setStops(kvHeadChoices(most));
     draw();
   };
