@@ -38,7 +38,7 @@ _RUN_ALL = """() => { window.l3ran = null;
     .then(() => { window.l3ran = 'ok'; }, (error) => { window.l3ran = 'error: ' + error; }); }"""
 _THEME = """(theme) => { window.l3theme = null;
   window.jupyterapp.commands.execute('apputils:change-theme', { theme })
-    .then(() => { window.l3theme = 'ok'; }, (error) => { window.l3theme = 'error: ' + error; }); }"""
+    .then(() => { window.l3theme = 'ok'; }, (e) => { window.l3theme = 'error: ' + e; }); }"""
 # from the key press to the frame after the redraw
 _MEASURE = """(element) => { const root = element.closest('.l3'); root.l3times = []; let start = 0;
   element.addEventListener('keydown', () => { start = performance.now(); }, true);

@@ -127,7 +127,7 @@ def test_prediction_by_keyboard_locks_once(open_notebook):
     cell = focus(page)["cell"]
     press(page, "-", "3", "Enter")
     note = page.locator(".l3-predict .l3-note").first
-    assert "A number from 0" in note.inner_text()
+    assert "A number of at least 0" in note.inner_text()
     assert number.is_enabled()
     press(page, "Backspace", "Backspace", "9", "9", "ArrowUp")
     assert focus(page)["value"] == "100"  # the arrow key moved the number, not the notebook

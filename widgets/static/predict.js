@@ -29,7 +29,7 @@ function render({ model, el }) {
     if (input.value === "" || !Number.isFinite(Number(input.value))) return null;
     const value = Number(input.value);
     if ((low !== null && value < low) || (high !== null && value > high)) {
-      complain(`A number from ${low ?? "…"} to ${high ?? "…"}, please.`);
+      complain(`A number ${low === null ? `up to ${high}` : high === null ? `of at least ${low}` : `from ${low} to ${high}`}, please.`);
       return undefined;
     }
     return value;
