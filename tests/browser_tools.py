@@ -39,6 +39,12 @@ _RUN_ALL = """() => { window.l3ran = null;
 _THEME = """(theme) => { window.l3theme = null;
   window.jupyterapp.commands.execute('apputils:change-theme', { theme })
     .then(() => { window.l3theme = 'ok'; }, (e) => { window.l3theme = 'error: ' + e; }); }"""
+_BACK = {
+    "ArrowRight": "ArrowLeft",
+    "ArrowLeft": "ArrowRight",
+    "ArrowDown": "ArrowUp",
+    "ArrowUp": "ArrowDown",
+}
 # from the key press to the frame after the redraw
 _MEASURE = """(element) => { const root = element.closest('.l3'); root.l3times = []; let start = 0;
   element.addEventListener('keydown', () => { start = performance.now(); }, true);
@@ -203,11 +209,16 @@ class Page:
         assert told == want, f"{expression} is {told}, not {want}"
 
     def median_move_ms(self, control: object, key: str = "ArrowRight", moves: int = 20) -> float:
-        """Median time from a key press on a control to the frame after its widget was redrawn."""
+        """Median time from a key press on a control to the frame after its widget was redrawn.
+
+        Ends `moves` steps along. A control with fewer than 20 steps is moved there and back
+        first, so that the median is always over 20 moves or more.
+        """
         control.evaluate(_MEASURE)
         control.focus()
-        for done in range(1, moves + 1):
-            self.page.keyboard.press(key)
+        there_and_back = [key, _BACK.get(key, key)] * ((max(0, 20 - moves) + 1) // 2)
+        for done, pressed in enumerate([*there_and_back, *[key] * moves], start=1):
+            self.page.keyboard.press(pressed)
             self.page.wait_for_function(
                 "([element, n]) => element.closest('.l3').l3times.length >= n",
                 arg=[control.element_handle(), done],
