@@ -63,7 +63,8 @@ def setup() -> None:
     )
     if index and run(*pip, "torch", "--index-url", index):
         sys.exit(f"torch could not be installed from TORCH_INDEX={index}")
-    if run(*pip, "-e", ".[test]"):
+    # setuptools warns at length about editable installs, which are what is wanted here
+    if run(*pip, "-e", ".[test]", PYTHONWARNINGS="ignore"):
         sys.exit(
             "Installing failed: see the lines above. A second try often helps; "
             "python tasks.py doctor says what is missing."
@@ -74,8 +75,9 @@ def setup() -> None:
 def lab() -> int:
     """Open the first chapter; further words go to JupyterLab, as --no-browser."""
     setup()
+    where = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/{FIRST}"]
     try:
-        return run(PYTHON, "-m", "jupyterlab", *_as_root(), *sys.argv[2:], FIRST)
+        return run(PYTHON, "-m", "jupyterlab", *where, *_as_root(), *sys.argv[2:])
     except KeyboardInterrupt:
         return 0
 
