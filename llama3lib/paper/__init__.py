@@ -8,12 +8,20 @@ Each number stands here once, with its section or table and how far to trust it:
 - `infrastructure`: the cluster, Tables 4 and 5 (§3.3)
 - `training`: the recipe of the 405B (§3.4)
 - `results`: Table 2 and the base-model tables (§1, §5.1)
-- `contradictions`: where the paper disagrees with itself
-- `claims`: what is often claimed and not so
+- `contradictions`: where the paper disagrees with itself; `.check()` does the sum again
+- `claims`: what is often claimed and not so; `.proof()` settles it
 
-    >>> from llama3lib.paper import architecture
-    >>> architecture.TABLE_3.cell("layers", "405B")
+How to find a number:
+
+    >>> from llama3lib.paper import architecture, herd
+    >>> architecture.TABLE_3.cell("layers", "405B")     # one cell; .row(name), .column(name)
     126
+    >>> herd.TOKENS.value                               # a single fact
+    15600000000000
+    >>> herd.TOKENS.cite()                              # where it stands, and how reliable
+    '§1 (paper)'
+    >>> [name for name, _ in all_facts() if "KV" in name]    # search by name
+    ['architecture.QUERIES_PER_KV_HEAD', 'architecture.KV_CACHE', 'architecture.KV_CACHE_3_2']
 """
 
 from collections.abc import Iterator

@@ -49,13 +49,53 @@ TOTALS = Table(
 )
 TOTAL_8B_IF_TIED = Fact(7_504_924_672, "parameters", _SHAPES, "computed")
 TOTAL_8B_PRINTED_VOCABULARY = Fact(8_028_164_096, "parameters", _SHAPES, "computed")
+TOTAL_405B_SPLIT_16 = Fact(
+    410_081_247_232,
+    "parameters",
+    "from the released code",
+    "computed",
+    "the 405B stored in 16 parts keeps every key/value head twice: the same model",
+)
+SPECIAL_TOKENS_COST_8B = Fact(
+    2_097_152, "parameters", _SHAPES, "computed", "256 entries, input and output matrix"
+)
+SIZES_3_2 = ("1B", "3B")
+_SHAPES_3_2 = "from the shapes of Llama 3.2 (released code)"
+SHAPES_3_2 = Table(
+    title="Shapes of Llama 3.2, which is not in the paper",
+    section="released code",
+    columns=SIZES_3_2,
+    rows={
+        "layers": (16, 28),
+        "model dimension": (2048, 3072),
+        "attention heads": (32, 24),
+        "head dimension": (64, 128),
+        "key/value heads": (8, 8),
+        "FFN dimension": (8192, 8192),
+    },
+    reliability="code",
+)
 TOTALS_3_2 = Table(
-    title="Parameters of Llama 3.2, tied",
+    title="Parameters of Llama 3.2 from the shapes, tied",
+    section=_SHAPES_3_2,
+    columns=SIZES_3_2,
+    rows={
+        "embedding": (262_668_288, 394_002_432),
+        "attention per layer": (10_485_760, 25_165_824),
+        "FFN per layer": (50_331_648, 75_497_472),
+        "layer": (60_821_504, 100_669_440),
+        "total": (1_235_814_400, 3_212_749_824),
+        "FFN share": (0.652, 0.658),
+        "attention share": (0.136, 0.219),
+    },
+    reliability="computed",
+)
+CARD_TOTALS_3_2 = Table(
+    title="Parameters of Llama 3.2 as the model card prints them",
     section="Llama 3.2 model card",
-    columns=("1B", "3B"),
-    rows={"total": (1_235_814_400, 3_212_749_824)},
+    columns=SIZES_3_2,
+    rows={"total": (1_230_000_000, 3_210_000_000), "shared embeddings": (True, True)},
     reliability="card",
-    note="The card prints 1.23B and 3.21B and says that embeddings are shared.",
 )
 KV_CACHE = Table(
     title="Keys and values kept for each token, bfloat16",
@@ -65,8 +105,22 @@ KV_CACHE = Table(
         "bytes per token": (131_072, 327_680, 516_096),
         "GiB at 8,192": (1.0, 2.5, 3.94),
         "GiB at 131,072": (16.0, 40.0, 63.0),
+        "GB at 131,072": (17.2, 42.9, 67.6),
         "GiB at 131,072 if each query head had its own": (64, 320, 1008),
         "weights in GB": (16.1, 141.1, 811.7),
+    },
+    reliability="computed",
+)
+KV_CACHE_3_2 = Table(
+    title="The same for Llama 3.2",
+    section=_SHAPES_3_2,
+    columns=SIZES_3_2,
+    rows={
+        "bytes per token": (32_768, 114_688),
+        "GiB at 8,192": (0.25, 0.875),
+        "GiB at 131,072": (4.0, 14.0),
+        "GiB at 131,072 if each query head had its own": (16, 42),
+        "weights in GB": (2.47, 6.43),
     },
     reliability="computed",
 )
@@ -93,6 +147,9 @@ CHANGES_SINCE_LLAMA_2 = Fact(
     "",
     "§3.2",
 )
+UNCHANGED = Fact(
+    ("RMSNorm before each part", "SwiGLU", "RoPE", "no biases"), "", "released code", "code"
+)
 NORM_EPS = Fact(1e-5, "", "released code", "code")
 PIPELINE_SLOTS = Fact(
     126, "layers", "§3.3.2", "computed", "16 stages of 8 slots, less one in the first and the last"
@@ -108,6 +165,46 @@ ADDED_TOKENS = Fact(28_000, "tokens", "§3.2")
 CHARACTERS_PER_TOKEN = Fact(3.94, "characters per token", "§3.2", note="on a sample of English")
 CHARACTERS_PER_TOKEN_LLAMA_2 = Fact(3.17, "characters per token", "§3.2")
 TOKENS_SAVED = Fact(0.195, "of the tokens", "from §3.2", "computed", "1 - 3.17/3.94")
+CHARACTERS_GAINED = Fact(0.243, "of the characters", "from §3.2", "computed", "3.94/3.17 - 1")
+CHARACTERS_SEEN = Fact(
+    61_000_000_000_000, "characters", "from §1 and §3.2", "computed", "15.6T tokens, about"
+)
+RANKS = Fact(128_000, "byte-level BPE tokens", "released tokenizer", "code")
+SPECIAL_TOKENS = Fact(256, "tokens", "released tokenizer", "code")
+DIGITS_PER_GROUP = Fact((1, 3), "digits, least and most", "released tokenizer", "code")
+SPECIAL_TOKEN_IDS = Table(
+    title="Special tokens with a name; the rest up to 128,255 is reserved",
+    section="released tokenizer",
+    columns=("id",),
+    rows={
+        "<|begin_of_text|>": (128_000,),
+        "<|end_of_text|>": (128_001,),
+        "<|reserved_special_token_0|>": (128_002,),
+        "<|reserved_special_token_1|>": (128_003,),
+        "<|finetune_right_pad_id|>": (128_004,),
+        "<|step_id|>": (128_005,),
+        "<|start_header_id|>": (128_006,),
+        "<|end_header_id|>": (128_007,),
+        "<|eom_id|>": (128_008,),
+        "<|eot_id|>": (128_009,),
+        "<|python_tag|>": (128_010,),
+        "<|image|>": (128_011,),
+    },
+    reliability="code",
+)
+STOP_TOKENS = Fact(
+    ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"), "", "released tokenizer", "code"
+)
+ROLES = Fact(
+    ("system", "user", "assistant", "ipython"),
+    "",
+    "released code; the idea in §4.1.1",
+    "code",
+    "ipython carries what a tool returned; new in Llama 3.1",
+)
+BUILT_IN_TOOLS = Fact(
+    ("brave_search", "wolfram_alpha", "code interpreter"), "", "released code", "code"
+)
 
 ROPE_THETA = Fact(500_000, "", _TABLE_3)
 ROPE_CITED_CONTEXT = Fact(
@@ -119,6 +216,35 @@ ROPE_HIGH_FREQ_FACTOR = Fact(4, "", "released code", "code")
 ROPE_ORIGINAL_CONTEXT = Fact(8192, "positions", "released code", "code")
 ROPE_KEPT_BLENDED_DIVIDED = Fact(
     (29, 6, 29), "frequencies", "from the released code", "computed", "head size 128, theta 500,000"
+)
+ROPE_KEPT_BELOW = Fact(
+    2048, "positions of wavelength", "from the released code", "computed", "8,192/4"
+)
+ROPE_DIVIDED_ABOVE = Fact(
+    8192, "positions of wavelength", "from the released code", "computed", "8,192/1"
+)
+ROPE_BLENDED = Table(
+    title="The six frequencies between the two bounds",
+    section="from the released code",
+    columns=("wavelength",),
+    rows={
+        "29": (2402,),
+        "30": (2948,),
+        "31": (3619,),
+        "32": (4443,),
+        "33": (5454,),
+        "34": (6695,),
+    },
+    reliability="computed",
+    note="head size 128, theta 500,000; wavelengths in positions",
+)
+ROPE_LONGEST_WAVELENGTH = Table(
+    title="Positions in one turn of the slowest pair, head size 128",
+    section=_SHAPES,
+    columns=("wavelength",),
+    rows={"theta 10,000": (54_410,), "theta 500,000": (2_560_000,)},
+    reliability="computed",
+    note="the second one rounded to three digits",
 )
 ROPE_FACTOR_3_2 = Fact(
     32, "", "third-party conversion code", "code", "1B and 3B as packaged; the released code has 8"

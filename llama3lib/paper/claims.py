@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llama3lib.paper import architecture, herd
+from llama3lib.paper import architecture, herd, training
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,47 @@ def _cache_of_70b() -> bool:
     )
 
 
+def _changes_name_no_older_part() -> bool:
+    """SwiGLU and RMSNorm are no change; of RoPE and shared heads only a number is."""
+    changes = architecture.CHANGES_SINCE_LLAMA_2.value
+    old = ("SwiGLU", "RMSNorm")
+    return len(changes) == 4 and not any(word in text for text in changes for word in old)
+
+
+def _total(size: str, ffn: int, kv_heads: int) -> int:
+    dim, head = _size(size, "model dimension"), architecture.HEAD_DIM.value
+    attention = 2 * dim * dim + 2 * dim * kv_heads * head
+    layer = attention + 3 * dim * ffn + 2 * dim
+    return _size(size, "layers") * layer + 2 * architecture.VOCABULARY.value * dim + dim
+
+
+STALE_WIDTHS = {"8B": (6144, 8), "70B": (12_288, 8), "405B": (20_480, 16)}
+"""FFN dimension and key/value heads of an old Table 3 that is still passed on; not the paper's."""
+
+
+def _stale_table_is_too_small() -> bool:
+    stale = [_total(size, *STALE_WIDTHS[size]) / 1e9 for size in architecture.SIZES]
+    printed = [
+        _total(size, _size(size, "FFN dimension"), _size(size, "key/value heads"))
+        for size in architecture.SIZES
+    ]
+    right = list(architecture.TOTALS.row("total").values())
+    told = round(stale[0], 2), round(stale[1], 1), round(stale[2])
+    return printed == right and told == (4.81, 38.3, 207)
+
+
+def _rotation_keeps_length() -> bool:
+    pair, angle = complex(3, 4), 1.2
+    turned = pair * complex(math.cos(angle), math.sin(angle))
+    return math.isclose(abs(turned), abs(pair)) and turned != pair
+
+
+def _full_heads_of_70b() -> bool:
+    cache = architecture.KV_CACHE
+    each = cache.cell("GiB at 131,072 if each query head had its own", "70B")
+    return each / cache.cell("GiB at 131,072", "70B") == 8
+
+
 ARCHITECTURE = (
     Claim(
         "Only the large models use grouped-query attention.",
@@ -70,7 +111,7 @@ ARCHITECTURE = (
         "Grouped-query attention, SwiGLU, RoPE and RMSNorm are new in Llama 3.",
         "The paper lists four small changes since Llama 2.",
         "§3.2",
-        lambda: len(architecture.CHANGES_SINCE_LLAMA_2.value) == 4,
+        _changes_name_no_older_part,
     ),
     Claim(
         "The 70B's cache at 128K tokens is larger than its weights.",
@@ -83,7 +124,12 @@ ARCHITECTURE = (
         "3.17 to 3.94 characters per token is 19.5 % fewer tokens.",
         "§3.2",
         lambda: (
-            round(1 - architecture.CHARACTERS_PER_TOKEN_LLAMA_2.value / 3.94, 3)
+            round(
+                1
+                - architecture.CHARACTERS_PER_TOKEN_LLAMA_2.value
+                / architecture.CHARACTERS_PER_TOKEN.value,
+                3,
+            )
             == architecture.TOKENS_SAVED.value
         ),
     ),
@@ -93,4 +139,62 @@ ARCHITECTURE = (
         "§1",
         lambda: "mixture of experts" in herd.REJECTED.value,
     ),
+    Claim(
+        "The FFN widths are 6,144, 12,288 and 20,480, and the 405B has 16 key/value heads.",
+        "These shapes would make 4.81B, 38.3B and 207B parameters; those of Table 3 fit the names.",
+        "§3.2, Table 3",
+        _stale_table_is_too_small,
+    ),
+    Claim(
+        "RoPE shifts dimensions by one and reaches beyond the trained length by itself.",
+        "It turns pairs of coordinates; 128K took six stages and about 800B tokens of training.",
+        "§3.4.2",
+        lambda: (
+            _rotation_keeps_length()
+            and training.LONG_CONTEXT_STAGES.value == 6
+            and training.LONG_CONTEXT_TOKENS.value == 800e9
+        ),
+    ),
+    Claim(
+        "With one key/value head for each query head the 70B's cache would be 4 times as large.",
+        "64 query heads on 8 key/value heads: 8 times.",
+        "from §3.2, Table 3",
+        _full_heads_of_70b,
+    ),
+    Claim(
+        "The models of April 2024 read 128K tokens.",
+        "They read 8,192; 128K came with Llama 3.1 in July 2024.",
+        "Table 1; Llama 3 model card",
+        lambda: (
+            herd.CONTEXT_APRIL.value == 8192
+            and not herd.MODELS.cell("Llama 3 8B", "long context")
+            and herd.MODELS.cell("Llama 3.1 8B", "long context")
+        ),
+    ),
+    Claim(
+        "The paper covers Llama 3.2.",
+        "It covers Llama 3 and 3.1, and its results are those of 3.1. Llama 3.2 came later.",
+        "§1, Table 1",
+        lambda: not any("3.2" in name for name in herd.MODELS.rows),
+    ),
 )
+ALL = ARCHITECTURE
+"""Every claim so far."""
+
+NOT_IN_PAPER = (
+    "a number for what grouped-query attention costs in quality",
+    "AdamW betas, weight decay and gradient clipping of the flagship",
+    "how many fine-tuning examples or preference pairs there were",
+    "the head of the reward model",
+    "batch sizes of fine-tuning and of DPO",
+    "lengths and tokens of the six long-context stages",
+    "parameters of RoPE scaling",
+    "a list of data sources, or how many tokens were unique",
+    "the interleaving V of the pipeline",
+    "training tokens of the 8B and the 70B one by one",
+    "costs in dollars",
+    "a study of reward hacking",
+    "loss curves",
+    "ablations over the rounds of post-training",
+)
+"""What is often attributed to the paper and is not there."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 RELIABILITIES = {
@@ -34,6 +35,8 @@ class Fact:
     note: str = ""
 
     def __post_init__(self) -> None:
+        if self.value is None:
+            raise ValueError("value=None is not allowed: a fact has a value")
         _check(self.section, self.reliability)
 
     def cite(self) -> str:
@@ -60,11 +63,17 @@ class Table:
 
     def __post_init__(self) -> None:
         _check(self.section, self.reliability)
+        if len(set(self.columns)) != len(self.columns):
+            raise ValueError(f"columns={self.columns!r} is not allowed: each name only once")
         for name, values in self.rows.items():
             if len(values) != len(self.columns):
                 raise ValueError(
                     f"row {name!r} has {len(values)} values for {len(self.columns)} columns"
                 )
+        # read-only copies: the paper does not change because a notebook writes into a table
+        rows = {name: tuple(values) for name, values in self.rows.items()}
+        object.__setattr__(self, "rows", MappingProxyType(rows))
+        object.__setattr__(self, "marks", MappingProxyType(dict(self.marks)))
         for row, column in self.marks:
             self.cell(row, column)
 

@@ -28,7 +28,7 @@ FLOPS = Fact(3.8e25, "FLOPs", "§1")
 TIMES_LLAMA_2 = Fact(50, "times the FLOPs of the largest Llama 2", "§1", note='"almost 50x"')
 LLAMA_2_TOKENS = Fact(1_800_000_000_000, "tokens", "§1", note="as this paper says")
 CONTEXT_APRIL = Fact(8192, "tokens", "Llama 3 model card", "card")
-CONTEXT = Fact(131_072, "tokens", "§1", note="printed as 128K")
+CONTEXT = Fact(131_072, "tokens", "§3.3.2, Table 4", note="called 128K in the text")
 KNOWLEDGE_CUTOFF = Fact("end of 2023", "", "§3.1")
 LEVERS = Fact(("data", "scale", "managing complexity"), "", "§1")
 REJECTED = Fact(
@@ -43,3 +43,15 @@ LANGUAGES = Fact(
     "§5.2.4",
 )
 TOKENS_SMALL = Fact(15_000_000_000_000, "tokens", "Llama 3.1 model card", "card", "printed as 15T+")
+
+PAPER = Fact("arXiv:2407.21783", "", "whole paper")
+VERSION_1 = Fact("July 2024", "", "arXiv:2407.21783", "paper v1")
+VERSION_3 = Fact("23 November 2024", "", "arXiv:2407.21783", "paper v3")
+PAGES = Fact(92, "pages", "whole paper", "paper v3")
+RELEASED_3_2 = Fact(
+    "25 September 2024",
+    "",
+    "Llama 3.2 Vision model card",
+    "card",
+    "1B, 3B, 11B and 90B came after the paper's first version",
+)

@@ -1,6 +1,8 @@
 """Benchmark results for plots: Table 2 (post-trained) and Tables 9 to 14 (base models)."""
 
-from llama3lib.paper.facts import Table
+import math
+
+from llama3lib.paper.facts import Fact, Table
 
 OPEN_WEIGHTS = frozenset(
     (
@@ -108,6 +110,63 @@ TABLE_2 = Table(
     note="Llama 3 means Llama 3.1 here, as in the whole paper.",
 )
 
+TABLE_2_RECORD = Table(
+    title="Rows of Table 2 that the 405B wins, loses and ties, where both have a value",
+    section="from §1, Table 2",
+    columns=("won", "lost", "tied"),
+    rows={
+        "GPT-4 (0125)": (14, 1, 1),
+        "GPT-4o": (9, 7, 0),
+        "Claude 3.5 Sonnet": (8, 6, 1),
+        "Nemotron 4 340B": (10, 0, 0),
+    },
+    reliability="computed",
+)
+TABLE_2_LEADS = Table(
+    title="Points by which the 405B leads GPT-4 (0125) in Table 2",
+    section="from §1, Table 2",
+    columns=("lead",),
+    rows={
+        "InfiniteBench/En.MC": (11.3,),
+        "GPQA (0-shot, CoT)": (9.7,),
+        "MATH (0-shot, CoT)": (9.3,),
+        "MMLU-Pro (5-shot, CoT)": (8.5,),
+        "Nexus": (8.4,),
+        "IFEval": (4.3,),
+    },
+    reliability="computed",
+    note="The five largest, and IFEval.",
+)
+IFEVAL_INSTRUCTIONS = Fact(
+    500, "instructions, about", "§5.2.1", note="mean of four accuracies: by prompt or instruction"
+)
+CARD_INSTRUCT = Table(
+    title="Post-trained models as the model card has them",
+    section="Llama 3.1 model card",
+    columns=("Llama 3 8B", "Llama 3 70B", "Llama 3 405B"),
+    rows={
+        "GPQA (0-shot, no CoT)": (30.4, 46.7, 50.7),
+        "MultiPL-E HumanEval": (50.8, 65.5, 75.2),
+        "MultiPL-E MBPP": (52.4, 62.0, 65.7),
+        "MMLU (micro average)": (69.4, 84.0, 87.7),
+        "API-Bank": (None, None, 92.0),
+    },
+    reliability="card",
+    note="The paper prints macro averages of MMLU. API-Bank stands here only for the 405B.",
+)
+CARD_BASE = Table(
+    title="Pre-trained models as the model card has them",
+    section="Llama 3.1 model card",
+    columns=("Llama 3 8B", "Llama 3 70B", "Llama 3 405B"),
+    rows={
+        "MMLU (micro average)": (65.6, 79.0, 85.4),
+        "SQuAD": (None, None, 89.3),
+        "Winogrande": (60.5, 83.3, 86.7),
+    },
+    reliability="card",
+    note="SQuAD stands here only for the 405B.",
+)
+
 _BASE = (
     "Llama 3 8B",
     "Mistral 7B",
@@ -184,6 +243,60 @@ BASE_INTERVALS = Table(
     },
     note="1.96 · sqrt(S(1 - S)/N), with S the score and N the number of questions.",
 )
+
+QUESTIONS = Table(
+    title="Questions that reproduce the printed intervals",
+    section="from §5.1.1",
+    columns=("questions",),
+    rows={
+        "HumanEval": (164,),
+        "GSM8K": (1319,),
+        "MATH": (5000,),
+        "ARC-C": (1172,),
+        "MBPP": (500,),
+        "GSM8K (16-shot)": (100,),
+    },
+    reliability="computed",
+)
+
+# single values of tables that belong to later chapters; contradictions need them
+EN_MC_GPT_4_TABLE_21 = Fact(72.0, "per cent", "§5.2.6, Table 21")
+API_BANK_TABLE_22 = Table(
+    title="API-Bank",
+    section="§5.2.7, Table 22",
+    columns=("Llama 3 405B", "Claude 3.5 Sonnet"),
+    rows={"API-Bank": (92.3, 92.6)},
+)
+API_BANK_GAP_PRINTED = Fact(0.6, "points behind Claude 3.5 Sonnet", "§5.2.7")
+MEMORISED_TABLE_24 = Table(
+    title="Text of the training data given back word for word by the 405B, in per cent",
+    section="§5.4.2, Table 24",
+    columns=("50-gram", "1000-gram"),
+    rows={"English": (1.13, None), "all languages": (1.03, 3.91)},
+)
+MEMORISED_PRINTED = Fact((1.13, 3.91), "per cent, 50-gram and 1000-gram", "§5.4.2")
+CONTAMINATION_TABLE_15 = Table(
+    title="Contaminated share by the table, in per cent",
+    section="§5.1.4, Table 15",
+    columns=("contaminated",),
+    rows={"SQuAD": (0,), "MATH": (1,)},
+)
+VIDEO_BENCHMARKS_TABLE_30 = Fact(
+    ("PerceptionTest", "TVQA", "NExT-QA", "ActivityNet-QA"), "", "§7.7, Table 30"
+)
+
+
+def interval(score: float, questions: int) -> float:
+    """Half-width of the 95 % interval of a score in per cent (§5.1.1): 1.96·sqrt(S(1-S)/N).
+
+    Raises ValueError if the score is not within 0 to 100 or there is no question.
+    """
+    if not 0 <= score <= 100:
+        raise ValueError(f"score={score!r} is not allowed: use per cent, from 0 to 100")
+    if questions < 1:
+        raise ValueError(f"questions={questions!r} is not allowed: use at least 1")
+    share = score / 100
+    return 196 * math.sqrt(share * (1 - share) / questions)
 
 
 def wins(table: Table, model: str, rival: str) -> tuple[int, int, int]:

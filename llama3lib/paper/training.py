@@ -44,3 +44,44 @@ STEPS_FOR_ALL_TOKENS = Fact(
     1_154_407, "steps", "from §3.4.1", "computed", "with decimal batches; fewer than 1.2M"
 )
 SLIPS = "Both odd values look like slips of a unit; they are the same in all versions."
+LEARNING_RATE_AT_END = Fact(
+    (1.1e-6, 2.1e-6),
+    "",
+    "from §3.4.1",
+    "computed",
+    "where the cosine is when 15.6T tokens are used up; 8e-7 is not reached",
+)
+STEPS_BINARY = Fact(1_101_000, "steps", "from §3.4.1", "computed", "with binary batches (2^20)")
+TOKENS_FOR_ALL_STEPS = Fact(
+    (16_300_000_000_000, 17_300_000_000_000),
+    "tokens",
+    "from §3.4.1",
+    "computed",
+    "1.2M steps, with decimal and with binary batches",
+)
+LONG_CONTEXT_STEPS = Fact(
+    48_000, "steps", "from §3.4.2", "computed", "800B tokens at 16M (2^24) a step, about"
+)
+ANNEALING_SEQUENCES = Fact(305, "sequences of 128K", "from §3.4.3", "computed", "all 40M tokens")
+ANNEALING_STUDY_TOKENS = Fact(
+    40_000_000_000, "tokens", "§3.1.3", note="a side study on a half-trained 8B"
+)
+MIX_CHANGES = Fact(
+    (
+        "more text that is not English",
+        "more mathematics",
+        "newer web data late",
+        "less of subsets found poor",
+    ),
+    "",
+    "§3.4.1",
+)
+NOT_GIVEN = (
+    "AdamW betas and epsilon",
+    "weight decay of the flagship",
+    "gradient clipping",
+    "data per stage",
+    "RoPE scaling",
+    "lengths of the six long-context stages",
+)
+UNCLEAR = "Whether the 800B long-context tokens are part of the 15.6T or come on top is not clear."

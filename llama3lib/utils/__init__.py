@@ -1,1 +1,9 @@
-"""Small helpers that every layer may use."""
+"""Small helpers that every layer may use.
+
+- `files`: write a file or a folder whole or not at all; digests
+- `seed`: one seed for every source of randomness; one thread
+- `device`: choose where and in which number format to compute, and say why
+- `logging`: loggers that stay silent until the program asks
+
+Import the modules, not this package: `files` and `logging` come without torch.
+"""

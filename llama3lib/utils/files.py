@@ -3,8 +3,9 @@
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,13 +27,13 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _sibling(path, "tmp")
     try:
+        temporary.touch(exist_ok=False)
+        mode = _mode(temporary)
         yield temporary
+        temporary.chmod(mode)  # some writers put a private file of their own in its place
         _sync(temporary)
-        _open_to_readers(temporary)
         os.replace(temporary, path)
         _sync_folder(path.parent)
     finally:
@@ -44,7 +45,9 @@ def atomic_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterat
     """Yield a temporary folder beside `path`; rename it to `path` when the block ends well.
 
     Raises ValueError if `path` holds anything and `overwrite` is False. With `overwrite` the old
-    folder is moved aside, replaced, and only then deleted.
+    folder is moved aside, replaced, and only then deleted; if that fails it is moved back. A power
+    cut between the two renames leaves the old folder beside `path`, under a name that ends in
+    ".old".
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
@@ -52,13 +55,17 @@ def atomic_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterat
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise ValueError(f"path={str(path)!r} is not allowed: the folder is not empty")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    temporary = _sibling(path, "tmp")
     try:
+        temporary.mkdir()
+        mode = _mode(temporary) & 0o666
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync(file)
-                _open_to_readers(file)
+        for entry in [*temporary.rglob("*"), temporary]:
+            if entry.is_dir():
+                _sync_folder(entry)
+            elif entry.is_file():
+                entry.chmod(mode)
+                _sync(entry)
         _swap(temporary, path)
         _sync_folder(path.parent)
     finally:
@@ -66,26 +73,28 @@ def atomic_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterat
 
 
 def _swap(new: Path, path: Path) -> None:
-    _open_to_readers(new)
     if not path.exists():
         os.rename(new, path)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent)) / "old"
-    os.rename(path, old)
+    old = _sibling(path, "old")
     try:
+        os.rename(path, old)
         os.rename(new, path)
-    except OSError:
-        os.rename(old, path)
+    except BaseException:  # Ctrl-C too: what was moved aside is the only copy now
+        if old.exists() and not path.exists():
+            os.rename(old, path)
         raise
-    finally:
-        shutil.rmtree(old.parent, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def _open_to_readers(path: Path) -> None:
-    """Temporary files and folders belong to their maker alone; finished ones need not."""
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+def _sibling(path: Path, suffix: str) -> Path:
+    """A new name in the same folder, so that renaming never crosses a file system."""
+    return path.parent / f".{path.name}.{secrets.token_hex(8)}.{suffix}"
+
+
+def _mode(path: Path) -> int:
+    """Permissions of a file just made: what the user's own settings give a new one."""
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def _sync(path: Path) -> None:
