@@ -46,6 +46,14 @@ class Result:
     largest: float
 
 
+def chip() -> str:
+    """Name of the processor, as far as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    names = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    found = (line.partition(":")[2].strip() for line in names if line.startswith("model name"))
+    return next(found, platform.processor() or platform.machine())
+
+
 def make_pair(args: ModelArgs, dtype: torch.dtype) -> tuple[Transformer, LlamaForCausalLM]:
     """The same random weights in both implementations."""
     ours = Transformer(args)
@@ -159,7 +167,7 @@ def main() -> None:
         told = {
             "torch": torch.__version__,
             "transformers": transformers.__version__,
-            "machine": platform.machine(),
+            "chip": chip(),
             "rounds": options.rounds,
             "results": [asdict(result) for result in results],
         }
