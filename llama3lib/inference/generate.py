@@ -54,7 +54,7 @@ def _check_prompt(model: Transformer, ids: list[int], params: SamplingParams) ->
     if not ids:
         raise ValueError("prompt_ids=[] is not allowed: at least one token")
     vocab_size, room = model.args.vocab_size, model.args.max_seq_len
-    bad = [i for i in ids if not (isinstance(i, int) and 0 <= i < vocab_size)]
+    bad = [i for i in ids if type(i) is not int or not 0 <= i < vocab_size]
     if bad:
         raise ValueError(f"prompt_ids has {bad[0]!r}: ids are 0 to {vocab_size - 1}")
     if len(ids) + params.max_tokens > room:
