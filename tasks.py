@@ -6,6 +6,8 @@ setup    only install into .venv what pyproject.toml names
 doctor   say in one line what is missing and how to mend it
 """
 
+from __future__ import annotations  # so that an old Python reaches the line that names it
+
 import hashlib
 import os
 import shutil
@@ -29,9 +31,36 @@ NBVAL += ["--nbval-sanitize-with=nbval_sanitize.cfg", "-p", "no:cacheprovider"]
 
 
 def run(*args: object, **env: str) -> int:
-    """Run a program in the project's folder; its exit code."""
+    """Run a program in the project's folder to its end; its exit code.
+
+    Ctrl-C reaches the program too. It is waited for, so that JupyterLab can close its kernels.
+    """
     command = [str(arg) for arg in args]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | env).returncode
+    try:
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | env)
+    except OSError as error:
+        print(f"{args[0]} cannot be started: {error}. Delete the folder .venv, then try again.")
+        return 127
+    stopped = False
+    while True:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            stopped = True
+            continue
+        if stopped:
+            raise KeyboardInterrupt
+        return code
+
+
+def ask(code: str) -> str | None:
+    """What a line of Python prints in .venv; None if it fails."""
+    command = [str(PYTHON), "-X", "utf8", "-c", code]
+    try:
+        told = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+    except OSError:
+        return None
+    return None if told.returncode else told.stdout.strip()
 
 
 def wanted() -> str:
@@ -48,8 +77,7 @@ def setup() -> None:
     if PYTHON.exists() and STAMP.exists() and STAMP.read_text(encoding="utf-8") == want:
         return
     print("Setting up .venv: this takes a few minutes the first time.", flush=True)
-    if not PYTHON.exists():
-        venv.create(VENV, with_pip=True)
+    make_venv()
     index = os.environ.get("TORCH_INDEX")
     pip = (
         PYTHON,
@@ -72,13 +100,25 @@ def setup() -> None:
     STAMP.write_text(want, encoding="utf-8")
 
 
+def make_venv() -> None:
+    """Make .venv, or mend one that was left half made; whatever works is kept."""
+    if PYTHON.exists() and ask("import pip") is not None:
+        return
+    dead = VENV.exists() and not PYTHON.exists()  # its Python was moved or removed
+    try:
+        venv.create(VENV, with_pip=True, clear=dead, symlinks=os.name != "nt")
+    except (OSError, subprocess.CalledProcessError) as error:
+        hint = "On Debian and Ubuntu, sudo apt install python3-venv brings what is missing."
+        sys.exit(f".venv could not be made ({error}). {hint if os.name == 'posix' else ''}")
+
+
 def lab() -> int:
     """Open the first chapter; further words go to JupyterLab, as --no-browser."""
     setup()
     where = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/{FIRST}"]
     try:
         return run(PYTHON, "-m", "jupyterlab", *where, *_as_root(), *sys.argv[2:])
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # the ordinary way to close it
         return 0
 
 
@@ -91,14 +131,17 @@ def test() -> int:
     setup()
     more = sys.argv[2:]
     if more:
-        return run(PYTHON, "-m", "pytest", *more, **ONE_THREAD)
+        return run(PYTHON, "-m", "pytest", "-m", "not gpu", *more, **ONE_THREAD)
     with tempfile.TemporaryDirectory() as folder:  # nobody's own progress plays a part
         progress = {"LLAMA3_COURSE_PROGRESS": str(Path(folder) / "progress.json")}
         rows = [run_group(name, args, progress) for name, args in groups().items()]
     print()
     for name, code, seconds in rows:
         print(f"{name:32} {'passed' if code == 0 else 'FAILED'} {seconds:8.0f} s")
-    return max(code for _, code, _ in rows)
+    # not the highest code: a group that was killed has a negative one
+    failed = sum(code != 0 for _, code, _ in rows)
+    print(f"{len(rows) - failed} groups passed, {failed} failed")
+    return 1 if failed else 0
 
 
 def groups() -> dict[str, list[str]]:
@@ -137,7 +180,13 @@ def doctor() -> int:
     if not STAMP.exists() or STAMP.read_text(encoding="utf-8") != wanted():
         print("The installation is not finished or out of date: run python tasks.py setup")
         return 1
-    return run(PYTHON, "-m", "llama3lib.serve.doctor")
+    return run(PYTHON, "-m", "llama3lib.serve.doctor", *progress_folder())
+
+
+def progress_folder() -> list[str]:
+    """The folder a learner's progress is kept in, if the course can be asked; as a list."""
+    told = ask("from widgets.progress import default_path; print(default_path().parent)")
+    return [told] if told else []
 
 
 def main() -> int:
@@ -146,7 +195,11 @@ def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         print(__doc__)
         return 2
-    return commands[sys.argv[1]]() or 0
+    try:
+        return commands[sys.argv[1]]() or 0
+    except KeyboardInterrupt:
+        print("Stopped.")
+        return 130
 
 
 if __name__ == "__main__":

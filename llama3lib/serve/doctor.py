@@ -1,18 +1,34 @@
 """`llama3 doctor`: what is missing on this machine, in one line each, and how to mend it."""
 
-import importlib
 import importlib.metadata
+import importlib.util
+import io
 import os
 import platform
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-NEEDED = ("torch", "numpy", "safetensors", "tiktoken", "regex", "jaxtyping", "tqdm", "tyro")
+NEEDED = (
+    "llama3lib",
+    "torch",
+    "numpy",
+    "safetensors",
+    "tiktoken",
+    "regex",
+    "jaxtyping",
+    "tqdm",
+    "tyro",
+)
 COURSE = ("jupyterlab", "anywidget", "ipywidgets", "plotly")
+# package -> its part that JupyterLab must find
+FRONT_ENDS = {"anywidget": "anywidget", "ipywidgets": "@jupyter-widgets/jupyterlab-manager"}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
+MAC_BROWSER = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 SETUP = "python tasks.py setup"
 
 
@@ -27,9 +43,12 @@ class Check:
     needed: bool = True
 
 
-def diagnose() -> list[Check]:
-    """Look at everything. A look that fails in a way nobody foresaw is itself a finding."""
-    checks: list[Check] = []
+def diagnose(folders: Iterable[str | Path] = ()) -> list[Check]:
+    """Look at everything, and whether `folders` can be written.
+
+    A look that fails in a way nobody foresaw is itself a finding.
+    """
+    checks = [_writable(Path(folder)) for folder in folders]
     looks: tuple[Callable[[], Iterator[Check]], ...] = (
         _python,
         _packages,
@@ -43,14 +62,21 @@ def diagnose() -> list[Check]:
         try:
             checks.extend(look())
         except Exception as error:  # a doctor that crashes helps nobody
+            if isinstance(error, ModuleNotFoundError) and _told(checks, error.name):
+                continue
             name = look.__name__.strip("_")
             checks.append(Check(name, False, f"{type(error).__name__}: {error}", SETUP))
     return checks
 
 
-def main() -> int:
-    """Print a line for each problem, or one line if all is well; 1 if a needed thing is missing."""
-    checks = diagnose()
+def main(folders: Iterable[str | Path] = ()) -> int:
+    """Print a line for each problem, or one line if all is well; 1 if a needed thing is missing.
+
+    `folders` are those that the caller wants to write in.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # Windows: a pipe may know no check mark
+        sys.stdout.reconfigure(errors="replace")
+    checks = diagnose(folders)
     broken = [check for check in checks if check.needed and not check.ok]
     for check in broken:
         print(f"✗ {check.name}: {check.message}. To mend it: {check.fix}")
@@ -60,6 +86,11 @@ def main() -> int:
     if not broken:
         print(f"✓ all fine: {sum(check.needed for check in checks)} things looked at")
     return 1 if broken else 0
+
+
+def _told(checks: list[Check], package: str | None) -> bool:
+    """Whether it has been said already that this package is missing."""
+    return any(check.name == package and not check.ok for check in checks)
 
 
 def _python() -> Iterator[Check]:
@@ -112,6 +143,20 @@ def _available_memory() -> float | None:
     return 1024.0 * int(found[1]) if found else None
 
 
+def _writable(folder: Path) -> Check:
+    """Write for real: permissions alone say little on Windows and on network disks."""
+    name, there = f"folder {folder}", folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"1")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        return Check(name, False, f"cannot be written ({reason})", "change its owner or its rights")
+    return Check(name, True, "can be written")
+
+
 def _threads() -> Iterator[Check]:
     import torch
 
@@ -123,7 +168,9 @@ def _threads() -> Iterator[Check]:
 def _front_ends() -> Iterator[Check]:
     """Widgets draw only if JupyterLab finds their browser part in the same environment."""
     folder = Path(sys.prefix) / "share" / "jupyter" / "labextensions"
-    for name in ("anywidget", "@jupyter-widgets/jupyterlab-manager"):
+    for package, name in FRONT_ENDS.items():
+        if importlib.util.find_spec(package) is None:
+            continue  # the package itself is missing, which has its own line
         found = (folder / name / "package.json").is_file()
         yield Check(f"front end of {name}", found, "in place" if found else "missing", SETUP)
 
@@ -139,6 +186,13 @@ def _bundled_model() -> Iterator[Check]:
 
 
 def _optional() -> Iterator[Check]:
+    node = shutil.which("node")
+    text = "found" if node else "none: tests of the views' arithmetic are skipped"
+    yield Check("Node.js", bool(node), text, needed=False)
+    browser = any(shutil.which(name) for name in (*BROWSERS, MAC_BROWSER))
+    text = "found" if browser else "none: tests in a browser are skipped"
+    yield Check("Chromium or Chrome", browser, text, needed=False)
+
     import torch
 
     from llama3lib.tokenizer import Tokenizer
@@ -156,4 +210,4 @@ def _optional() -> Iterator[Check]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
