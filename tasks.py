@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "installed.txt"
+COURSE, TEST = "course,vocabulary", "test"  # what each command installs
 FIRST = "chapters/01_the_herd_and_its_architecture.ipynb"
 OLDEST, NEWEST = (3, 11), (3, 13)
 # one thread: on a busy machine two are slower, and sums differ in the last digit
@@ -69,12 +70,18 @@ def wanted() -> str:
     return hashlib.sha256(b"".join([*parts, sys.version.encode()])).hexdigest()
 
 
-def setup() -> None:
+def is_installed(extras: str) -> bool:
+    """Whether .venv holds these extras, or those of the tests, which are more, up to date."""
+    if not (PYTHON.exists() and STAMP.exists()):
+        return False
+    return STAMP.read_text(encoding="utf-8") in (f"{extras} {wanted()}", f"{TEST} {wanted()}")
+
+
+def setup(extras: str = COURSE) -> None:
     """Make .venv and install; at once if nothing has changed since the last time."""
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         sys.exit(f"Python 3.11, 3.12 or 3.13 is needed; this is {sys.version.split()[0]}")
-    want = wanted()
-    if PYTHON.exists() and STAMP.exists() and STAMP.read_text(encoding="utf-8") == want:
+    if is_installed(extras):
         return
     print("Setting up .venv: this takes a few minutes the first time.", flush=True)
     make_venv()
@@ -92,12 +99,12 @@ def setup() -> None:
     if index and run(*pip, "torch", "--index-url", index):
         sys.exit(f"torch could not be installed from TORCH_INDEX={index}")
     # setuptools warns at length about editable installs, which are what is wanted here
-    if run(*pip, "-e", ".[test]", PYTHONWARNINGS="ignore"):
+    if run(*pip, "-e", f".[{extras}]", PYTHONWARNINGS="ignore"):
         sys.exit(
             "Installing failed: see the lines above. A second try often helps; "
             "python tasks.py doctor says what is missing."
         )
-    STAMP.write_text(want, encoding="utf-8")
+    STAMP.write_text(f"{extras} {wanted()}", encoding="utf-8")
 
 
 def make_venv() -> None:
@@ -128,7 +135,7 @@ def _as_root() -> list[str]:
 
 def test() -> int:
     """All tests but those of a GPU, in three groups; a table of times at the end."""
-    setup()
+    setup(TEST)
     more = sys.argv[2:]
     if more:
         return run(PYTHON, "-m", "pytest", "-m", "not gpu", *more, **ONE_THREAD)
@@ -177,7 +184,7 @@ def doctor() -> int:
     if not PYTHON.exists():
         print("Nothing is installed yet: run python tasks.py setup")
         return 1
-    if not STAMP.exists() or STAMP.read_text(encoding="utf-8") != wanted():
+    if not is_installed(COURSE):
         print("The installation is not finished or out of date: run python tasks.py setup")
         return 1
     return run(PYTHON, "-m", "llama3lib.serve.doctor", *progress_folder())

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 PROGRAM = "llama3"
 DISTRIBUTION = "llama3lib"
+EXTRAS = {
+    **dict.fromkeys(("duckdb", "lxml", "py3langid", "warcio", "zstandard"), "data"),
+    **dict.fromkeys(("datatrove", "ray"), "cluster"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +194,38 @@ class Tokenize:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Data:
+    """Clean documents by a recipe: archives or pages in, text and an account of every drop out.
+
+    Interrupted runs go on where they were when started again.
+    """
+
+    recipe: Annotated[Positional[str], arg(metavar="RECIPE")]
+    """A recipe file (TOML), or web for the one that comes along."""
+    source: Annotated[Positional[str | None], arg(metavar="INPUT")] = None
+    """A file or folder: .warc[.gz], .jsonl[.gz|.zst], .parquet, .html, .txt; none shows RECIPE."""
+    output: Annotated[Positional[str | None], arg(metavar="OUTPUT")] = None
+    """A new folder, or that of an interrupted run."""
+    engine: Literal["plain", "local", "ray", "slurm"] = "plain"
+    """What runs the tasks; all but plain need the extra "cluster"."""
+    workers: int = 1
+    """Processes at the same time."""
+    tokenizer: str | None = None
+    """Also write the text as tokens: a tokenizer file, a checkpoint folder or a bundled name."""
+
+    def run(self) -> int:
+        """Do it; returns the exit code."""
+        from llama3lib.serve import data
+
+        if self.source is None or self.output is None:
+            print(data.recipe_text(self.recipe), end="")
+            return 0
+        return data.run(
+            self.recipe, self.source, self.output, self.engine, self.workers, self.tokenizer
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Check Python, packages, processor, memory and accelerator of this machine."""
 
@@ -225,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM} {version()}")
         return 0
     command = tyro.cli(
-        Info | Generate | Chat | Tokenize | Doctor,
+        Info | Generate | Chat | Tokenize | Data | Doctor,
         prog=PROGRAM,
         description="Llama 3 in small and in full. `llama3 --version` prints the version.",
         args=argv or ["--help"],
@@ -242,6 +278,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         message = " ".join(str(error).split())
         print(f"{PROGRAM}: {message}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(str(error.name).split(".")[0])
+        if extra is None:
+            raise
+        cure = f"pip install 'llama3lib[{extra}]' brings it"
+        print(f"{PROGRAM}: the package {error.name} is not installed: {cure}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(file=sys.stderr)

@@ -3,6 +3,7 @@
 - `files`: write a file or a folder whole or not at all; digests
 - `seed`: one seed for every source of randomness; one thread
 - `device`: choose where and in which number format to compute, and say why
+- `processes`: start children that do not run the main file again
 - `logging`: loggers that stay silent until the program asks
 
 Import the modules, not this package: `files` and `logging` come without torch.

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-CONDA_NAMES = {"torch": "pytorch"}
-ONLY_PIP = {"llama-models"}  # not on conda-forge
+CONDA_NAMES = {"torch": "pytorch", "duckdb": "python-duckdb"}
+ONLY_PIP = {"datatrove", "llama-models", "py3langid", "ray"}  # not there, or under other names
 
 
 def read(name):

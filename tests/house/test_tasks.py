@@ -68,33 +68,33 @@ def test_without_a_command_it_tells_them_all(project):
 
 
 def test_a_second_setup_installs_nothing(tasks):
-    tasks.setup()
+    tasks.setup(tasks.TEST)
     assert len(tasks.ran) == 1 and ".[test]" in tasks.ran[0] and "constraints.txt" in tasks.ran[0]
-    tasks.setup()
+    tasks.setup(tasks.TEST)
     assert len(tasks.ran) == 1
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
 def test_setup_installs_again_when_versions_change(tasks, project, name):
-    tasks.setup()
+    tasks.setup(tasks.TEST)
     with open(project / name, "a", encoding="utf-8") as file:
         file.write("# changed\n")
-    tasks.setup()
+    tasks.setup(tasks.TEST)
     assert len(tasks.ran) == 2
 
 
 def test_a_failed_installation_is_tried_again(tasks):
     tasks.codes = {".[test]": 1}
     with pytest.raises(SystemExit, match="Installing failed"):
-        tasks.setup()
+        tasks.setup(tasks.TEST)
     tasks.codes = {}
-    tasks.setup()
+    tasks.setup(tasks.TEST)
     assert len(tasks.ran) == 2
 
 
 def test_torch_can_come_from_another_index(tasks, monkeypatch):
     monkeypatch.setenv("TORCH_INDEX", "file:///wheels")
-    tasks.setup()
+    tasks.setup(tasks.TEST)
     first, second = tasks.ran
     assert "torch" in first and "file:///wheels" in first and "--index-url" not in second
 
@@ -103,7 +103,7 @@ def test_torch_can_come_from_another_index(tasks, monkeypatch):
 def test_another_python_is_refused_in_one_line(tasks, monkeypatch, version):
     monkeypatch.setattr(tasks.sys, "version_info", version)
     with pytest.raises(SystemExit, match="Python 3.11, 3.12 or 3.13 is needed") as told:
-        tasks.setup()
+        tasks.setup(tasks.TEST)
     assert "\n" not in str(told.value) and tasks.ran == []
 
 
@@ -153,14 +153,14 @@ def test_doctor_sees_an_installation_out_of_date(project):
 
 
 def test_doctor_sees_a_broken_environment(tasks, project, monkeypatch, capfd):
-    tasks.setup()
+    tasks.setup(tasks.TEST)
     monkeypatch.setattr(tasks, "run", tasks.really_run)
     assert tasks.doctor() == 127
     assert "Delete the folder .venv" in capfd.readouterr().out
 
 
 def test_doctor_asks_where_progress_is_kept(tasks, monkeypatch, tmp_path):
-    tasks.setup()
+    tasks.setup(tasks.TEST)
     monkeypatch.setattr(tasks, "PYTHON", Path(sys.executable))
     monkeypatch.setattr(tasks, "ROOT", ROOT)
     monkeypatch.setenv("LLAMA3_COURSE_PROGRESS", str(tmp_path / "kept" / "progress.json"))
@@ -213,3 +213,12 @@ def test_ctrl_c_waits_for_the_program_and_then_stops(project):
     os.killpg(process.pid, signal.SIGINT)
     rest, _ = process.communicate(timeout=20)
     assert rest == "closed\n" and process.returncode != 0
+
+
+def test_the_course_needs_less_than_the_tests(tasks):
+    tasks.setup()
+    assert ".[course,vocabulary]" in tasks.ran[-1]
+    tasks.setup(tasks.TEST)
+    assert ".[test]" in tasks.ran[-1]
+    tasks.setup()  # what the tests need holds all that the course needs
+    assert len(tasks.ran) == 2

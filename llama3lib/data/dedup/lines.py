@@ -1,0 +1,88 @@
+"""Line de-duplication in buckets, after ccNet (paper section 3.1.1).
+
+A line that stands more than six times in a bucket of 30 million documents is removed from all of
+them. That takes away menus and cookie notices that extraction left, and, as the paper says, some
+frequent good lines too.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from llama3lib.data.document import CorpusStep, Document, Drop
+from llama3lib.data.encoding import stable_hash
+
+_DIGIT = re.compile(r"\d")
+
+
+def normalize_line(line: str) -> str:
+    """A line as it is compared: lower case, digits as 0, single spaces, as in ccNet."""
+    return _DIGIT.sub("0", " ".join(line.lower().split()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropRepeatedLines(CorpusStep):
+    """Remove lines that are in their bucket more than `most` times.
+
+    A bucket is made of whole input files (the part of the id before `#`), so that a machine with
+    one file needs the counts of one bucket. A line counts once for every time it stands anywhere in
+    the bucket. Documents that lose everything are dropped (`only repeated lines`).
+    """
+
+    name: ClassVar[str] = "line_dedup"
+    most: int = 6
+    buckets: int = 1
+    """How many; the paper's have 30 million documents each."""
+    per_language: bool = False
+    """Count within each language, as the paper does for multilingual data."""
+    least_characters: int = 1
+    """Shorter lines are left alone, such as a lone brace in code."""
+
+    def __post_init__(self) -> None:
+        for name in ("most", "buckets", "least_characters"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not allowed: 1 or more")
+
+    @classmethod
+    def of_bucket_size(cls, documents: int, size: int = 30_000_000) -> "DropRepeatedLines":
+        """The step for a corpus of so many documents in buckets of about `size`."""
+        return cls(buckets=max(1, -(-documents // size)))
+
+    def bucket(self, document: Document) -> int:
+        """The bucket of a document: 0 to `buckets` - 1."""
+        return stable_hash(document.id.split("#")[0]) % self.buckets
+
+    def key(self, document: Document, line: str) -> int:
+        """The 64-bit number under which a line is counted; 0 if it is not counted."""
+        line = normalize_line(line)
+        if len(line) < self.least_characters:
+            return 0
+        group = document.metadata.get("language", "") if self.per_language else ""
+        return stable_hash(f"{group}\x00{line}") or 1
+
+    def collect(self, document: Document) -> Any:
+        keys = [key for line in document.text.splitlines() if (key := self.key(document, line))]
+        return [self.bucket(document), keys]
+
+    def decide(self, notes: Iterable[tuple[str, Any]]) -> list[list[int]]:
+        """For each bucket the numbers of its too frequent lines, sorted."""
+        counts: list[Counter[int]] = [Counter() for _ in range(self.buckets)]
+        for _, (bucket, keys) in notes:
+            counts[bucket].update(keys)
+        return [sorted(key for key, n in count.items() if n > self.most) for count in counts]
+
+    def prepare(self, decision: list[list[int]]) -> list[set[int]]:
+        return [set(keys) for keys in decision]
+
+    def apply(self, document: Document, decision: list[set[int]]) -> Document | Drop:
+        frequent = decision[self.bucket(document)]
+        lines = document.text.splitlines()
+        kept = [line for line in lines if self.key(document, line) not in frequent]
+        if len(kept) == len(lines):
+            return document
+        if not "".join(kept).strip():
+            return Drop("only repeated lines", f"{len(lines)} lines")
+        removed = int(document.metadata.get("lines_removed", 0)) + len(lines) - len(kept)
+        return document.but("\n".join(kept), lines_removed=removed)

@@ -1,0 +1,186 @@
+"""Batches of training windows whose order is a pure function of (seed, step).
+
+Nothing is shuffled in memory and nothing has to be remembered but the step: a random permutation
+that can be asked for any single place (a Feistel network) says which window comes when. So a run
+can resume at any step, on any number of machines, and sees the same batches.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from llama3lib.data.encoding import stable_hash
+from llama3lib.data.packing import window, window_count
+from llama3lib.data.tokens import TokenShard
+
+_ROUNDS = 4
+
+
+def permuted(place: int, size: int, key: int) -> int:
+    """Where a random permutation of 0 ... size - 1 sends `place`, without making a table.
+
+    A Feistel network mixes the two halves of the number; results beyond `size` are sent through
+    again ("cycle walking"). Each key is another permutation.
+
+    Raises ValueError if place is not in 0 ... size - 1.
+    """
+    if not 0 <= place < size:
+        raise ValueError(f"place={place!r} is not allowed: 0 to {size - 1}")
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    mask = (1 << half) - 1
+    while True:
+        left, right = place >> half, place & mask
+        for number in range(_ROUNDS):
+            left, right = right, left ^ (_mix(right, key, number) & mask)
+        place = (left << half) | right
+        if place < size:
+            return place
+
+
+def _mix(value: int, key: int, number: int) -> int:
+    value = (value + key + number * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return value ^ (value >> 31)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows for one step: `tokens` and `document_ids` [B, T + 1], `sources` [B]."""
+
+    tokens: Int[Tensor, "B T1"]
+    document_ids: Int[Tensor, "B T1"]
+    sources: tuple[str, ...]
+
+    @property
+    def inputs(self) -> Int[Tensor, "B T"]:
+        """What the model reads."""
+        return self.tokens[:, :-1]
+
+    @property
+    def targets(self) -> Int[Tensor, "B T"]:
+        """What it should say; -100 where the next token belongs to another document."""
+        same = self.document_ids[:, 1:] == self.document_ids[:, :-1]
+        return self.tokens[:, 1:].masked_fill(~same, -100)
+
+
+class StatefulDataLoader:
+    """An endless stream of batches from one or several sources, resumable by one number.
+
+    `sources` maps names to shards; `weights` gives each source's share of the windows (all equal
+    if not given). Row i of step s is drawn from the source that its own hash picks, and takes that
+    source's next window in random order; after all of them the source begins a new epoch in a new
+    order. With `ranks` > 1 each rank gets its rows of the same global batch.
+
+    `state_dict` and `load_state_dict` follow torchdata's loader of the same name.
+
+    Raises ValueError for unknown sources, weights that are not positive, or bad sizes.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, TokenShard],
+        *,
+        batch_size: int,
+        length: int,
+        weights: Mapping[str, float] | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        weights = dict.fromkeys(sources, 1.0) if weights is None else weights
+        _check(sources, weights, batch_size, rank, ranks)
+        self.sources, self.batch_size, self.length = dict(sources), batch_size, length
+        self.seed, self.rank, self.ranks, self.step = seed, rank, ranks, 0
+        self.names = sorted(name for name in sources if weights[name] > 0)
+        total = sum(weights[name] for name in self.names)
+        self.weights = {name: weights[name] / total for name in self.names}
+        self.windows = {name: window_count(sources[name], length) for name in self.names}
+        self._counts = np.zeros(len(self.names), dtype=np.int64)  # windows drawn before `step`
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            yield self.next()
+
+    def next(self) -> Batch:
+        """The batch of the current step; the step moves on."""
+        picks = self.picks(self.step)
+        places, counts = [], self._counts.copy()
+        for pick in picks:
+            places.append((pick, int(counts[pick])))
+            counts[pick] += 1
+        rows = [self._row(*place) for place in places[self.rank :: self.ranks]]
+        self._counts, self.step = counts, self.step + 1
+        tokens = torch.from_numpy(np.stack([row.tokens for row in rows]))
+        owners = torch.from_numpy(np.stack([row.document_ids for row in rows]))
+        mine = places[self.rank :: self.ranks]
+        return Batch(tokens, owners, tuple(self.names[pick] for pick, _ in mine))
+
+    def picks(self, step: int) -> list[int]:
+        """The source (its place in `names`) of each row of the global batch of a step.
+
+        Systematic sampling: one random offset, then equal strides through the weights. So each
+        batch has the shares that the weights ask for, to within one row.
+        """
+        offset = stable_hash(f"{step}", self.seed) / 2**64
+        edges = np.cumsum([self.weights[name] for name in self.names])
+        marks = (np.arange(self.batch_size) + offset) / self.batch_size
+        return np.minimum(np.searchsorted(edges, marks, "right"), len(edges) - 1).tolist()
+
+    def _row(self, pick: int, count: int) -> Any:
+        name = self.names[pick]
+        epoch, place = divmod(count, self.windows[name])
+        key = stable_hash(f"{name}:{epoch}", self.seed)
+        return window(self.sources[name], permuted(place, self.windows[name], key), self.length)
+
+    def epochs(self) -> dict[str, float]:
+        """How often each source has been read so far."""
+        pairs = zip(self.names, self._counts, strict=True)
+        return {name: float(count / self.windows[name]) for name, count in pairs}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on: the step, and what must be the same for it to mean it."""
+        return {
+            "step": self.step,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "length": self.length,
+            "weights": self.weights,
+            "windows": self.windows,
+            "drawn": self._counts.tolist(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken; rank and number of ranks may differ.
+
+        Raises ValueError if the data or the settings are others: the order would be another.
+        """
+        mine = self.state_dict()
+        for name in ("seed", "batch_size", "length", "weights", "windows"):
+            if state.get(name) != mine[name]:
+                raise ValueError(f"{name}={state.get(name)!r} was saved, this is {mine[name]!r}")
+        self.step = int(state["step"])
+        self._counts = np.asarray(state["drawn"], dtype=np.int64)
+
+
+def _check(
+    sources: Mapping[str, TokenShard],
+    weights: Mapping[str, float],
+    batch_size: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    if not sources or set(weights) != set(sources):
+        raise ValueError(f"weights={sorted(weights)} are not allowed: {sorted(sources)} needed")
+    if any(not weight >= 0 for weight in weights.values()) or not sum(weights.values()) > 0:
+        raise ValueError(f"weights={dict(weights)!r} are not allowed: 0 or more, one above 0")
+    if batch_size < 1 or not 0 <= rank < ranks or batch_size < ranks:
+        raise ValueError(
+            f"batch_size={batch_size!r}, rank={rank!r}, ranks={ranks!r} are not allowed: "
+            "at least one row for each rank, and rank below ranks"
+        )

@@ -1,0 +1,45 @@
+"""Cut the stream of tokens into training windows, and remember which document each token is from.
+
+The paper packs documents one after the other and masks attention so that no token sees another
+document (section 3.2). The mask is made from the document ids that are cut out here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llama3lib.data.tokens import TokenShard
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One training window: `tokens` [T + 1] and `document_ids` [T + 1], both int64.
+
+    Inputs are all but the last, targets all but the first. Document ids count from 0 within the
+    window.
+    """
+
+    tokens: np.ndarray
+    document_ids: np.ndarray
+
+
+def window_count(shard: TokenShard, length: int) -> int:
+    """How many windows of `length` + 1 tokens a shard has; they overlap by one token.
+
+    Raises ValueError if it has not even one.
+    """
+    if length < 1:
+        raise ValueError(f"length={length!r} is not allowed: 1 or more")
+    count = (len(shard) - 1) // length
+    if count < 1:
+        raise ValueError(f"the shard has {len(shard)} tokens, a window needs {length + 1}")
+    return count
+
+
+def window(shard: TokenShard, place: int, length: int) -> Packed:
+    """The window number `place` of a shard."""
+    start = place * length
+    stop = start + length + 1
+    tokens = np.asarray(shard.tokens[start:stop], dtype=np.int64)
+    owners = np.searchsorted(shard.starts, np.arange(start, stop), side="right") - 1
+    return Packed(tokens, owners - owners[0])

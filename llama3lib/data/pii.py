@@ -1,0 +1,188 @@
+"""Find personal data in text and take its place (paper section 3.1.1, "PII and safety filtering").
+
+The paper removes whole domains that are full of personal data. This module also masks single finds.
+All patterns are bounded and take linear time: text from the web is written by people who know what
+a backtracking regular expression does on `a.a.a.a.a.`.
+
+What it can't do: names and addresses need a model; only data with a shape of its own is found.
+"""
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from llama3lib.data.document import Document, DocumentStep, Drop
+
+_EMAIL = re.compile(
+    r"(?<![\w.+-])[A-Za-z0-9](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_%+-])?@"
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,5}[A-Za-z]{2,24}(?![\w-])"
+)
+_IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\d|\w)")
+_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
+_DIGITS = re.compile(r"(?<![\w.])\d(?:[ -]?\d){12,18}(?![ -]?\d)(?!\w)")
+_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)")
+_SSN = re.compile(r"(?<![\w-])(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])")
+_PHONE = re.compile(
+    r"(?<![\w.,:/-])(?:\+\d{1,3}[ .-]?)?(?:\(\d{1,5}\)[ .-]?)?"
+    r"\d{2,5}(?:[ .-]\d{2,5}){1,4}(?![\w-]|[.,:/]\d)"
+    r"|(?<![\w.])\+\d{8,15}(?!\w)"
+)
+_TOLD_AS_PHONE = re.compile(r"(?i)(?:tel|phone|call|fax|mobile|cell|dial|\b(?:at|on))\W{0,4}$")
+_VERSION_BEFORE = re.compile(r"(?:\bv(?:er(?:sion)?)?\.?|\brelease|==|>=|<=|~=)\s*$", re.IGNORECASE)
+
+
+def _is_email(found: str, before: str) -> bool:
+    return ".." not in found
+
+
+def _is_ip(found: str, before: str) -> bool:
+    """Real addresses of the outside world, not `127.0.0.1` and not version 3.11.2.1."""
+    if _VERSION_BEFORE.search(before):
+        return False
+    try:
+        address = ipaddress.ip_address(found)
+    except ValueError:
+        return False
+    return address.is_global
+
+
+def luhn(digits: str) -> bool:
+    """Whether the check digit of a card number is right."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + place % 2)
+        total += value - 9 * (value > 9)
+    return total % 10 == 0
+
+
+def _is_card(found: str, before: str) -> bool:
+    digits = re.sub(r"\D", "", found)
+    known = digits[0] in "3456" and len(digits) in (13, 14, 15, 16, 19)
+    return known and luhn(digits) and len(set(digits)) > 1
+
+
+def iban_is_right(text: str) -> bool:
+    """Whether the two check digits of an international bank account number are right."""
+    text = text.replace(" ", "")
+    if not 15 <= len(text) <= 34:
+        return False
+    moved = text[4:] + text[:4]
+    return int("".join(str(int(sign, 36)) for sign in moved)) % 97 == 1
+
+
+def _is_iban(found: str, before: str) -> bool:
+    return iban_is_right(found)
+
+
+def _is_ssn(found: str, before: str) -> bool:
+    return True
+
+
+def _is_phone(found: str, before: str) -> bool:
+    """Enough digits, and something that tells it from a date, a range or a row of figures."""
+    digits = re.sub(r"\D", "", found)
+    if not 7 <= len(digits) <= 15:
+        return False
+    if re.fullmatch(r"\d{4}[-. ]\d{2}[-. ]\d{2}|\d{2}[-. ]\d{2}[-. ]\d{4}", found):
+        return False  # a date
+    if found.startswith(("+", "(")):
+        return True
+    if _TOLD_AS_PHONE.search(before):
+        return True
+    groups = re.split(r"[ .-]", found)
+    if re.fullmatch(r"\d{3}[-. ]\d{3}[-. ]\d{4}", found):  # North American shape
+        return digits[0] not in "01"
+    return found.startswith("0") and len(groups) >= 2 and len(digits) >= 9
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of personal data: its look, what tells it from look-alikes, its mask."""
+
+    name: str
+    pattern: re.Pattern[str]
+    is_real: Callable[[str, str], bool]
+    mask: str
+
+
+KINDS = (
+    Kind("email", _EMAIL, _is_email, "[EMAIL]"),
+    Kind("iban", _IBAN, _is_iban, "[IBAN]"),
+    Kind("card", _DIGITS, _is_card, "[CARD]"),
+    Kind("ssn", _SSN, _is_ssn, "[SSN]"),
+    Kind("ip", _IPV4, _is_ip, "[IP]"),
+    Kind("ip", _IPV6, _is_ip, "[IP]"),
+    Kind("phone", _PHONE, _is_phone, "[PHONE]"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """A piece of personal data: its kind and its place in the text."""
+
+    kind: str
+    start: int
+    end: int
+
+
+def find_pii(text: str) -> list[Find]:
+    """All finds, in order, without overlap; where two overlap the earlier kind of `KINDS` wins."""
+    finds: list[Find] = []
+    taken = bytearray(len(text))
+    for kind in KINDS:
+        for match in kind.pattern.finditer(text):
+            begin, end = match.span()
+            real = kind.is_real(match[0], text[max(0, begin - 24) : begin])
+            if real and not any(taken[begin:end]):
+                taken[begin:end] = b"\1" * (end - begin)
+                finds.append(Find(kind.name, begin, end))
+    return sorted(finds, key=lambda find: find.start)
+
+
+def mask_pii(text: str) -> tuple[str, Counter[str]]:
+    """The text with every find replaced by its mask, and how many there were of each kind."""
+    finds = find_pii(text)
+    return "".join(_masked(text, finds)), Counter(find.kind for find in finds)
+
+
+def _masked(text: str, finds: list[Find]) -> Iterator[str]:
+    masks = {kind.name: kind.mask for kind in KINDS}
+    place = 0
+    for find in finds:
+        yield text[place : find.start]
+        yield masks[find.kind]
+        place = find.end
+    yield text[place:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskPII(DocumentStep):
+    """Mask personal data; drop documents that are made of it.
+
+    The counts go to the metadata under `pii`, never the finds themselves.
+    """
+
+    name: ClassVar[str] = "pii"
+    most_per_1000_words: float = 50.0
+    """Above this a document is a list of people: it is dropped (`personal data`)."""
+    most_free: int = 5
+    """So many finds are always only masked, however short the document is."""
+
+    def __post_init__(self) -> None:
+        if self.most_per_1000_words < 0 or self.most_free < 0:
+            raise ValueError(
+                f"most_per_1000_words={self.most_per_1000_words!r}, most_free={self.most_free!r} "
+                "are not allowed: 0 or more"
+            )
+
+    def apply(self, document: Document) -> Document | Drop:
+        text, counts = mask_pii(document.text)
+        if not counts:
+            return document
+        total, words = sum(counts.values()), max(1, len(document.text.split()))
+        if total > self.most_free and 1000 * total / words > self.most_per_1000_words:
+            return Drop("personal data", f"{total} finds in {words} words")
+        return document.but(text, pii=dict(sorted(counts.items())))

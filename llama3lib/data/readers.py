@@ -1,0 +1,287 @@
+"""Read documents from WARC, JSON lines, Parquet and folders of pages; write them as JSON lines.
+
+Every reader is a generator with bounded memory. What cannot be read is not skipped in silence: it
+comes out as a `Dropped` with a reason. Nothing here trusts a file: sizes are capped before they are
+allocated, and a record that swells beyond reason (a "zip bomb") is refused.
+"""
+
+import contextlib
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from llama3lib.data.document import Document, Dropped
+from llama3lib.data.encoding import decode
+from llama3lib.data.warc import read_warc
+from llama3lib.utils.files import atomic_write
+
+Item = Document | Dropped
+PAGE_SUFFIXES = (".html", ".htm", ".xhtml", ".txt", ".md", ".rst")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a single document may cost before it is refused."""
+
+    record_bytes: int = 8 << 20
+    """Bytes of one document, after decompression."""
+    file_bytes: int = 64 << 30
+    """Bytes of one compressed file, after decompression."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value!r} is not allowed: a positive whole number")
+
+
+def read_documents(path: str | Path, limits: Limits | None = None) -> Iterator[Item]:
+    """Read a file or a folder; the format is decided by the name.
+
+    Files: `.warc[.gz]`, `.jsonl[.gz|.zst]`, `.parquet`, pages (`.html`, `.txt`, ...).
+    Folders: all such files below, in the order of their names.
+
+    Raises ValueError if the path does not exist or holds nothing that can be read.
+    """
+    path, limits = Path(path), limits or Limits()
+    files = input_files(path)
+    root = path if path.is_dir() else path.parent
+    for file in files:
+        yield from reader_of(file)(file, root, limits)
+
+
+def input_files(path: str | Path) -> list[Path]:
+    """The readable files at a path, in a fixed order.
+
+    Raises ValueError if there is none.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"input={str(path)!r} is not allowed: it does not exist")
+    if path.is_file():
+        reader_of(path)
+        return [path]
+    found = [file for file in path.rglob("*") if file.is_file() and _reader(file)]
+    if not found:
+        allowed = ", ".join([*_READERS, *PAGE_SUFFIXES])
+        raise ValueError(f"input={str(path)!r} is not allowed: no file in it ends in {allowed}")
+    return sorted(found, key=lambda file: file.relative_to(path).as_posix())
+
+
+def reader_of(path: Path) -> Callable[[Path, Path, Limits], Iterator[Item]]:
+    """The reader for a file.
+
+    Raises ValueError if its name ends in no known suffix.
+    """
+    if reader := _reader(path):
+        return reader
+    allowed = ", ".join([*_READERS, *PAGE_SUFFIXES])
+    raise ValueError(f"input={str(path)!r} is not allowed: the name must end in one of {allowed}")
+
+
+def _reader(path: Path) -> Callable[[Path, Path, Limits], Iterator[Item]] | None:
+    name = path.name.lower()
+    for suffix, reader in _READERS.items():
+        if name.endswith(suffix):
+            return reader
+    return read_page if name.endswith(PAGE_SUFFIXES) else None
+
+
+def name_of(path: Path, root: Path) -> str:
+    """A file's name within the input, the same on every system."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _read_warc(path: Path, root: Path, limits: Limits) -> Iterator[Item]:
+    yield from read_warc(path, name_of(path, root), limits.record_bytes, limits.file_bytes)
+
+
+def read_jsonl(path: Path, root: Path, limits: Limits) -> Iterator[Item]:
+    """Read JSON lines; `text` is needed, all other fields go to the metadata.
+
+    The id is `NAME#LINE`, since only that is sure to be unique; a field `id` is kept in the
+    metadata. A line that is no JSON object with a text is dropped.
+    """
+    name = name_of(path, root)
+    try:
+        with open_text_bytes(path, limits.file_bytes) as stream:
+            for number, line in enumerate(_bounded_lines(stream, limits.record_bytes)):
+                if line is None:
+                    yield _bad(f"{name}#{number}", "too large", f"over {limits.record_bytes} bytes")
+                elif line.strip():
+                    yield _from_json(line, f"{name}#{number}")
+    except (OSError, EOFError, zlib.error, _zstd_errors()) as error:
+        yield _bad(name, "damaged file", f"{type(error).__name__}: {error}")
+
+
+def _from_json(line: bytes, name: str) -> Item:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return _bad(name, "no JSON", str(error)[:200])
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        return _bad(name, "no text field")
+    return _from_row(row, name)
+
+
+def _from_row(row: dict[str, Any], name: str) -> Document:
+    """A document from a table row; lone surrogates, which no UTF-8 file can hold, are replaced."""
+    text = row.pop("text").encode("utf-8", "replace").decode("utf-8")
+    nested = row.pop("metadata", None)
+    return Document(text, name, row | (nested if isinstance(nested, dict) else {}))
+
+
+def read_parquet(path: Path, root: Path, limits: Limits) -> Iterator[Item]:
+    """Read the `text` column of a Parquet file, with the other columns as metadata."""
+    import duckdb
+
+    name = name_of(path, root)
+    try:
+        with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
+            found = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
+            names = [column[0] for column in found.description]
+            if "text" not in names:
+                yield _bad(name, "no text field", "columns: " + ", ".join(names)[:200])
+                return
+            number = 0
+            while rows := found.fetchmany(1000):
+                for row in rows:
+                    yield _table_row(dict(zip(names, row, strict=True)), number, name, limits)
+                    number += 1
+    except duckdb.Error as error:
+        yield _bad(name, "damaged file", str(error)[:200])
+
+
+def _table_row(row: dict[str, Any], number: int, name: str, limits: Limits) -> Item:
+    here = f"{name}#{number}"
+    if not isinstance(row["text"], str):
+        return _bad(here, "no text field")
+    if len(row["text"]) > limits.record_bytes:
+        return _bad(here, "too large", f"over {limits.record_bytes} bytes")
+    simple = (str, int, float, bool, dict, list, type(None))
+    row = {key: value if isinstance(value, simple) else str(value) for key, value in row.items()}
+    return _from_row(row, here)
+
+
+def read_page(path: Path, root: Path, limits: Limits) -> Iterator[Item]:
+    """Read one page, HTML or text; its name is its id."""
+    name = name_of(path, root)
+    try:
+        size = path.stat().st_size
+        if size > limits.record_bytes:
+            yield _bad(name, "too large", f"{size} bytes")
+            return
+        raw = path.read_bytes()
+    except OSError as error:
+        yield _bad(name, "damaged file", f"{type(error).__name__}: {error}")
+        return
+    kind = "text/html" if path.suffix.lower() in (".html", ".htm", ".xhtml") else "text/plain"
+    yield Document(decode(raw), name, {"source": name, "content_type": kind})
+
+
+class _Capped(io.RawIOBase):
+    """A stream that ends with an error after so many bytes: what a bomb runs into."""
+
+    def __init__(self, stream: IO[bytes], most: int) -> None:
+        self._stream, self._left = stream, most
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self._stream.read(min(len(buffer), 1 << 16))
+        self._left -= len(block)
+        if self._left < 0:
+            raise OSError("more decompressed bytes than allowed")
+        buffer[: len(block)] = block
+        return len(block)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def open_text_bytes(path: Path, most: int) -> IO[bytes]:
+    """Open a plain, gzip or zstandard file for reading at most `most` decompressed bytes."""
+    raw: IO[bytes]
+    if path.name.endswith(".gz"):
+        raw = gzip.open(path, "rb")
+    elif path.name.endswith(".zst"):
+        import zstandard
+
+        reader = zstandard.ZstdDecompressor(max_window_size=128 << 20)
+        raw = reader.stream_reader(open(path, "rb"), read_across_frames=True, closefd=True)
+    else:
+        raw = open(path, "rb")
+    return io.BufferedReader(_Capped(raw, most), 1 << 16)
+
+
+def _bounded_lines(stream: IO[bytes], most: int) -> Iterator[bytes | None]:
+    """Lines of a stream; None stands for one that is longer than `most` bytes."""
+    while line := stream.readline(most + 1):
+        if len(line) <= most:
+            yield line
+            continue
+        yield None
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(1 << 16)
+
+
+def _zstd_errors() -> type[Exception]:
+    try:
+        import zstandard
+    except ModuleNotFoundError:
+        return OSError
+    return zstandard.ZstdError
+
+
+def _bad(name: str, reason: str, detail: str = "") -> Dropped:
+    return Dropped(Document("", name), "read", reason, detail)
+
+
+def write_jsonl(documents: Iterable[Document], path: str | Path) -> int:
+    """Write documents as JSON lines, `.gz` or `.zst` by the name; whole or not at all.
+
+    The same documents give the same bytes, compressed or not. Returns how many there were.
+    """
+    count = 0
+    with atomic_write(path) as temporary, _open_for_writing(temporary, str(path)) as file:
+        for document in documents:
+            file.write(to_json(document).encode("utf-8", "replace") + b"\n")
+            count += 1
+    return count
+
+
+def to_json(document: Document) -> str:
+    """One line for a file: text, id, metadata, always in this order."""
+    row = {"text": document.text, "id": document.id, "metadata": dict(document.metadata)}
+    return json.dumps(row, ensure_ascii=False)
+
+
+@contextlib.contextmanager
+def _open_for_writing(path: Path, name: str) -> Iterator[IO[bytes]]:
+    with open(path, "wb") as raw:
+        if name.endswith(".gz"):  # no name and no time inside: they would change the bytes
+            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as file:
+                yield file
+        elif name.endswith(".zst"):
+            import zstandard
+
+            with zstandard.ZstdCompressor(level=3).stream_writer(raw, closefd=False) as file:
+                yield file
+        else:
+            yield raw
+
+
+_READERS: dict[str, Callable[[Path, Path, Limits], Iterator[Item]]] = {
+    ".warc": _read_warc,
+    ".warc.gz": _read_warc,
+    ".jsonl": read_jsonl,
+    ".jsonl.gz": read_jsonl,
+    ".jsonl.zst": read_jsonl,
+    ".parquet": read_parquet,
+}

@@ -1,0 +1,63 @@
+"""Run a recipe on files of any size: task by task, resumable, with an account of every drop."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from llama3lib.data.funnel import Funnel
+from llama3lib.data.readers import Limits
+from llama3lib.data.recipe import Recipe
+from llama3lib.data.shards import Plan, open_folder, report, run_decision, run_task
+
+ENGINES = ("plain", "local", "ray", "slurm")
+
+
+def run_recipe(
+    recipe: Recipe,
+    source: str | Path,
+    folder: str | Path,
+    *,
+    engine: str = "plain",
+    workers: int = 1,
+    limits: Limits | None = None,
+    progress: bool = False,
+) -> Funnel | None:
+    """Run a recipe on a file or folder and write the result into `folder`.
+
+    Written are `documents/part-*.jsonl`, `funnel.json`, `funnel.html`, and under `work/` all that
+    is needed to resume: start it again with the same arguments after any interruption, and only
+    what is missing is done. The result is the same, byte for byte, with every engine and any number
+    of workers.
+
+    Engines: `plain` is a loop in this process. `local`, `ray` and `slurm` are datatrove's
+    executors (the extra `cluster`). `slurm` only submits jobs; None is returned, and the report is
+    written by the last of them.
+
+    Raises ValueError for an unknown engine, an input that cannot be read, or an output folder that
+    belongs to something else.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine={engine!r} is not allowed: one of {list(ENGINES)}")
+    if workers < 1:
+        raise ValueError(f"workers={workers!r} is not allowed: 1 or more")
+    plan = Plan(recipe, Path(source), Path(folder), limits or Limits())
+    open_folder(plan)
+    if engine == "plain":
+        return _run_plainly(plan, progress)
+    from llama3lib.data.cluster import run_on_cluster
+
+    return run_on_cluster(plan, engine, workers)
+
+
+def _run_plainly(plan: Plan, progress: bool) -> Funnel:
+    for phase in plan.phases:
+        name = phase.noted.name if phase.noted else "the end"
+        tasks: Iterable[int] = range(len(plan.shards))
+        if progress:
+            from tqdm.auto import tqdm
+
+            label = f"Pass {phase.number + 1} of {len(plan.phases)}, up to {name}"
+            tasks = tqdm(tasks, desc=label, unit="shard")
+        for shard in tasks:
+            run_task(plan, phase, shard)
+        run_decision(plan, phase)
+    return report(plan)

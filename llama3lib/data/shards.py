@@ -1,0 +1,265 @@
+"""A run of a recipe as files: shards, phases, notes, decisions. Every file is written whole.
+
+The input is cut into shards. A recipe is cut at its corpus steps into phases: the documents of a
+shard flow through all document steps of a phase, then a note is taken for the corpus step that
+comes next. When all shards are done, the step decides, and the next phase begins by applying its
+decision. One phase of one shard is a task: it reads some files and writes others, and does nothing
+else. So it does not matter who runs a task, how often, or what was killed before.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llama3lib.data.document import CorpusStep, Document, DocumentStep, Dropped, verdict
+from llama3lib.data.funnel import Funnel, write_report
+from llama3lib.data.readers import Limits, input_files, name_of, reader_of, to_json, write_jsonl
+from llama3lib.data.recipe import Recipe
+from llama3lib.utils.files import atomic_write
+
+_GROUP_BYTES = 64 << 20  # small files are put together into shards of about this size
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps that one pass over the documents can do.
+
+    First `decided` (a corpus step whose decision is known) is applied, then `steps`, then a note
+    is taken for `noted`, the corpus step that follows.
+    """
+
+    number: int
+    decided: CorpusStep | None
+    steps: tuple[DocumentStep, ...]
+    noted: CorpusStep | None
+
+
+def phases(recipe: Recipe) -> list[Phase]:
+    """Cut a recipe at its corpus steps."""
+    found: list[Phase] = []
+    decided: CorpusStep | None = None
+    steps: list[DocumentStep] = []
+    for step in (*recipe.steps, None):
+        if step is None or isinstance(step, CorpusStep):
+            found.append(Phase(len(found), decided, tuple(steps), step))
+            decided, steps = step, []
+        else:
+            steps.append(step)
+    return found
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a task must know: recipe, input, and the folder where everything is written."""
+
+    recipe: Recipe
+    source: Path
+    folder: Path
+    limits: Limits = field(default_factory=Limits)
+
+    @cached_property
+    def phases(self) -> list[Phase]:
+        """The phases, in order."""
+        return phases(self.recipe)
+
+    @cached_property
+    def shards(self) -> list[list[Path]]:
+        """The input files of each shard: archives one by one, small pages in groups."""
+        groups: list[list[Path]] = []
+        size = _GROUP_BYTES
+        for file in input_files(self.source):
+            page = not file.name.lower().endswith((".warc", ".gz", ".jsonl", ".zst", ".parquet"))
+            if page and size < _GROUP_BYTES:
+                groups[-1].append(file)
+            else:
+                groups.append([file])
+                size = 0 if page else _GROUP_BYTES
+            size += file.stat().st_size if page else 0
+        return groups
+
+    def path(self, phase: int, what: str, shard: int | None = None) -> Path:
+        """Where a file of a phase is: `documents`, `notes`, `dropped`, `done` or `decision`."""
+        if shard is None:
+            return self.folder / "work" / f"phase-{phase}" / f"{what}.json"
+        last = phase == len(self.phases) - 1
+        if what == "documents" and last:
+            return self.folder / "documents" / f"part-{shard:05}.jsonl"
+        suffix = "json" if what == "done" else "jsonl"
+        return self.folder / "work" / f"phase-{phase}" / what / f"part-{shard:05}.{suffix}"
+
+    def is_done(self, phase: int, shard: int) -> bool:
+        """Whether a task has been finished."""
+        return self.path(phase, "done", shard).is_file()
+
+    def identity(self) -> dict[str, Any]:
+        """What a run is made of; a folder belongs to one identity."""
+        root = self.source if self.source.is_dir() else self.source.parent
+        files = [file for shard in self.shards for file in shard]
+        return {
+            "format": 1,
+            "title": self.recipe.title,
+            "steps": self.recipe.describe(),
+            "limits": vars(self.limits),
+            "input": [[name_of(file, root), file.stat().st_size] for file in files],
+        }
+
+
+def open_folder(plan: Plan) -> bool:
+    """Claim the output folder for this run; True if an earlier run is being resumed.
+
+    Raises ValueError if the folder holds something else, or a run of another recipe or input.
+    """
+    told = plan.folder / "run.json"
+    identity = json.loads(json.dumps(plan.identity()))
+    if told.is_file():
+        if json.loads(told.read_text(encoding="utf-8")) != identity:
+            raise ValueError(
+                f"output={str(plan.folder)!r} is not allowed: it has a run with another recipe or "
+                "input; take an empty folder"
+            )
+        return True
+    if plan.folder.exists() and (not plan.folder.is_dir() or any(plan.folder.iterdir())):
+        raise ValueError(f"output={str(plan.folder)!r} is not allowed: it is not an empty folder")
+    with atomic_write(told) as file:
+        file.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+    return False
+
+
+def read_shard(plan: Plan, phase: int, shard: int) -> Iterator[Document | Dropped]:
+    """What flows into a phase: the input's documents, or what the phase before has written."""
+    if phase > 0:
+        yield from read_part(plan.path(phase - 1, "documents", shard))
+        return
+    root = plan.source if plan.source.is_dir() else plan.source.parent
+    for file in plan.shards[shard]:
+        yield from reader_of(file)(file, root, plan.limits)
+
+
+def read_part(path: Path) -> Iterator[Document]:
+    """The documents of a file that `write_jsonl` wrote."""
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            yield Document(**json.loads(line))
+
+
+def read_decision(plan: Plan, phase: Phase) -> Any:
+    """The prepared decision that a phase applies; None if it applies none."""
+    if phase.decided is None:
+        return None
+    text = plan.path(phase.number - 1, "decision").read_text(encoding="utf-8")
+    return phase.decided.prepare(json.loads(text))
+
+
+def apply_decision(
+    step: CorpusStep, decision: Any, documents: Iterable[Document]
+) -> Iterator[Document | Dropped]:
+    """Apply a corpus step to a stream, its decision being known."""
+    for document in documents:
+        yield verdict(step.name, document, step.apply(document, decision))
+
+
+def run_task(plan: Plan, phase: Phase, shard: int) -> None:
+    """One phase of one shard, from file to file; does nothing if it has been done before."""
+    if plan.is_done(phase.number, shard):
+        return
+    funnel = Funnel(keep_dropped=True)
+    funnel.count("read")
+    items = funnel.leaving("read", read_shard(plan, phase.number, shard))
+    if phase.decided is not None:
+        name = phase.decided.name
+        funnel.count(name)
+        entering = funnel.entering(name, items)
+        decision = read_decision(plan, phase)
+        items = funnel.leaving(name, apply_decision(phase.decided, decision, entering))
+    for step in phase.steps:
+        funnel.count(step.name)
+        items = funnel.leaving(step.name, step(funnel.entering(step.name, items)))
+    finish_task(plan, phase, shard, list(items), funnel)
+
+
+def finish_task(
+    plan: Plan, phase: Phase, shard: int, documents: list[Document], funnel: Funnel
+) -> None:
+    """Write what a task has made; the mark that it is done comes last."""
+    number = phase.number
+    read = funnel.count("read")  # readers have no input to count: what they gave and refused
+    read.documents_in = read.documents_out + sum(read.reasons.values())
+    read.characters_in = read.characters_out
+    if number > 0:
+        funnel.counts.remove(read)
+    dropped = (
+        json.dumps([item.document.id, item.step, item.reason, item.detail], ensure_ascii=False)
+        for item in funnel.dropped or ()
+    )
+    _write_lines(plan.path(number, "dropped", shard), dropped)
+    if phase.noted is not None:
+        noted = phase.noted
+        notes = (json.dumps([doc.id, noted.collect(doc)], ensure_ascii=False) for doc in documents)
+        _write_lines(plan.path(number, "notes", shard), notes)
+    write_jsonl(documents, plan.path(number, "documents", shard))
+    with atomic_write(plan.path(number, "done", shard)) as file:
+        file.write_text(json.dumps(funnel.as_dict()) + "\n", encoding="utf-8")
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        for line in lines:
+            file.write(line.encode("utf-8", "replace") + b"\n")
+
+
+def read_notes(plan: Plan, phase: int) -> Iterator[tuple[str, Any]]:
+    """The notes of all shards, in the order of the documents."""
+    for shard in range(len(plan.shards)):
+        yield from read_shard_notes(plan, phase, shard)
+
+
+def read_shard_notes(plan: Plan, phase: int, shard: int) -> Iterator[tuple[str, Any]]:
+    """The notes of one shard."""
+    with open(plan.path(phase, "notes", shard), encoding="utf-8") as file:
+        for line in file:
+            name, note = json.loads(line)
+            yield name, note
+
+
+def run_decision(plan: Plan, phase: Phase) -> None:
+    """Let the corpus step after a phase decide, from the notes of all shards."""
+    if phase.noted is None or plan.path(phase.number, "decision").is_file():
+        return
+    write_decision(plan, phase, phase.noted.decide(read_notes(plan, phase.number)))
+
+
+def write_decision(plan: Plan, phase: Phase, decision: Any) -> None:
+    """Write a corpus step's decision for the next phase to read."""
+    with atomic_write(plan.path(phase.number, "decision")) as file:
+        file.write_text(json.dumps(decision, ensure_ascii=False), encoding="utf-8")
+
+
+def report(plan: Plan) -> Funnel:
+    """Put the accounts of all tasks together; write `funnel.json` and `funnel.html`."""
+    funnel = Funnel()
+    for phase in plan.phases:
+        for shard in range(len(plan.shards)):
+            told = plan.path(phase.number, "done", shard).read_text(encoding="utf-8")
+            funnel.add(Funnel.from_dict(json.loads(told)))
+    write_report(funnel, plan.folder, plan.recipe.title)
+    return funnel
+
+
+def dropped(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
+    """All drops of a run: id, step, reason, detail; by phase, then by shard."""
+    for phase in plan.phases:
+        for shard in range(len(plan.shards)):
+            with open(plan.path(phase.number, "dropped", shard), encoding="utf-8") as file:
+                for line in file:
+                    name, step, reason, detail = json.loads(line)
+                    yield name, step, reason, detail
+
+
+def output_text(plan: Plan) -> str:
+    """All documents of a finished run as JSON lines, for comparing runs."""
+    last = len(plan.phases) - 1
+    parts = [plan.path(last, "documents", shard) for shard in range(len(plan.shards))]
+    return "".join(to_json(doc) + "\n" for part in parts for doc in read_part(part))

@@ -1,0 +1,98 @@
+"""Text to token shards: flat files of ids that are read without being loaded.
+
+A shard folder holds `tokens.bin` (ids as 16- or 32-bit numbers, one document after the other),
+`starts.npy` (where each document begins, and where the last one ends) and `index.json` (counts,
+vocabulary size, checksum). All three are written whole or not at all.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from llama3lib.utils.files import atomic_folder, sha256_file
+
+_FORMAT = "llama3lib-tokens-1"
+
+
+def write_token_shard(
+    texts: Iterable[str],
+    encode: Callable[[str], list[int]],
+    folder: str | Path,
+    *,
+    vocab_size: int,
+    end: int,
+    overwrite: bool = False,
+) -> "TokenShard":
+    """Tokenize texts into a shard; each document is closed by the token `end`.
+
+    Raises ValueError if an id does not fit the vocabulary or there is no text at all.
+    """
+    if not 0 <= end < vocab_size:
+        raise ValueError(f"end={end!r} is not allowed: 0 to {vocab_size - 1}")
+    kind = np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
+    starts = [0]
+    with atomic_folder(folder, overwrite=overwrite) as temporary:
+        with open(temporary / "tokens.bin", "wb") as file:
+            for text in texts:
+                ids = np.asarray([*encode(text), end], dtype=np.int64)
+                if ids.max() >= vocab_size or ids.min() < 0:
+                    raise ValueError(f"token {int(ids.max())} is not allowed: below {vocab_size}")
+                file.write(ids.astype(kind).tobytes())
+                starts.append(starts[-1] + len(ids))
+        if len(starts) == 1:
+            raise ValueError("texts is not allowed to be empty: a shard needs a document")
+        np.save(temporary / "starts.npy", np.asarray(starts, dtype="<i8"))
+        index = {
+            "format": _FORMAT,
+            "dtype": kind.str,
+            "vocab_size": vocab_size,
+            "documents": len(starts) - 1,
+            "tokens": starts[-1],
+            "sha256": sha256_file(temporary / "tokens.bin"),
+        }
+        (temporary / "index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return TokenShard(folder)
+
+
+class TokenShard:
+    """A shard opened for reading; nothing is loaded before it is asked for.
+
+    Raises ValueError if the folder is no shard or its sizes do not fit together. `verify` also
+    compares the checksum, which reads everything.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        try:
+            self.index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
+            if self.index["format"] != _FORMAT:
+                raise ValueError(f"format {self.index['format']!r} is not {_FORMAT!r}")
+            self.dtype = np.dtype(self.index["dtype"])
+            size = (self.folder / "tokens.bin").stat().st_size
+            if size != self.index["tokens"] * self.dtype.itemsize:
+                raise ValueError(f"tokens.bin has {size} bytes for {self.index['tokens']} tokens")
+            self.starts = np.load(self.folder / "starts.npy", allow_pickle=False)
+            if len(self.starts) != self.index["documents"] + 1:
+                raise ValueError(f"{len(self.starts)} starts, {self.index['documents']} documents")
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"token shard {str(folder)!r} cannot be read: {error}") from None
+
+    def __len__(self) -> int:
+        return int(self.index["tokens"])
+
+    @cached_property
+    def tokens(self) -> np.ndarray:
+        """All ids as one array on disk, read page by page as they are used."""
+        return np.memmap(self.folder / "tokens.bin", dtype=self.dtype, mode="r")
+
+    def document(self, place: int) -> np.ndarray:
+        """The ids of one document, its end token included."""
+        return self.tokens[self.starts[place] : self.starts[place + 1]]
+
+    def verify(self) -> None:
+        """Compare the checksum; raises ValueError if a bit has changed."""
+        if sha256_file(self.folder / "tokens.bin") != self.index["sha256"]:
+            raise ValueError(f"token shard {str(self.folder)!r} is damaged: checksum differs")
