@@ -169,7 +169,7 @@ class Page:
         self.page.goto(f"{lab.url}doc/tree/{name}?token={lab.token}")
         self.page.wait_for_function(_READY)
         self.page.evaluate(_RUN_ALL)
-        self.page.wait_for_function("() => window.l3ran", timeout=240_000)
+        self.page.wait_for_function("() => window.l3ran", timeout=600_000)
         assert self.page.evaluate("() => window.l3ran") == "ok"
         error = ".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']"
         assert self.page.locator(error).count() == 0, self.page.locator(error).first.inner_text()

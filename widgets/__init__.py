@@ -13,10 +13,14 @@ from widgets.source import show_source
 # views build real models: they are imported when first asked for
 _VIEWS = {
     "ArchitectureTracer": "tracer",
+    "FunnelExplorer": "funnel",
     "GQAExplorer": "gqa",
     "Landscape": "landscape",
+    "MixtureExplorer": "mixture",
     "ParameterTreemap": "treemap",
     "RopeExplorer": "rope",
+    "SCurve": "scurve",
+    "TokenizerCompare": "tokenizers",
 }
 
 
@@ -28,13 +32,17 @@ def __getattr__(name: str) -> object:
 
 __all__ = [
     "ArchitectureTracer",
+    "FunnelExplorer",
     "GQAExplorer",
     "Landscape",
+    "MixtureExplorer",
     "Option",
     "ParameterTreemap",
     "Question",
     "Quiz",
     "RopeExplorer",
+    "SCurve",
+    "TokenizerCompare",
     "check",
     "fill",
     "hint",

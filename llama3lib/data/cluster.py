@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,18 +66,19 @@ class StageStep(PipelineStep):
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[TroveDocument]:
         """Called by datatrove for every shard."""
-        for trove in data or ():
-            with self.track_time():
-                answer = self.step.apply(Document(trove.text, trove.id, trove.metadata))
-            self.stat_update("total")
-            if isinstance(answer, Drop):
-                self.stat_update(f"dropped_{answer.reason}")
-                if self.exclusion_writer is not None:
-                    trove.metadata["drop_reason"] = answer.reason
-                    self.exclusion_writer.write(trove, rank)
-                continue
-            self.stat_update("forwarded")
-            yield TroveDocument(answer.text, answer.id, metadata=dict(answer.metadata))
+        with self.exclusion_writer or nullcontext():  # its files are closed at the end
+            for trove in data or ():
+                with self.track_time():
+                    answer = self.step.apply(Document(trove.text, trove.id, trove.metadata))
+                self.stat_update("total")
+                if isinstance(answer, Drop):
+                    self.stat_update(f"dropped_{answer.reason}")
+                    if self.exclusion_writer is not None:
+                        trove.metadata["drop_reason"] = answer.reason
+                        self.exclusion_writer.write(trove, rank)
+                    continue
+                self.stat_update("forwarded")
+                yield TroveDocument(answer.text, answer.id, metadata=dict(answer.metadata))
 
 
 class _Work(PipelineStep):
@@ -164,10 +166,10 @@ def _minhash_jobs(plan: Plan, phase: Phase, step: DropNearDuplicates) -> list[Jo
     last = _Work("keep", partial(_keep_first, plan, phase, Path(groups)))
     number = phase.number
     return [
-        (f"minhash-{number}-1", [first], len(plan.shards)),
-        (f"minhash-{number}-2", [second], step.bands),
-        (f"minhash-{number}-3", [third], 1),
-        (f"minhash-{number}-4", [last], 1),
+        (f"minhash-1-{number}", [first], len(plan.shards)),
+        (f"minhash-2-{number}", [second], step.bands),
+        (f"minhash-3-{number}", [third], 1),
+        (f"minhash-4-{number}", [last], 1),
     ]
 
 
@@ -194,9 +196,9 @@ def _line_jobs(plan: Plan, phase: Phase, step: DropRepeatedLines) -> list[Job]:
     count = _Work("count", partial(_count_lines, folder, step.most))
     join = _Work("join", partial(_join_lines, plan, phase, folder, step.buckets))
     return [
-        (f"lines-{number}-1", [spread], len(plan.shards)),
-        (f"lines-{number}-2", [count], step.buckets),
-        (f"lines-{number}-3", [join], 1),
+        (f"lines-1-{number}", [spread], len(plan.shards)),
+        (f"lines-2-{number}", [count], step.buckets),
+        (f"lines-3-{number}", [join], 1),
     ]
 
 
@@ -270,12 +272,28 @@ class LocalExecutor(LocalPipelineExecutor):
             raise RuntimeError(f"tasks {left}: workers were killed {_TRIES} times; not done")
 
 
+def _logs(plan: Plan, job: str) -> Path:
+    return plan.folder / "work" / "logs" / job
+
+
+def forget_lost_work(plan: Plan) -> None:
+    """Take back datatrove's marks of completed tasks whose files are not there any more."""
+    for phase in plan.phases:
+        number = phase.number
+        shards = (n for n in range(len(plan.shards)) if not plan.is_done(number, n))
+        lost = [(f"phase-{number}", shard) for shard in shards]
+        if phase.noted is not None and not plan.path(number, "decision").is_file():
+            lost += [(f"{last}-{number}", 0) for last in ("decide", "minhash-4", "lines-3")]
+        for job, rank in [*lost, ("report", 0)]:
+            (_logs(plan, job) / "completions" / f"{rank:05}").unlink(missing_ok=True)
+
+
 def make_executor(
     job: Job, plan: Plan, engine: str, workers: int, **settings: Any
 ) -> PipelineExecutor:
     """datatrove's executor for a job; `settings` go to it (Slurm: `time`, `partition`, ...)."""
     name, pipeline, tasks = job
-    logs = str(plan.folder / "work" / "logs" / name)
+    logs = str(_logs(plan, name))
     if engine == "local":
         return LocalExecutor(pipeline, tasks=tasks, workers=workers, logging_dir=logs)
     if engine == "ray":
@@ -298,6 +316,7 @@ def run_on_cluster(plan: Plan, engine: str, workers: int, **settings: Any) -> Fu
     Raises RuntimeError if tasks of a job were not completed; run again to go on with them.
     """
     before: Any = None
+    forget_lost_work(plan)
     for job in jobs(plan):
         alone = job[2] == 1 and engine == "ray"  # not worth a machine
         executor = make_executor(job, plan, "local" if alone else engine, workers, **settings)

@@ -14,6 +14,7 @@ _META = re.compile(
 )
 # what pages call Latin-1 or ASCII has been Windows-1252 for as long as there are browsers
 _AS_BROWSERS_DO = {"iso8859-1": "cp1252", "ascii": "cp1252"}
+_NO_CHARSETS = frozenset("utf-7 idna punycode raw-unicode-escape unicode-escape".split())
 
 
 def decode(raw: bytes, declared: str | None = None) -> str:
@@ -27,6 +28,8 @@ def decode(raw: bytes, declared: str | None = None) -> str:
             return raw[len(mark) if name == "utf-8" else 0 :].decode(name, "replace")
     found = _META.search(raw[:2048])
     own = found[1].decode("ascii") if found else None
+    if own and own.lower().startswith(("utf-16", "utf-32")):
+        own = "utf-8"  # the tag itself could be read as bytes, so this cannot be true
     for name in (declared, own, "utf-8"):
         if text := _try(raw, name):
             return text
@@ -37,7 +40,7 @@ def _try(raw: bytes, name: str | None) -> str | None:
     """The text if that set is known, is a text encoding, and fits."""
     try:
         known = codecs.lookup(name).name if name else None
-        if known is None or known in ("utf-7", "idna", "punycode", "raw-unicode-escape"):
+        if known is None or known in _NO_CHARSETS:
             return None
         return raw.decode(_AS_BROWSERS_DO.get(known, known))
     except (LookupError, UnicodeError, ValueError):

@@ -38,7 +38,9 @@ _MATHS_IMAGE = re.compile(
 )
 _BREAK = "\u2028"  # a line break that white space in the source is not
 _SPACE = re.compile(r"[ \t\r\n\f\v\u00a0]+")
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,30})")
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,30})([^<>]*)")
+_CLOSED_AT_ONCE = re.compile(r"(?:^|[\s\"'])/\Z")  # <path/>, <path d=""/>, but not <a href=x/>
+_SCRIPT = re.compile(r"<(/?)script(?![a-z0-9])", re.IGNORECASE | re.ASCII)
 # elements without an end, and those that a parser closes by itself
 _NEVER_PILED = frozenset(
     "area base br col embed hr img input link meta param source track wbr p li td tr th dt dd "
@@ -79,8 +81,8 @@ def extract_text(page: str) -> str:
 def nesting(page: str) -> int:
     """How deep the open tags pile up; a quick count that needs no parser."""
     depth = deepest = 0
-    for closing, name in _TAG.findall(_without_scripts(page)):
-        if name.lower() in _NEVER_PILED:
+    for closing, name, rest in _TAG.findall(_without_scripts(page)):
+        if name.lower() in _NEVER_PILED or _CLOSED_AT_ONCE.search(rest[-2:]):
             continue
         depth = max(0, depth - 1) if closing else depth + 1
         deepest = max(deepest, depth)
@@ -89,14 +91,12 @@ def nesting(page: str) -> int:
 
 def _without_scripts(page: str) -> str:
     """The page without what stands in `script`, where tags are only strings."""
-    low, kept, place = page.lower(), [], 0
-    while (begin := low.find("<script", place)) >= 0:
-        kept.append(page[place:begin])
-        end = low.find("</script", begin)
-        if end < 0:
-            return "".join(kept)
-        place = end
-    return "".join([*kept, page[place:]])
+    kept, place, inside = [], 0, False
+    for mark in _SCRIPT.finditer(page):
+        if inside == bool(mark[1]):  # the one that is waited for
+            kept.append("" if inside else page[place : mark.start()])
+            place, inside = mark.start(), not inside
+    return "".join([*kept, "" if inside else page[place:]])
 
 
 def _parse(page: str) -> Any:
@@ -112,12 +112,21 @@ def _parse(page: str) -> Any:
 
 def _main_part(tree: Any) -> Any:
     """The one `main` or `article` of a page if it holds a good share of the text."""
-    whole = len(tree.text_content())
+    whole = _length(tree)
     for path in (".//main", ".//article", ".//*[@role='main']"):
         found = tree.findall(path)
-        if len(found) == 1 and len(found[0].text_content()) > 0.25 * whole:
+        if len(found) == 1 and _length(found[0]) > 0.25 * whole:
             return found[0]
     return tree
+
+
+def _length(root: Any) -> int:
+    """Characters of text below an element; programs and style sheets are none."""
+    return sum(
+        len(node.tail or "") * (node is not root)
+        + len(node.text or "") * (node.tag not in ("script", "style"))
+        for node in root.iter()
+    )
 
 
 def _blocks(root: Any) -> Iterator[_Block]:
@@ -190,7 +199,7 @@ def _tex_of(node: Any) -> str:
     """TeX source that a MathML element carries along, or ""."""
     for note in node.iter("annotation"):
         if "tex" in (note.get("encoding") or "").lower() and note.text:
-            return note.text.strip()
+            return _SPACE.sub(" ", note.text).strip()
     return (node.get("alttext") or "").strip()
 
 
@@ -234,7 +243,11 @@ _RULE = re.compile(
     r"^[ ]{0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$\n?", re.MULTILINE
 )
 _UNDERLINE = re.compile(r"^(?:={3,}|-{3,})[ \t]*$\n?", re.MULTILINE)
-_BOTH_SIDES = re.compile(r"(\*\*|__)(?=\S)([^*_\n]{1,500}?)(?<=\S)\1")
+# not amid a word: `x**2 + y**2` and `author__name__is` are no emphasis
+_BOTH_SIDES = re.compile(
+    r"(?:(?<![A-Za-z0-9)\]])(\*\*)|(?<![\w_])(__))(?=\S)([^*_\n]{1,500}?)(?<=\S)"
+    r"(?:\1(?![A-Za-z0-9])|\2(?![\w(]))"
+)
 _ITALIC = re.compile(r"(?<![\w*])\*(?=\S)([^*\n]{1,500}?)(?<=\S)\*(?![\w*])")
 _CODE = re.compile(r"`([^`\n]{1,500})`")
 _LINK = re.compile(r"!?\[([^\[\]\n]{0,500})\]\([^()\s]{1,2000}(?:[ \t]\"[^\"\n]{0,200}\")?\)")
@@ -253,7 +266,7 @@ def strip_markdown(text: str) -> str:
         part = _LINE_MARKS.sub("", part)
         part = _LINK.sub(r"\1", part)
         part = _CODE.sub(r"\1", part)
-        part = _BOTH_SIDES.sub(r"\2", part)
+        part = _BOTH_SIDES.sub(r"\3", part)
         parts[place] = _ITALIC.sub(r"\1", part)
     return "".join(parts)
 
@@ -263,7 +276,8 @@ class Extract(DocumentStep):
     """Turn HTML documents into text; documents of other types pass as they are.
 
     Runs in a child process with limits, for the parser reads what anybody may have put on the web.
-    Drops pages that are refused (`too large`, `too slow`, `nested too deep`) or hold no text.
+    Drops: `no text`, and what the sandbox refuses: `too slow`, `too much memory`, `crashed`,
+    `failed`, and `refused` for pages that are nested too deep.
     """
 
     name: ClassVar[str] = "extract"

@@ -67,6 +67,8 @@ class DropRepetition(DocumentStep):
         for field in ("coverage", "top"):
             if not all(0 <= limit <= 1 for limit in getattr(self, field)):
                 raise ValueError(f"{field}={getattr(self, field)!r} is not allowed: from 0 to 1")
+        if not 0 <= self.lines <= 1:
+            raise ValueError(f"lines={self.lines!r} is not allowed: from 0 to 1")
 
     def apply(self, document: Document) -> Document | Drop:
         lines = [line.strip() for line in document.text.splitlines() if line.strip()]
@@ -83,7 +85,7 @@ class DropRepetition(DocumentStep):
 
 @dataclass(frozen=True, kw_only=True)
 class DropWords(DocumentStep):
-    """Drop documents with too many words of a list, or any listed word more than `most` times.
+    """Drop documents with too many words of a list, both in number and as a share of all words.
 
     The paper counts "dirty words" to find adult sites that block lists miss. No list is shipped:
     which words, in which language, is for the user to say.

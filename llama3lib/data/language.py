@@ -22,7 +22,8 @@ def _identifier() -> Any:
 
 def identify_language(text: str) -> tuple[str, float]:
     """The most likely language (ISO 639-1) and its probability; ("und", 0.0) without letters."""
-    sample = " ".join(text[: 2 * _SAMPLE].split())[:_SAMPLE]
+    sample = " ".join(text.lstrip()[: 2 * _SAMPLE].split())[:_SAMPLE]
+    sample = sample.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no letter
     if not any(letter.isalpha() for letter in sample):
         return "und", 0.0
     language, probability = _identifier().classify(sample)

@@ -73,13 +73,13 @@ class StatefulDataLoader:
     """An endless stream of batches from one or several sources, resumable by one number.
 
     `sources` maps names to shards; `weights` gives each source's share of the windows (all equal
-    if not given). Row i of step s is drawn from the source that its own hash picks, and takes that
-    source's next window in random order; after all of them the source begins a new epoch in a new
-    order. With `ranks` > 1 each rank gets its rows of the same global batch.
+    if not given). Which sources the rows of step s are from is a function of (seed, s); a row takes
+    its source's next window in random order, and after all of them the source begins a new epoch
+    in a new order. With `ranks` > 1 each rank gets its rows of the same global batch.
 
     `state_dict` and `load_state_dict` follow torchdata's loader of the same name.
 
-    Raises ValueError for unknown sources, weights that are not positive, or bad sizes.
+    Raises ValueError for unknown sources, weights that are not positive, a bad seed or bad sizes.
     """
 
     def __init__(
@@ -95,6 +95,8 @@ class StatefulDataLoader:
     ) -> None:
         weights = dict.fromkeys(sources, 1.0) if weights is None else weights
         _check(sources, weights, batch_size, rank, ranks)
+        if not 0 <= seed < 1 << 64:
+            raise ValueError(f"seed={seed!r} is not allowed: 0 to 2^64 - 1")
         self.sources, self.batch_size, self.length = dict(sources), batch_size, length
         self.seed, self.rank, self.ranks, self.step = seed, rank, ranks, 0
         self.names = sorted(name for name in sources if weights[name] > 0)
@@ -150,8 +152,9 @@ class StatefulDataLoader:
             "seed": self.seed,
             "batch_size": self.batch_size,
             "length": self.length,
-            "weights": self.weights,
-            "windows": self.windows,
+            "weights": dict(self.weights),
+            "windows": dict(self.windows),
+            "data": {name: self.sources[name].index["sha256"] for name in self.names},
             "drawn": self._counts.tolist(),
         }
 
@@ -161,11 +164,15 @@ class StatefulDataLoader:
         Raises ValueError if the data or the settings are others: the order would be another.
         """
         mine = self.state_dict()
-        for name in ("seed", "batch_size", "length", "weights", "windows"):
+        for name in ("seed", "batch_size", "length", "weights", "windows", "data"):
             if state.get(name) != mine[name]:
                 raise ValueError(f"{name}={state.get(name)!r} was saved, this is {mine[name]!r}")
-        self.step = int(state["step"])
-        self._counts = np.asarray(state["drawn"], dtype=np.int64)
+        step, drawn = state.get("step"), state.get("drawn")
+        if not isinstance(step, int) or not isinstance(drawn, list) or step < 0:
+            raise ValueError(f"step={step!r}, drawn={drawn!r} are not what state_dict gives")
+        if len(drawn) != len(self.names) or sum(drawn) != step * self.batch_size:
+            raise ValueError(f"drawn={drawn!r} does not fit step={step!r}")
+        self.step, self._counts = step, np.asarray(drawn, dtype=np.int64)
 
 
 def _check(
@@ -177,7 +184,8 @@ def _check(
 ) -> None:
     if not sources or set(weights) != set(sources):
         raise ValueError(f"weights={sorted(weights)} are not allowed: {sorted(sources)} needed")
-    if any(not weight >= 0 for weight in weights.values()) or not sum(weights.values()) > 0:
+    least, total = min(weights.values()), sum(weights.values())
+    if not least >= 0 or not 0 < total < np.inf:  # NaN is refused too
         raise ValueError(f"weights={dict(weights)!r} are not allowed: 0 or more, one above 0")
     if batch_size < 1 or not 0 <= rank < ranks or batch_size < ranks:
         raise ValueError(

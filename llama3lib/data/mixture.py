@@ -6,6 +6,7 @@ loss of a large one.
 """
 
 import math
+import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,29 @@ def epochs(
     }
 
 
+def mixed_texts(
+    sources: Mapping[str, Sequence[str]],
+    shares: Mapping[str, float],
+    characters: int,
+    seed: int = 0,
+) -> list[str]:
+    """Texts drawn with these shares of the characters, in random order; small sources repeat.
+
+    Raises ValueError if a source with a share has no text, or shares do not sum to 1.
+    """
+    _check_shares(shares)
+    if missing := [name for name, share in shares.items() if share > 0 and not sources.get(name)]:
+        raise ValueError(f"sources[{missing[0]!r}] is not allowed to be empty: it has a share")
+    rng, out = random.Random(seed), []
+    for name, share in sorted(shares.items()):
+        size = 0
+        while size < share * characters:
+            out.append(rng.choice(sources[name]))
+            size += len(out[-1])
+    rng.shuffle(out)
+    return out
+
+
 def annealing_mix(default: Mapping[str, float], new: str, share: float = 0.3) -> dict[str, float]:
     """The mix that tests a new source: `share` of it, the rest as before (paper section 3.1.3).
 
@@ -49,16 +73,17 @@ def annealing_mix(default: Mapping[str, float], new: str, share: float = 0.3) ->
 
 
 def _check_shares(shares: Mapping[str, float]) -> None:
-    if any(share < 0 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-6:
+    positive = all(share >= 0 for share in shares.values())
+    if not positive or not abs(sum(shares.values()) - 1) <= 1e-6:  # so that NaN is refused too
         raise ValueError(f"shares={dict(shares)!r} are not allowed: 0 or more, together 1")
 
 
 @dataclass(frozen=True)
 class MixLaw:
-    """Loss as a function of the mix: c + exp(k + sum_j t_j r_j) for shares r.
+    """Loss on one held-out set as a function of the mix: c + exp(sum_j t_j r_j) for shares r.
 
     The form is that of "Data Mixing Laws" (Ye et al. 2024); the paper says that it uses such laws
-    and gives none.
+    and gives none. One law for each held-out set: the more of its own kind, the lower its loss.
     """
 
     names: tuple[str, ...]
@@ -70,14 +95,23 @@ class MixLaw:
         exponent = sum(w * shares[n] for w, n in zip(self.weights, self.names, strict=True))
         return self.floor + math.exp(exponent)
 
-    def best(self, step: float = 0.05) -> dict[str, float]:
-        """The mix of least predicted loss on a grid; every source keeps at least one step."""
-        parts = round(1 / step)
-        grid = (
-            dict(zip(self.names, (n / parts for n in row), strict=True))
-            for row in _compositions(parts, len(self.names))
-        )
-        return min(grid, key=self.predict)
+
+def best_mix(laws: Sequence[MixLaw], step: float = 0.05) -> dict[str, float]:
+    """The mix of least predicted mean loss on a grid; every source keeps at least one step.
+
+    Raises ValueError if there is no law, they are about different sources, or the step is not
+    positive or too large for so many sources.
+    """
+    if not laws or len({law.names for law in laws}) != 1:
+        raise ValueError("laws is not allowed: at least one, all about the same sources")
+    if not 0 < step <= 1 / len(laws[0].names):
+        raise ValueError(f"step={step!r} is not allowed: above 0, at most 1 / sources")
+    names, parts = laws[0].names, round(1 / step)
+    grid = (
+        dict(zip(names, (n / parts for n in row), strict=True))
+        for row in _compositions(parts, len(names))
+    )
+    return min(grid, key=lambda mix: sum(law.predict(mix) for law in laws))
 
 
 def _compositions(total: int, count: int) -> Iterable[tuple[int, ...]]:
@@ -111,14 +145,21 @@ def fit_mix_law(mixes: Sequence[Mapping[str, float]], losses: Sequence[float]) -
         raise ValueError(f"losses={list(losses)!r} are not allowed: finite and above 0")
     shares = np.array([[mix[name] for name in names] for mix in mixes])
     seen = np.array(losses, dtype=float)
-    fits = []
-    for part in np.linspace(0, 0.98, 50):
-        floor = part * seen.min()
-        weights, *_ = np.linalg.lstsq(shares, np.log(seen - floor), rcond=None)
-        error = float(((floor + np.exp(shares @ weights) - seen) ** 2).sum())
-        fits.append((error, floor, weights))
-    _, floor, weights = min(fits, key=lambda fit: fit[0])
-    return MixLaw(names, float(floor), tuple(float(weight) for weight in weights))
+    floors = np.linspace(0, 0.98 * seen.min(), 50)
+    for _ in range(5):  # look closer around the best floor
+        fits = [_fit_above(float(floor), shares, seen) for floor in floors]
+        place = min(range(len(fits)), key=lambda n: fits[n][0])
+        _, floor, weights = fits[place]
+        floors = np.linspace(floors[max(place - 1, 0)], floors[min(place + 1, 49)], 50)
+    return MixLaw(names, floor, tuple(weights.tolist()))
+
+
+def _fit_above(
+    floor: float, shares: np.ndarray, seen: np.ndarray
+) -> tuple[float, float, np.ndarray]:
+    """Squared error, floor and weights of the best law with this floor."""
+    weights, *_ = np.linalg.lstsq(shares, np.log(seen - floor), rcond=None)
+    return float(((floor + np.exp(shares @ weights) - seen) ** 2).sum()), floor, weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,20 +187,21 @@ class DownsampleKinds(CorpusStep):
     def decide(self, notes: Iterable[tuple[str, Any]]) -> dict[str, float]:
         """For each kind the share of its documents that stays.
 
-        Taking away from one kind raises the share of the others, so limits are found together.
+        Taking away from one kind raises the share of the others, so limits are found together: if
+        the m largest kinds are cut to c documents each and the others have r, then c is
+        `most_share` of m c + r.
         """
         counts = Counter(kind for _, kind in notes)
-        kept = {kind: float(n) for kind, n in counts.items()}
-        for _ in range(200):
-            total = sum(kept.values())
-            over = {kind: self.most_share * total for kind, n in kept.items()}
-            kept = {kind: min(n, over[kind]) for kind, n in kept.items()}
-            if abs(sum(kept.values()) - total) < 0.5:
-                break
-        if len(counts) * self.most_share < 1:  # cannot be had: all kinds alike is the nearest
-            least = min(counts.values(), default=0)
-            kept = {kind: float(least) for kind in counts}
-        return {kind: kept[kind] / n for kind, n in counts.items()}
+        sizes = sorted(counts.values(), reverse=True)
+        most = float(max(sizes, default=0))
+        if len(sizes) * self.most_share < 1:  # cannot be had: all kinds alike is the nearest
+            most = float(min(sizes, default=0))
+        elif most > self.most_share * sum(sizes):
+            for cut in range(1, len(sizes)):
+                most = self.most_share * sum(sizes[cut:]) / (1 - cut * self.most_share)
+                if sizes[cut] <= most:
+                    break
+        return {kind: min(1.0, most / n) for kind, n in counts.items()}
 
     def apply(self, document: Document, decision: dict[str, float]) -> Document | Drop:
         kind = self._kind(document)

@@ -37,7 +37,12 @@ def window_count(shard: TokenShard, length: int) -> int:
 
 
 def window(shard: TokenShard, place: int, length: int) -> Packed:
-    """The window number `place` of a shard."""
+    """The window number `place` of a shard.
+
+    Raises ValueError if there is none.
+    """
+    if not 0 <= place < window_count(shard, length):
+        raise ValueError(f"place={place!r} is not allowed: 0 to {window_count(shard, length) - 1}")
     start = place * length
     stop = start + length + 1
     tokens = np.asarray(shard.tokens[start:stop], dtype=np.int64)

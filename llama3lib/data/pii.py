@@ -17,21 +17,30 @@ from typing import ClassVar
 from llama3lib.data.document import Document, DocumentStep, Drop
 
 _EMAIL = re.compile(
-    r"(?<![\w.+-])[A-Za-z0-9](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_%+-])?@"
-    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,5}[A-Za-z]{2,24}(?![\w-])"
+    r"(?<![A-Za-z0-9_.+-])[A-Za-z0-9](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_%+-])?@"
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,5}[A-Za-z]{2,24}(?![A-Za-z0-9_-])"
 )
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\d|\w)")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
-_DIGITS = re.compile(r"(?<![\w.])\d(?:[ -]?\d){12,18}(?![ -]?\d)(?!\w)")
-_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)")
+# a card may be followed by the month it ends in, 12/27, but by no other figures
+_DIGITS = re.compile(r"(?<![\w.])\d(?:[ -]?\d){12,18}(?! \d(?!\d/\d\d)|-?\d)(?!\w|/\d)")
+# the last group starts with a digit: the word that follows may be BIC
+_IBAN = re.compile(
+    r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?\d[A-Z0-9]{0,2}|[A-Z0-9]{1,3})?(?!\w)"
+)
 _SSN = re.compile(r"(?<![\w-])(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])")
 _PHONE = re.compile(
     r"(?<![\w.,:/-])(?:\+\d{1,3}[ .-]?)?(?:\(\d{1,5}\)[ .-]?)?"
     r"\d{2,5}(?:[ .-]\d{2,5}){1,4}(?![\w-]|[.,:/]\d)"
     r"|(?<![\w.])\+\d{8,15}(?!\w)"
+    r"|(?<![\w.])\+\d{1,3}(?:[ -]\d{1,8}){1,5}(?![\w-]|[.,:/]\d)"
+    r"|(?<![\w.,:/-])1(?:[ .-]\d{3}){2}[ .-]\d{4}(?![\w-]|[.,:/]\d)"
 )
 _TOLD_AS_PHONE = re.compile(r"(?i)(?:tel|phone|call|fax|mobile|cell|dial|\b(?:at|on))\W{0,4}$")
-_VERSION_BEFORE = re.compile(r"(?:\bv(?:er(?:sion)?)?\.?|\brelease|==|>=|<=|~=)\s*$", re.IGNORECASE)
+_NO_ADDRESS_BEFORE = re.compile(
+    r"(?:\bv(?:er(?:sion)?)?\.?|\brelease|\bsec(?:tion|\.)|§|==|>=|<=|~=)[\s:]*$", re.IGNORECASE
+)
+_DATE_FIRST = re.compile(r"(?:1\d|20)\d\d[-.](?:0\d|1[0-2])[-.][0-3]\d(?!\d)")
 
 
 def _is_email(found: str, before: str) -> bool:
@@ -39,14 +48,15 @@ def _is_email(found: str, before: str) -> bool:
 
 
 def _is_ip(found: str, before: str) -> bool:
-    """Real addresses of the outside world, not `127.0.0.1` and not version 3.11.2.1."""
-    if _VERSION_BEFORE.search(before):
+    """Real addresses of the outside world, not `127.0.0.1`, version 3.11.2.1 or C++'s `a::b`."""
+    if _NO_ADDRESS_BEFORE.search(before):
         return False
     try:
         address = ipaddress.ip_address(found)
     except ValueError:
         return False
-    return address.is_global
+    given_out = address.version == 4 or int(address) >> 125 == 1  # 2000::/3 is all there is yet
+    return given_out and address.is_global
 
 
 def luhn(digits: str) -> bool:
@@ -88,6 +98,10 @@ def _is_phone(found: str, before: str) -> bool:
         return False
     if re.fullmatch(r"\d{4}[-. ]\d{2}[-. ]\d{2}|\d{2}[-. ]\d{2}[-. ]\d{4}", found):
         return False  # a date
+    if _DATE_FIRST.match(found):
+        return False  # a date and something counted
+    if re.fullmatch(r"1[-. ]\d{3}[-. ]\d{3}[-. ]\d{4}", found):
+        return True
     if found.startswith(("+", "(")):
         return True
     if _TOLD_AS_PHONE.search(before):

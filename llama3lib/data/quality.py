@@ -106,13 +106,15 @@ class NgramClassifier(nn.Module):
         Raises ValueError if files are missing, damaged, or do not fit together.
         """
         folder = Path(folder)
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise ValueError(f"classifier {str(folder)!r}: {name} is missing")
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             weights = load_file(folder / "model.safetensors")
-            model = cls(config["labels"], int(config["bins"]), int(config["dim"]))
-            model.load_state_dict(weights)
-        except FileNotFoundError as error:
-            raise ValueError(f"classifier {str(folder)!r}: {error.filename!r} is missing") from None
+            with torch.device("meta"):  # no memory before it is sure that the sizes fit
+                model = cls(config["labels"], int(config["bins"]), int(config["dim"]))
+            model.load_state_dict(weights, assign=True)
         except Exception as error:
             raise ValueError(f"classifier {str(folder)!r} is damaged: {error}") from error
         return model.eval()
@@ -162,7 +164,7 @@ def _distribution(target: str | Sequence[float], labels: Sequence[str]) -> list[
             raise ValueError(f"target={target!r} is not allowed: one of {list(labels)}")
         return [float(label == target) for label in labels]
     row = [float(share) for share in target]
-    if len(row) != len(labels) or min(row) < 0 or abs(sum(row) - 1) > 1e-3:
+    if len(row) != len(labels) or min(row) < 0 or not abs(sum(row) - 1) <= 1e-3:
         raise ValueError(f"target={row!r} is not allowed: {len(labels)} shares that sum to 1")
     return row
 
@@ -206,6 +208,8 @@ class YesNoJudge:
     def __post_init__(self) -> None:
         if "{text}" not in self.prompt:
             raise ValueError(f"prompt={self.prompt!r} is not allowed: it must hold {{text}}")
+        if not self.encode(self.yes) or not self.encode(self.no):
+            raise ValueError(f"yes={self.yes!r} and no={self.no!r}: one of them has no token")
         if self.encode(self.yes)[:1] == self.encode(self.no)[:1]:
             raise ValueError(f"yes={self.yes!r} and no={self.no!r} begin with the same token")
 
@@ -244,8 +248,12 @@ class KeepQuality(_Scorer, DocumentStep):
 
     name: ClassVar[str] = "quality"
     least: float = 0.5
+    languages: tuple[str, ...] = ()
+    """Languages that the classifier knows; documents in others pass. Empty: it knows all."""
 
     def apply(self, document: Document) -> Document | Drop:
+        if self.languages and document.metadata.get("language") not in self.languages:
+            return document
         score = self.score(document.text)
         if score < self.least:
             return Drop("low quality", f"{score:.2f} < {self.least:g}")

@@ -9,6 +9,7 @@ import contextlib
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -135,36 +136,54 @@ def _from_row(row: dict[str, Any], name: str) -> Document:
     return Document(text, name, row | (nested if isinstance(nested, dict) else {}))
 
 
+_GLOB = re.compile(r"[*?\[]")
+# one file, whatever its name or its folder looks like
+_FILE = "FROM read_parquet(?, hive_partitioning = false)"
+# too long a text is told by its length and never leaves the database
+_ROWS = f"""SELECT strlen(text) AS bytes,
+    * REPLACE (CASE WHEN strlen(text) <= ? THEN text END AS text) {_FILE}"""
+_PARQUET = {"threads": 1, "memory_limit": "1GB"}
+
+
 def read_parquet(path: Path, root: Path, limits: Limits) -> Iterator[Item]:
     """Read the `text` column of a Parquet file, with the other columns as metadata."""
     import duckdb
 
     name = name_of(path, root)
     try:
-        with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
-            found = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
-            names = [column[0] for column in found.description]
-            if "text" not in names:
+        with duckdb.connect(config=_PARQUET) as connection:
+            connection.execute("SET enable_progress_bar = false")  # it would print
+            pattern = _GLOB.sub(r"[\g<0>]", str(path))
+            columns = connection.execute(f"SELECT * {_FILE} LIMIT 0", [pattern]).description
+            names = [column[0] for column in columns]
+            if ("text", "VARCHAR") not in [(one[0], str(one[1])) for one in columns]:
                 yield _bad(name, "no text field", "columns: " + ", ".join(names)[:200])
                 return
+            found = connection.execute(_ROWS, [limits.record_bytes, pattern])
             number = 0
-            while rows := found.fetchmany(1000):
-                for row in rows:
-                    yield _table_row(dict(zip(names, row, strict=True)), number, name, limits)
-                    number += 1
+            while row := found.fetchone():  # one by one: small files may hold giant rows
+                known = dict(zip(names, row[1:], strict=True))
+                yield _table_row(known, row[0], f"{name}#{number}", limits)
+                number += 1
     except duckdb.Error as error:
         yield _bad(name, "damaged file", str(error)[:200])
 
 
-def _table_row(row: dict[str, Any], number: int, name: str, limits: Limits) -> Item:
-    here = f"{name}#{number}"
-    if not isinstance(row["text"], str):
-        return _bad(here, "no text field")
-    if len(row["text"]) > limits.record_bytes:
-        return _bad(here, "too large", f"over {limits.record_bytes} bytes")
-    simple = (str, int, float, bool, dict, list, type(None))
-    row = {key: value if isinstance(value, simple) else str(value) for key, value in row.items()}
-    return _from_row(row, here)
+def _table_row(row: dict[str, Any], size: int | None, name: str, limits: Limits) -> Item:
+    if size is None:
+        return _bad(name, "no text field")
+    if size > limits.record_bytes:
+        return _bad(name, "too large", f"over {limits.record_bytes} bytes")
+    return _from_row(_plain(row), name)
+
+
+def _plain(value: Any) -> Any:
+    """A table's value as JSON can hold it, at any depth: dates and the like become strings."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def read_page(path: Path, root: Path, limits: Limits) -> Iterator[Item]:
@@ -186,7 +205,7 @@ def read_page(path: Path, root: Path, limits: Limits) -> Iterator[Item]:
 class _Capped(io.RawIOBase):
     """A stream that ends with an error after so many bytes: what a bomb runs into."""
 
-    def __init__(self, stream: IO[bytes], most: int) -> None:
+    def __init__(self, stream: "IO[bytes] | _Zstandard", most: int) -> None:
         self._stream, self._left = stream, most
 
     def readable(self) -> bool:
@@ -205,16 +224,49 @@ class _Capped(io.RawIOBase):
         super().close()
 
 
-def open_text_bytes(path: Path, most: int) -> IO[bytes]:
-    """Open a plain, gzip or zstandard file for reading at most `most` decompressed bytes."""
-    raw: IO[bytes]
-    if path.name.endswith(".gz"):
-        raw = gzip.open(path, "rb")
-    elif path.name.endswith(".zst"):
+class _Zstandard:
+    """A zstandard file; zstandard's own reader takes one that was cut off for one that ends."""
+
+    _PIECE = 1 << 10  # bytes fed at once; a bomb makes at most 32 MiB of them
+
+    def __init__(self, file: IO[bytes]) -> None:
         import zstandard
 
-        reader = zstandard.ZstdDecompressor(max_window_size=128 << 20)
-        raw = reader.stream_reader(open(path, "rb"), read_across_frames=True, closefd=True)
+        self._file, self._ready = file, memoryview(b"")
+        self._new = zstandard.ZstdDecompressor(max_window_size=128 << 20).decompressobj
+        self._frame: Any = None
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; none at the end.
+
+        Raises EOFError if the file ends inside a frame.
+        """
+        while not self._ready:
+            unused = self._frame.unused_data if self._frame and self._frame.eof else b""
+            piece = unused or self._file.read(self._PIECE)
+            if not piece:
+                if self._frame and not self._frame.eof:
+                    raise EOFError("the file ends inside a frame")
+                return b""
+            if self._frame is None or self._frame.eof:
+                self._frame = self._new()
+            self._ready = memoryview(self._frame.decompress(piece))
+        block, self._ready = self._ready[:size], self._ready[size:]
+        return bytes(block)
+
+    def close(self) -> None:
+        """Close the file below."""
+        self._file.close()
+
+
+def open_text_bytes(path: Path, most: int) -> IO[bytes]:
+    """Open a plain, gzip or zstandard file for reading at most `most` decompressed bytes."""
+    raw: IO[bytes] | _Zstandard
+    name = path.name.lower()
+    if name.endswith(".gz"):
+        raw = gzip.open(path, "rb")
+    elif name.endswith(".zst"):
+        raw = _Zstandard(open(path, "rb"))
     else:
         raw = open(path, "rb")
     return io.BufferedReader(_Capped(raw, most), 1 << 16)

@@ -18,7 +18,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from llama3lib.data.dedup.lines import DropRepeatedLines
 from llama3lib.data.dedup.minhash import DropNearDuplicates
@@ -78,7 +78,7 @@ def load_recipe(path: str | Path) -> Recipe:
     path = Path(path)
     try:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"recipe {str(path)!r} cannot be read: {error}") from None
     return make_recipe(told, folder=path.parent)
 
@@ -132,19 +132,26 @@ def _refuse_unknown(where: str, names: Any, allowed: Sequence[str]) -> None:
             raise ValueError(f"{where}: {name!r} is not known: {hint}")
 
 
-_PLAIN = {"int": int, "float": (int, float), "str": str, "bool": bool}
-
-
 def _value(use: str, field: dataclasses.Field, value: Any) -> Any:
     """A TOML value as the field wants it; lists become tuples."""
-    kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", "")
-    wanted = _PLAIN.get(kind)
-    if wanted is None:  # a tuple of some kind
-        if not isinstance(value, list):
-            raise ValueError(f"{use}.{field.name}={value!r} is not allowed: a list")
-        return tuple(value)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
-        raise ValueError(f"{use}.{field.name}={value!r} is not allowed: {kind}")
+    where, kinds = f"{use}.{field.name}", get_args(field.type)
+    if not kinds:
+        return _plain(where, field.type, value)
+    # a tuple: of any length as in tuple[str, ...], or of a fixed one as in tuple[float, float]
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{where}={value!r} is not allowed: a list")
+    if kinds[-1] is not Ellipsis and len(value) != len(kinds):
+        raise ValueError(f"{where}={value!r} is not allowed: a list of {len(kinds)}")
+    return tuple(_plain(where, kinds[0], part) for part in value)
+
+
+def _plain(where: str, kind: type, value: Any) -> Any:
+    """A value that is no list; whole numbers do where fractions are wanted, truth values don't."""
+    wanted = (int, float) if kind is float else kind
+    if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{where}={value!r} is not allowed: {kind.__name__}")
+    if value != value:
+        raise ValueError(f"{where}={value!r} is not allowed: a number")
     return value
 
 
@@ -200,5 +207,4 @@ def web_recipe(**changes: Mapping[str, Any]) -> Recipe:
     _refuse_unknown("web_recipe", changes, [row["use"] for row in told["steps"]])
     for row in told["steps"]:
         row |= changes.get(row["use"], {})
-        row |= {name: list(value) for name, value in row.items() if isinstance(value, tuple)}
     return make_recipe(told)

@@ -91,8 +91,10 @@ class Plan:
         return self.folder / "work" / f"phase-{phase}" / what / f"part-{shard:05}.{suffix}"
 
     def is_done(self, phase: int, shard: int) -> bool:
-        """Whether a task has been finished."""
-        return self.path(phase, "done", shard).is_file()
+        """Whether a task has been finished and all that it wrote is still there."""
+        written = ["done", "dropped", "documents"]
+        written += ["notes"] if self.phases[phase].noted is not None else []
+        return all(self.path(phase, what, shard).is_file() for what in written)
 
     def identity(self) -> dict[str, Any]:
         """What a run is made of; a folder belongs to one identity."""
@@ -110,22 +112,38 @@ class Plan:
 def open_folder(plan: Plan) -> bool:
     """Claim the output folder for this run; True if an earlier run is being resumed.
 
-    Raises ValueError if the folder holds something else, or a run of another recipe or input.
+    Raises ValueError if the folder holds something else, or a run of another recipe or input, or
+    lies within the input.
     """
     told = plan.folder / "run.json"
+    if plan.folder.resolve().is_relative_to(plan.source.resolve()):
+        raise ValueError(f"output={str(plan.folder)!r} is not allowed: it lies within the input")
     identity = json.loads(json.dumps(plan.identity()))
     if told.is_file():
-        if json.loads(told.read_text(encoding="utf-8")) != identity:
+        if _read_identity(told) != identity:
             raise ValueError(
                 f"output={str(plan.folder)!r} is not allowed: it has a run with another recipe or "
                 "input; take an empty folder"
             )
         return True
-    if plan.folder.exists() and (not plan.folder.is_dir() or any(plan.folder.iterdir())):
+    if plan.folder.exists() and (not plan.folder.is_dir() or any(_foreign(plan.folder))):
         raise ValueError(f"output={str(plan.folder)!r} is not allowed: it is not an empty folder")
     with atomic_write(told) as file:
         file.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
     return False
+
+
+def _read_identity(path: Path) -> Any:
+    """What `run.json` says; None if it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+
+
+def _foreign(folder: Path) -> Iterator[Path]:
+    """What is in a folder, but for what a run that was killed at its very start leaves there."""
+    return (path for path in folder.iterdir() if not path.match(".run.json.*.tmp"))
 
 
 def read_shard(plan: Plan, phase: int, shard: int) -> Iterator[Document | Dropped]:

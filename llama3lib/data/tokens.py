@@ -39,7 +39,8 @@ def write_token_shard(
             for text in texts:
                 ids = np.asarray([*encode(text), end], dtype=np.int64)
                 if ids.max() >= vocab_size or ids.min() < 0:
-                    raise ValueError(f"token {int(ids.max())} is not allowed: below {vocab_size}")
+                    bad = int(ids.min() if ids.min() < 0 else ids.max())
+                    raise ValueError(f"token {bad} is not allowed: 0 to {vocab_size - 1}")
                 file.write(ids.astype(kind).tobytes())
                 starts.append(starts[-1] + len(ids))
         if len(starts) == 1:
@@ -52,6 +53,7 @@ def write_token_shard(
             "documents": len(starts) - 1,
             "tokens": starts[-1],
             "sha256": sha256_file(temporary / "tokens.bin"),
+            "starts_sha256": sha256_file(temporary / "starts.npy"),
         }
         (temporary / "index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return TokenShard(folder)
@@ -70,14 +72,19 @@ class TokenShard:
             self.index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
             if self.index["format"] != _FORMAT:
                 raise ValueError(f"format {self.index['format']!r} is not {_FORMAT!r}")
+            if self.index["dtype"] not in ("<u2", "<u4"):
+                raise ValueError(f"dtype {self.index['dtype']!r} is not '<u2' or '<u4'")
             self.dtype = np.dtype(self.index["dtype"])
             size = (self.folder / "tokens.bin").stat().st_size
             if size != self.index["tokens"] * self.dtype.itemsize:
                 raise ValueError(f"tokens.bin has {size} bytes for {self.index['tokens']} tokens")
             self.starts = np.load(self.folder / "starts.npy", allow_pickle=False)
-            if len(self.starts) != self.index["documents"] + 1:
-                raise ValueError(f"{len(self.starts)} starts, {self.index['documents']} documents")
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            if self.starts.dtype != "<i8" or self.starts.shape != (self.index["documents"] + 1,):
+                raise ValueError(f"starts.npy does not fit {self.index['documents']} documents")
+            ends = (self.starts[0], self.starts[-1])
+            if ends != (0, self.index["tokens"]) or (np.diff(self.starts) < 1).any():
+                raise ValueError("starts.npy does not rise from 0 to the number of tokens")
+        except Exception as error:  # NumPy answers damaged files with many kinds of error
             raise ValueError(f"token shard {str(folder)!r} cannot be read: {error}") from None
 
     def __len__(self) -> int:
@@ -93,6 +100,7 @@ class TokenShard:
         return self.tokens[self.starts[place] : self.starts[place + 1]]
 
     def verify(self) -> None:
-        """Compare the checksum; raises ValueError if a bit has changed."""
-        if sha256_file(self.folder / "tokens.bin") != self.index["sha256"]:
-            raise ValueError(f"token shard {str(self.folder)!r} is damaged: checksum differs")
+        """Compare the checksums; raises ValueError if a bit of the data has changed."""
+        for name, key in (("tokens.bin", "sha256"), ("starts.npy", "starts_sha256")):
+            if sha256_file(self.folder / name) != self.index.get(key):
+                raise ValueError(f"{str(self.folder / name)!r} is damaged: its checksum differs")

@@ -5,6 +5,7 @@ record: one bad byte in a gigabyte costs one page, and a bomb costs no more than
 """
 
 import io
+import uuid
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,9 @@ from llama3lib.data.document import Document, Dropped
 from llama3lib.data.encoding import decode
 
 _PAGES = ("text/html", "application/xhtml", "text/plain")
-_GZIP, _PLAIN = b"\x1f\x8b\x08", b"WARC/1."
-_MOST_ERRORS = 10_000  # a file with more is not an archive with damage but damage
+_GZIP, _PLAIN = b"\x1f\x8b\x08", b"\n\r\nWARC/1."  # a record ends with an empty line
+_MOST_ERRORS = 1000  # a file with more is not an archive with damage but damage
+_MOST_HEADER = 1 << 16  # bytes of the headers of one record
 
 
 def read_warc(
@@ -43,9 +45,12 @@ def read_warc(
                         break  # what is left of it is not even decompressed
                 else:
                     return
-            except Exception as error:  # the parser meets anything; each is one lost record
-                yield _bad(name, position, "damaged record", f"{type(error).__name__}: {error}")
+            except _DamageError as damage:
+                position = max(position, damage.offset)
+                yield _bad(name, position, "damaged record", str(damage))
                 errors += 1
+                if errors == _MOST_ERRORS:
+                    yield _bad(name, None, "damaged file", f"over {_MOST_ERRORS - 1} errors")
             position = _next_record(file, position + 1, size)
 
 
@@ -59,13 +64,47 @@ def _records_from(
     # a view of its own: the iterator counts from where it starts and must not close the file
     archive = ArchiveIterator(_From(file), arc2warc=False)
     archive.INC_RECORD = ""  # it would print to stderr; its count of such errors is enough
-    yield start, None  # if the first record is damaged, it is the one at the start
-    for record in archive:
-        offset = start + archive.offset
-        yield offset, None
-        if archive.err_count:
-            raise ValueError("the record before has another length than it says")
-        yield offset, _page(record, f"{name}#{offset}", most)
+    header = _HeaderLines(archive.reader)
+    before = start
+    try:
+        for record in archive:
+            header.left = _MOST_HEADER
+            offset = start + archive.offset
+            yield offset, None
+            if archive.err_count:
+                yield offset, _bad(name, before, "damaged record", "it is longer than it says")
+                archive.err_count = 0
+            yield offset, _page(record, f"{name}#{offset}", most)
+            before = offset
+    except Exception as error:  # the parser meets anything; each is one lost record
+        told = f"{type(error).__name__}: {error}"
+        raise _DamageError(start + archive.offset, told) from error
+    end = start + archive.offset
+    if file.seek(end) < file.seek(0, io.SEEK_END):  # the parser takes some damage for the end
+        raise _DamageError(end, "no record begins here")
+
+
+class _HeaderLines:
+    """Takes the place of a reader's `readline`: the parser itself would read headers forever."""
+
+    def __init__(self, reader: Any) -> None:
+        self.left, self._line = _MOST_HEADER, reader.readline
+        reader.readline = self
+
+    def __call__(self, length: int | None = None) -> bytes:
+        line = self._line(min(length or _MOST_HEADER, self.left + 1))
+        self.left -= len(line)
+        if self.left < 0:
+            raise ValueError(f"headers over {_MOST_HEADER} bytes")
+        return line
+
+
+class _DamageError(Exception):
+    """What stands at this place cannot be read."""
+
+    def __init__(self, offset: int, told: str) -> None:
+        super().__init__(told)
+        self.offset = offset
 
 
 class _From(io.RawIOBase):
@@ -86,6 +125,7 @@ class _From(io.RawIOBase):
 
 def _page(record: Any, name: str, most: int) -> Document | Dropped | None:
     """The page in a record, or None if it holds something else."""
+    int(record.rec_headers.get_header("Content-Length") or "without a length")
     if record.rec_type not in ("response", "resource", "conversion"):
         return None
     http = record.http_headers
@@ -96,15 +136,35 @@ def _page(record: Any, name: str, most: int) -> Document | Dropped | None:
         return None
     if http is not None and not str(http.statusline).startswith("200"):
         return None
-    raw = record.content_stream().read(most + 1)
+    content = record.content_stream()
+    raw = content.read(most + 1)
     if len(raw) > most:
         return _bad(name, None, "too large", f"over {most} bytes")
+    if _is_cut(record, content, most):  # the parser takes what there is for all there is
+        raise ValueError("the record ends before it should")
+    coding = (http.get_header("Content-Encoding") or "") if http is not None else ""
+    if coding.strip().lower() not in ("", "identity", *content_codings()):
+        return _bad(name, None, "unknown encoding", coding)
     metadata = {
         "url": record.rec_headers.get_header("WARC-Target-URI") or "",
         "date": record.rec_headers.get_header("WARC-Date") or "",
         "content_type": kind.split(";")[0].strip().lower(),
     }
     return Document(decode(raw, _charset(kind)), name, metadata)
+
+
+def _is_cut(record: Any, content: Any, most: int) -> bool:
+    """Whether a record that was read holds less than it says, or stops amid compressed bytes."""
+    record.raw_stream.read(most)  # what stands behind the last chunk
+    unpacker = getattr(content, "decompressor", None)
+    return record.raw_stream.limit > 0 or not getattr(unpacker, "eof", True)
+
+
+def content_codings() -> tuple[str, ...]:
+    """Names of the compressions of pages that can be undone here."""
+    from warcio.bufferedreaders import BufferedReader
+
+    return tuple(BufferedReader.get_supported_decompressors())
 
 
 def _charset(kind: str) -> str | None:
@@ -118,22 +178,27 @@ def _charset(kind: str) -> str | None:
 def _next_record(file: IO[bytes], start: int, size: int) -> int:
     """Where the next record begins at or after `start`; `size` if there is none."""
     file.seek(0)
-    magic = _GZIP if file.read(3) == _GZIP else _PLAIN
-    file.seek(start)
+    head, packed = file.read(5), str(file.name).lower().endswith(".gz")
+    magic = _PLAIN if head == b"WARC/" or not (packed or head[:3] == _GZIP) else _GZIP
+    file.seek(start if magic == _GZIP else max(0, start - 3))  # with the empty line before it
     overlap = b""
-    while block := file.read(1 << 20):
+    while block := file.read(1 << 18):
         block, begin = overlap + block, file.tell() - len(block) - len(overlap)
         found = block.find(magic)
         while found >= 0:
-            if magic == _PLAIN or _starts_a_record(block[found : found + 4096]):
-                return begin + found
+            if magic == _PLAIN or _starts_a_record(file, begin + found):
+                return begin + found + magic.find(b"WARC") * (magic == _PLAIN)
             found = block.find(magic, found + 1)
         overlap = block[-len(magic) + 1 :]
     return size
 
 
-def _starts_a_record(compressed: bytes) -> bool:
-    """Whether these bytes unpack to the first line of a record, not just look like gzip."""
+def _starts_a_record(file: IO[bytes], place: int) -> bool:
+    """Whether the bytes there unpack to a record's first line, not just look like gzip."""
+    here = file.tell()
+    file.seek(place)
+    compressed = file.read(4096)
+    file.seek(here)
     try:
         return zlib.decompressobj(31).decompress(compressed, 5) == b"WARC/"
     except zlib.error:
@@ -164,6 +229,11 @@ class WarcWriter:
             "response",
             payload=io.BytesIO(body),
             http_headers=http,
-            warc_headers_dict={"WARC-Date": date},
+            # warcio would draw an id at random; this one makes equal pages give equal archives
+            warc_headers_dict={
+                "WARC-Date": date,
+                "WARC-Record-ID": f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, url + date)}>",
+            },
         )
         self._writer.write_record(record)
+        record.raw_stream.close()  # a temporary file in which warcio has counted the bytes

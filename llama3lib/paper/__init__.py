@@ -4,6 +4,7 @@ Each number stands here once, with its section or table and how far to trust it:
 
 - `herd`: which models, tokens, FLOPs (§1, Table 1)
 - `architecture`: Table 3, parameter counts, cache, tokenizer, RoPE (§3.2)
+- `data`: the web pipeline, the mix (§3.1)
 - `scaling`: the law and both printed pairs (§3.2.1)
 - `infrastructure`: the cluster, Tables 4 and 5 (§3.3)
 - `training`: the recipe of the 405B (§3.4)
@@ -30,6 +31,7 @@ from llama3lib.paper import (
     architecture,
     claims,
     contradictions,
+    data,
     herd,
     infrastructure,
     results,
@@ -38,7 +40,7 @@ from llama3lib.paper import (
 )
 from llama3lib.paper.facts import RELIABILITIES, Fact, Table
 
-_MODULES = (architecture, herd, infrastructure, results, scaling, training)
+_MODULES = (architecture, data, herd, infrastructure, results, scaling, training)
 
 __all__ = [
     "RELIABILITIES",
@@ -48,6 +50,7 @@ __all__ = [
     "architecture",
     "claims",
     "contradictions",
+    "data",
     "herd",
     "infrastructure",
     "results",

@@ -217,9 +217,11 @@ class Data:
         """Do it; returns the exit code."""
         from llama3lib.serve import data
 
-        if self.source is None or self.output is None:
+        if self.source is None:
             print(data.recipe_text(self.recipe), end="")
             return 0
+        if self.output is None:
+            raise ValueError("OUTPUT is missing: llama3 data RECIPE INPUT OUTPUT")
         return data.run(
             self.recipe, self.source, self.output, self.engine, self.workers, self.tokenizer
         )

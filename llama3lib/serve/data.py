@@ -3,11 +3,15 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llama3lib.data.funnel import Funnel
 from llama3lib.data.recipe import WEB, Recipe, load_recipe, web_recipe
 from llama3lib.data.runner import run_recipe
 from llama3lib.data.shards import read_part
+
+if TYPE_CHECKING:
+    from llama3lib.tokenizer import Tokenizer
 
 
 def recipe_text(name: str) -> str:
@@ -30,6 +34,9 @@ def run(
     Raises ValueError for a wrong recipe, input, output or tokenizer.
     """
     steps = _recipe(recipe)
+    known = None if tokenizer is None else _tokenizer(tokenizer)  # before hours of work
+    if known is not None and engine == "slurm":
+        raise ValueError(f"tokenizer={tokenizer!r} is not allowed: slurm only submits the jobs")
     progress = sys.stderr.isatty()
     funnel = run_recipe(steps, source, output, engine=engine, workers=workers, progress=progress)
     if funnel is None:
@@ -37,8 +44,8 @@ def run(
         return 0
     print(table(funnel))
     print(f"Documents: {Path(output) / 'documents'}; report: {Path(output) / 'funnel.html'}")
-    if tokenizer is not None:
-        print(_tokenize(Path(output), tokenizer))
+    if known is not None:
+        print(_tokenize(Path(output), known))
     return 0
 
 
@@ -53,13 +60,17 @@ def table(funnel: Funnel) -> str:
     return "\n".join(lines)
 
 
-def _tokenize(folder: Path, name: str) -> str:
-    """Write `tokens/` beside the documents; says how many there are."""
+def _tokenizer(name: str) -> "Tokenizer":
     from llama3lib.checkpoint import load_tokenizer
-    from llama3lib.data.tokens import write_token_shard
     from llama3lib.tokenizer import Tokenizer
 
-    known = Tokenizer.from_file(name) if Path(name).is_file() else load_tokenizer(name)
+    return Tokenizer.from_file(name) if Path(name).is_file() else load_tokenizer(name)
+
+
+def _tokenize(folder: Path, known: "Tokenizer") -> str:
+    """Write `tokens/` beside the documents; says how many there are."""
+    from llama3lib.data.tokens import write_token_shard
+
     shard = write_token_shard(
         _texts(folder / "documents"),
         known.encode,

@@ -12,10 +12,14 @@ from torch import Tensor
 
 from llama3lib.checkpoint import load_model
 from llama3lib.checkpoint.hf import to_hf_tensor
+from llama3lib.data.dedup.minhash import MinHash, estimate_jaccard
 from llama3lib.inference import SamplingParams, generate_tokens, sampling_probs
 from llama3lib.model import DocumentMask, RopeScaling
 from llama3lib.model.rope import rope_frequencies
 from llama3lib.tokenizer import ChatFormat, Message, Tokenizer, ToolCall
+from llama3lib.train import lr_at
+
+__all__ = ["lr_at"]
 
 
 def rope_inv_freq(head_dim: int, theta: float, scaling: dict | None) -> Tensor:
@@ -89,6 +93,12 @@ def chat(messages: list[dict], tool_format: str = "json") -> list[int]:
     return chat_format.encode_dialog(
         dialog, add_generation_prompt=True, tool_format=tool_format
     ).ids
+
+
+def jaccard_estimate(text_a: str, text_b: str, num_perm: int) -> float:
+    """Estimated similarity of the word 5-gram sets of two texts."""
+    minhash = MinHash(num_perm)
+    return estimate_jaccard(minhash.signature(text_a), minhash.signature(text_b))
 
 
 def top_p_probs(logits: Tensor, temperature: float, p: float) -> Tensor:

@@ -84,5 +84,6 @@ class DropRepeatedLines(CorpusStep):
             return document
         if not "".join(kept).strip():
             return Drop("only repeated lines", f"{len(lines)} lines")
-        removed = int(document.metadata.get("lines_removed", 0)) + len(lines) - len(kept)
+        before = document.metadata.get("lines_removed")  # may come from the input: anything
+        removed = (before if isinstance(before, int) else 0) + len(lines) - len(kept)
         return document.but("\n".join(kept), lines_removed=removed)

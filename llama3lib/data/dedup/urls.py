@@ -16,20 +16,23 @@ def normalize_url(url: str) -> str:
     Lower-case scheme and host, `http` as `https`, no `www.`, no default port, no fragment, no
     tracking parameters, parameters in order, no slash at the end.
     """
+    url = url.strip().encode("utf-8", "replace").decode("utf-8")  # no lone surrogates
     try:
-        parts = urlsplit(url.strip())
+        parts = urlsplit(url)
         host, port = (parts.hostname or "").rstrip("."), parts.port
     except ValueError:  # such as a broken IPv6 host: still a name, though no address
-        return url.strip()
+        return url
     if not host:
-        return url.strip()
+        return url
     host = host.removeprefix("www.")
     if port and port not in (80, 443):
         host = f"{host}:{port}"
     scheme = "https" if parts.scheme in ("http", "https") else parts.scheme
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
-    query = sorted(pair for pair in pairs if not pair[0].lower().startswith(_TRACKING))
-    return urlunsplit((scheme, host, parts.path.rstrip("/") or "/", urlencode(query), ""))
+    # bytes of older character sets must survive: other bytes are another page
+    pairs = parse_qsl(parts.query, keep_blank_values=True, errors="surrogateescape")
+    kept = sorted(pair for pair in pairs if not pair[0].lower().startswith(_TRACKING))
+    query = urlencode(kept, errors="surrogateescape")
+    return urlunsplit((scheme, host, parts.path.rstrip("/") or "/", query, ""))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,7 +106,7 @@ def score_pii(web: MiniWeb, documents: Iterable[Document]) -> Confusion:
 def score_lines(web: MiniWeb, documents: Iterable[Document]) -> Confusion:
     """Removal of frame lines; a false alarm is a good line that is lost.
 
-    Masks and marks of other steps do not count: lines are compared by their first 20 letters.
+    Masks and marks of other steps do not count: lines are compared by their first 40 letters.
     """
     pages = {(page.url, page.date): page for page in web.pages}
     hits = alarms = misses = kept = 0

@@ -1,0 +1,308 @@
+"""Files to documents: round trips, odd bytes, damage, and bombs that must not swell."""
+
+import codecs
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+
+import duckdb
+import pytest
+import zstandard
+
+from llama3lib.data import readers
+from llama3lib.data.document import Document, Dropped
+from llama3lib.data.encoding import decode, stable_hash
+from llama3lib.data.readers import Limits, read_documents, write_jsonl
+
+TEXTS = ["plain", "Ünïcödé 中文 ไทย 🦙", "two\nlines\u2028and\x85more", "", 'quote " and \\', "\x00"]
+DOCUMENTS = [Document(text, f"d{n}", {"url": f"u{n}", "n": n}) for n, text in enumerate(TEXTS)]
+
+
+def read(path, **limits):
+    return list(read_documents(path, Limits(**limits)))
+
+
+def reasons(items):
+    return [item.reason if isinstance(item, Dropped) else "ok" for item in items]
+
+
+def in_file(folder, name, data):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def parquet(path, query):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY ({query}) TO '{path}' (FORMAT parquet)")
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "A.JSONL.GZ"])
+def test_json_lines_round_trip_and_bytes_that_do_not_change(tmp_path, name):
+    written = tmp_path / name
+    assert write_jsonl(DOCUMENTS, tmp_path / name.lower()) == len(TEXTS)
+    first = (tmp_path / name.lower()).read_bytes()
+    write_jsonl(DOCUMENTS, tmp_path / "again" / name.lower())
+    assert (tmp_path / "again" / name.lower()).read_bytes() == first
+    written.write_bytes(first)
+    again = read(written)
+    assert [d.text for d in again] == TEXTS
+    assert [d.id for d in again] == [f"{name}#{n}" for n in range(len(TEXTS))]
+    assert [dict(d.metadata) for d in again] == [
+        {"id": d.id, **d.metadata} for d in DOCUMENTS
+    ]
+
+
+def test_parquet_round_trip(tmp_path):
+    rows = " UNION ALL ".join(f"SELECT 'text {n}' AS text, {n} AS n" for n in range(3000))
+    found = read(parquet(tmp_path / "a.parquet", rows))
+    assert [d.text for d in found] == [f"text {n}" for n in range(3000)]
+    assert found[7].id == "a.parquet#7" and found[7].metadata == {"n": 7}
+
+
+def test_values_of_a_table_can_be_written_as_json(tmp_path):
+    query = """SELECT 'hi' AS text, {'day': DATE '2020-01-02', 'x': 1.5::DECIMAL(5,2)} AS metadata,
+        [TIMESTAMP '2020-01-01'] AS l, MAP {DATE '2020-01-01': 1} AS m, 'b'::BLOB AS b"""
+    found = read(parquet(tmp_path / "a.parquet", query))
+    assert found[0].metadata["day"] == "2020-01-02" and found[0].metadata["x"] == "1.50"
+    assert write_jsonl(found, tmp_path / "b.jsonl") == 1
+    assert json.loads((tmp_path / "b.jsonl").read_bytes())["metadata"]["m"] == {"2020-01-01": 1}
+
+
+def test_a_parquet_file_is_read_alone_whatever_it_is_called(tmp_path):
+    plain = parquet(tmp_path / "year=2024" / "ab.parquet", "SELECT 'hi' AS text")
+    for name in ("a*.parquet", "a?.parquet", "a[b].parquet"):
+        shutil.copy(plain, plain.parent / name)
+        assert [d.metadata for d in read(plain.parent / name)] == [{}]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["SELECT 1 AS x", "SELECT 1 AS text", "SELECT 'b'::BLOB AS text", "SELECT NULL::TEXT AS text"],
+)
+def test_parquet_without_a_text(tmp_path, query):
+    assert reasons(read(parquet(tmp_path / "a.parquet", query))) == ["no text field"]
+
+
+def test_parquet_sizes_are_counted_in_bytes_and_nothing_is_printed(tmp_path, capfd):
+    path = parquet(tmp_path / "a.parquet", "SELECT repeat('中', 10) AS text")
+    assert reasons(read(path, record_bytes=29)) == ["too large"]
+    assert reasons(read(path, record_bytes=30)) == ["ok"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_of_pages_in_the_order_of_names(tmp_path):
+    in_file(tmp_path, "b/z.htm", b"<p>z")
+    in_file(tmp_path, "b.html", b"<p>b")
+    in_file(tmp_path, "a.TXT", b"a")
+    in_file(tmp_path, "n.md", b"# n")
+    in_file(tmp_path, "skipped.pdf", b"%PDF")
+    found = read(tmp_path)
+    assert [d.id for d in found] == ["a.TXT", "b.html", "b/z.htm", "n.md"]
+    kinds = [d.metadata["content_type"] for d in found]
+    assert kinds == ["text/plain", "text/html", "text/html", "text/plain"]
+    in_file(tmp_path, "a.txt", b"x" * 11)
+    (tmp_path / "broken.html").symlink_to(tmp_path / "nowhere")
+    assert "too large" in reasons(read(tmp_path, record_bytes=10))
+
+
+@pytest.mark.parametrize("name", ["missing.jsonl", "a.pdf", "folder"])
+def test_what_cannot_be_input_is_refused_by_name(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    in_file(tmp_path, "a.pdf", b"")
+    with pytest.raises(ValueError, match="input=.*is not allowed"):
+        read(tmp_path / name)
+    with pytest.raises(ValueError, match="record_bytes=0 is not allowed"):
+        Limits(record_bytes=0)
+
+
+JSON_LINES = [
+    (b'{"text": "ok"}', "ok"),
+    (b"\xef\xbb\xbf" + b'{"text": "with a mark"}', "ok"),
+    (b'{"text": 1}', "no text field"),
+    (b'{"texts": "x"}', "no text field"),
+    (b"[1, 2]", "no text field"),
+    (b"nonsense", "no JSON"),
+    (b'{"text": "cut', "no JSON"),
+    (b'{"text": "\xff"}', "no JSON"),
+    (b'{"text": "x", "n": ' + b"1" * 5000 + b"}", "no JSON"),
+    (b"[" * 100_000, "no JSON"),
+    (b'{"text": "' + b"x" * 200_000 + b'"}', "too large"),
+    (b'{"text": "after"}', "ok"),
+]
+
+
+def test_each_bad_line_costs_one_line(tmp_path):
+    path = in_file(tmp_path, "a.jsonl", b"\n\n".join(line for line, _ in JSON_LINES))
+    items = read(path, record_bytes=150_000)
+    assert reasons(items) == [reason for _, reason in JSON_LINES]
+    assert [d.id for d in items if isinstance(d, Document)] == ["a.jsonl#0", "a.jsonl#2"] + [
+        f"a.jsonl#{2 * (len(JSON_LINES) - 1)}"
+    ]
+
+
+def test_lone_surrogates_are_replaced_and_can_be_written(tmp_path):
+    line = rb'{"text": "a\ud800b", "title": "\udfff"}'
+    found = read(in_file(tmp_path, "a.jsonl", line))
+    assert found[0].text == "a?b"
+    write_jsonl(found, tmp_path / "b.jsonl")
+    assert read(tmp_path / "b.jsonl")[0].metadata["title"] == "?"
+    assert stable_hash("\ud800") != stable_hash("?")
+
+
+def test_a_file_that_stops_early_says_so(tmp_path):
+    rows = b"".join(b'{"text": "%s"}\n' % bytes(str(n) * 50, "ascii") for n in range(5000))
+    for name, packed in (("a.jsonl.gz", gzip.compress(rows)), ("a.jsonl.zst", zst(rows))):
+        for part in (packed[: len(packed) // 2], packed[:-1], packed + b"junk"):
+            found = reasons(read(in_file(tmp_path, name, part)))
+            assert found[-1] == "damaged file" and found.count("ok") >= 0
+        assert reasons(read(in_file(tmp_path, name, packed + packed))) == ["ok"] * 10_000
+    for name in ("b.jsonl.gz", "b.jsonl.zst", "b.parquet"):
+        assert reasons(read(in_file(tmp_path, name, b"junk" * 9))) == ["damaged file"]
+
+
+def zst(data):
+    return zstandard.ZstdCompressor(write_checksum=True).compress(data)
+
+
+def test_zstandard_keeps_all_that_came_before_the_damage(tmp_path):
+    rows = b"".join(b'{"text": "%d"}\n' % n for n in range(500))
+    found = reasons(read(in_file(tmp_path, "a.jsonl.zst", zst(rows) + zst(rows)[:-9])))
+    assert found.count("ok") >= 500 and found[-1] == "damaged file"
+    skippable = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"note"
+    found = reasons(read(in_file(tmp_path, "b.jsonl.zst", skippable + zst(rows) + skippable)))
+    assert found == ["ok"] * 500
+
+
+PAGES = [
+    (codecs.BOM_UTF8 + "<p>é".encode(), None, "<p>é"),
+    (codecs.BOM_UTF16_LE + "<p>é".encode("utf-16-le"), "utf-8", "<p>é"),
+    (codecs.BOM_UTF16_BE + "<p>é".encode("utf-16-be"), None, "<p>é"),
+    ("<p>é".encode(), None, "<p>é"),
+    (b"<p>\xe9 \x93", None, "<p>é “"),
+    (b"<p>\xe9 \x93", "iso-8859-1", "<p>é “"),
+    (b"<p>\xe9 \x93", "us-ascii", "<p>é “"),
+    ("<p>привет".encode("koi8-r"), "KOI8-R", "<p>привет"),
+    ("<p>é".encode(), "no-such-set", "<p>é"),
+    ("<p>é".encode(), "hex", "<p>é"),
+    ("<p>é".encode(), "idna\x00", "<p>é"),
+    (b"<p>+AGE-", "utf-7", "<p>+AGE-"),
+    (b"<p>C:\\dir \\ud800", "unicode_escape", "<p>C:\\dir \\ud800"),
+    (b"\xff\xfe\x00", None, "\ufffd"),
+    (b"\xff\xff\x81\x8d", None, "ÿÿ\ufffd\ufffd"),
+    (b"", "utf-16", ""),
+]
+
+
+@pytest.mark.parametrize(("raw", "declared", "text"), PAGES)
+def test_pages_in_every_set_of_characters(raw, declared, text):
+    assert decode(raw, declared) == text
+
+
+@pytest.mark.parametrize(
+    ("tag", "name", "text"),
+    [
+        ('<meta charset="windows-1251">', "cp1251", "привет"),
+        ("<META http-equiv=x content='text/html; charset=Shift_JIS'>", "shift_jis", "日本語"),
+        ('<meta charset="latin1">', "cp1252", "“é”"),
+        ('<meta charset="utf-16">', "utf-8", "even or odd é"),  # what can't be true
+        ('<meta charset="utf-16le">', "utf-8", "even or odd e"),
+    ],
+)
+def test_the_set_that_a_page_names_itself(tmp_path, tag, name, text):
+    page = in_file(tmp_path, "a.html", (tag + text).encode(name))
+    assert read(page)[0].text == tag + text
+
+
+BOMB = """
+import gzip, io, json, resource, sys
+from collections import Counter
+from llama3lib.data.document import Dropped
+from llama3lib.data.readers import read_documents
+found = Counter(
+    item.reason if isinstance(item, Dropped) else "ok" for item in read_documents(sys.argv[1])
+)
+most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+print(json.dumps([dict(found), most]))
+"""
+GIGABYTE = 1 << 30
+
+
+def memory_of_reading(path):
+    """What came of it, and the most memory in MiB that a process of its own needed."""
+    pytest.importorskip("resource")
+    told = subprocess.run(
+        [sys.executable, "-c", BOMB, str(path)], capture_output=True, text=True, timeout=120
+    )
+    assert told.returncode == 0, told.stderr
+    return json.loads(told.stdout)
+
+
+def swelling(open_for_writing, path, head=b"", unit=b"a" * (1 << 20)):
+    with open(path, "wb") as raw, open_for_writing(raw) as file:
+        file.write(head)
+        for _ in range(GIGABYTE // len(unit)):
+            file.write(unit)
+    assert path.stat().st_size < 1.2 * (1 << 20)
+    return path
+
+
+def gz(raw):
+    return gzip.GzipFile("", "wb", 9, raw, 0)
+
+
+def zst_writer(raw):
+    return zstandard.ZstdCompressor(level=3).stream_writer(raw, closefd=False)
+
+
+@pytest.mark.parametrize(("suffix", "writer"), [("gz", gz), ("zst", zst_writer)])
+@pytest.mark.parametrize("unit", [b"a" * (1 << 20), b"\n" * (1 << 20)])
+def test_a_gigabyte_in_a_megabyte_of_json_lines(tmp_path, suffix, writer, unit):
+    path = swelling(writer, tmp_path / f"a.jsonl.{suffix}", b'{"text": "', unit)
+    found, most = memory_of_reading(path)
+    assert found in ({"too large": 1}, {"no JSON": 1}) and most < 512
+
+
+HEAD = (
+    b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://a.example/\r\n"
+    b"Content-Type: application/http; msgtype=response\r\nContent-Length: 1073741824\r\n"
+)
+HTTP = b"\r\nHTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "unit", "reason"),
+    [
+        (HEAD + HTTP, b"a" * (1 << 20), "too large"),
+        (HEAD, b"X: y\r\n" * (1 << 17), "damaged record"),  # headers without end
+        (HEAD + b"X: ", b"a" * (1 << 20), "damaged record"),  # one line without end
+    ],
+)
+def test_a_gigabyte_in_a_megabyte_of_warc(tmp_path, head, unit, reason):
+    found, most = memory_of_reading(swelling(gz, tmp_path / "a.warc.gz", head, unit))
+    assert set(found) == {reason} and most < 512
+
+
+@pytest.mark.parametrize("size", [9_000_000, 7_000_000])
+def test_three_gigabytes_in_a_megabyte_of_parquet(tmp_path, size):
+    query = f"SELECT repeat('a', {size}) AS text FROM range(300)"
+    path = parquet(tmp_path / "a.parquet", query)
+    assert path.stat().st_size < 1 << 20
+    found, most = memory_of_reading(path)
+    assert sum(found.values()) in (300, 1) and most < 2048
+    assert size < 8 << 20 or (found == {"too large": 300} and most < 512)
+
+
+def test_a_file_may_not_swell_over_its_own_limit(tmp_path):
+    rows = b'{"text": "' + b"x" * 1000 + b'"}\n'
+    path = in_file(tmp_path, "a.jsonl.gz", gzip.compress(rows * 1000))
+    found = reasons(read(path, file_bytes=200_000))
+    assert found[-1] == "damaged file" and 0 < found.count("ok") < 200
+    plain = in_file(tmp_path, "a.jsonl", rows)
+    assert reasons(read(plain, file_bytes=10)) == ["damaged file"]
+    assert readers.reader_of(path) is readers.read_jsonl

@@ -1,0 +1,369 @@
+"""Answers to the exercises of chapter 02: right ones in different ways, and planted mistakes."""
+
+import math
+import zlib
+from collections import Counter
+
+import numpy as np
+
+P = 2**61 - 1
+
+
+# 02.1
+def lines_counter(documents, most=6):
+    counts = Counter(x for d in documents for x in d)
+    return [[x for x in d if counts[x] <= most] for d in documents]
+
+
+def lines_dict(documents, most=6):
+    seen = {}
+    for document in documents:
+        for line in document:
+            seen[line] = seen.get(line, 0) + 1
+    return [list(filter(lambda line: seen[line] <= most, document)) for document in documents]
+
+
+LINES_WRONG = {
+    "lines at the limit are removed too": lambda d, most: lines_counter(d, most - 1),
+    "documents are counted, not lines": lambda d, most: [
+        [x for x in one if sum(x in other for other in d) <= most] for one in d
+    ],
+    "one copy stays": lambda d, most: _one_copy(d, most),
+}
+
+
+def _one_copy(documents, most):
+    counts, seen, out = Counter(x for d in documents for x in d), set(), []
+    for document in documents:
+        kept = []
+        for line in document:
+            if counts[line] <= most or line not in seen:
+                kept.append(line)
+            seen.add(line)
+        out.append(kept)
+    return out
+
+
+# 02.2
+def signature_min(shingles, factors, offsets):
+    return [min((a * x + b) % P for x in shingles) for a, b in zip(factors, offsets, strict=True)]
+
+
+def signature_loop(shingles, factors, offsets):
+    best = [P] * len(factors)
+    for x in shingles:
+        for place, (a, b) in enumerate(zip(factors, offsets, strict=True)):
+            best[place] = min(best[place], (a * x + b) % P)
+    return best
+
+
+def estimate_sum(one, other):
+    return sum(a == b for a, b in zip(one, other, strict=True)) / len(one)
+
+
+def estimate_numpy(one, other):
+    return float(np.mean(np.array(one, dtype=object) == np.array(other, dtype=object)))
+
+
+SIGNATURE_WRONG = {
+    "the largest value is taken": lambda s, f, o: [
+        max((a * x + b) % P for x in s) for a, b in zip(f, o, strict=True)
+    ],
+    "the remainder is missing": lambda s, f, o: [
+        min(a * x + b for x in s) for a, b in zip(f, o, strict=True)
+    ],
+    "the offset is missing": lambda s, f, o: [min(a * x % P for x in s) for a in f],
+}
+ESTIMATE_WRONG = {
+    "signatures are compared as sets": lambda s, t: len(set(s) & set(t)) / len(set(s) | set(t)),
+    "equal places are counted, not their share": lambda s, t: float(
+        sum(a == b for a, b in zip(s, t, strict=True))
+    ),
+}
+
+
+# 02.3
+def choose_down(similarity, recall, numbers):
+    for rows in range(numbers, 0, -1):
+        if 1 - (1 - similarity**rows) ** (numbers // rows) >= recall:
+            return numbers // rows, rows
+    return None
+
+
+def choose_logs(similarity, recall, numbers):
+    good = [
+        rows
+        for rows in range(1, numbers + 1)
+        if similarity**rows >= 1 or (numbers // rows) * math.log1p(-(similarity**rows))
+        <= math.log1p(-recall)
+    ]  # fmt: skip
+    return numbers // max(good), max(good)
+
+
+CHOOSE_WRONG = {
+    "bands and rows are swapped": lambda s, r, n: choose_down(s, r, n)[::-1],
+    "the fewest rows are taken": lambda s, r, n: (n, 1),
+    "a single band is looked at": lambda s, r, n: next(
+        ((n // rows, rows) for rows in range(n, 0, -1) if s**rows >= r), (0, 0)
+    ),
+}
+
+
+# 02.4
+def merges_index(words, count):
+    pieces, counts, where, learned = {w: list(w) for w in words}, Counter(), {}, []
+
+    def add(word, sign):
+        for pair in zip(pieces[word], pieces[word][1:], strict=False):
+            counts[pair] += sign * words[word]
+            where.setdefault(pair, set()).add(word)
+
+    for word in words:
+        add(word, 1)
+    while len(learned) < count:
+        best = min(counts, key=lambda p: (-counts[p], p), default=None)
+        if best is None or counts[best] <= 0:
+            break
+        learned.append(best)
+        for word in where.pop(best):
+            add(word, -1)
+            pieces[word] = _join(pieces[word], best)
+            add(word, 1)
+        for pair in [p for p, n in counts.items() if n <= 0]:
+            del counts[pair]
+    return learned
+
+
+def merges_recount_changed(words, count):
+    """Keeps each word's own pair counts, and looks only into words that hold the pair."""
+    pieces = {w: tuple(w) for w in words}
+    own = {w: Counter(zip(w, w[1:], strict=False)) for w in words}
+    total = Counter()
+    for word, pairs in own.items():
+        for pair, n in pairs.items():
+            total[pair] += n * words[word]
+    learned = []
+    for _ in range(count):
+        total = +total
+        if not total:
+            break
+        most = max(total.values())
+        best = min(pair for pair, n in total.items() if n == most)
+        learned.append(best)
+        for word in [w for w, pairs in own.items() if best in pairs]:
+            for pair, n in own[word].items():
+                total[pair] -= n * words[word]
+            pieces[word] = tuple(_join(pieces[word], best))
+            own[word] = Counter(zip(pieces[word], pieces[word][1:], strict=False))
+            for pair, n in own[word].items():
+                total[pair] += n * words[word]
+    return learned
+
+
+def _join(parts, pair):
+    out, place = [], 0
+    while place < len(parts):
+        hit = tuple(parts[place : place + 2]) == pair
+        out.append("".join(parts[place : place + 2]) if hit else parts[place])
+        place += 1 + hit
+    return out
+
+
+def _plain(words, count, best_of, weight=lambda words, w: words[w]):
+    pieces, learned = {w: list(w) for w in words}, []
+    for _ in range(count):
+        counts = Counter()
+        for word, parts in pieces.items():
+            for pair in zip(parts, parts[1:], strict=False):
+                counts[pair] += weight(words, word)
+        if not counts:
+            break
+        best = best_of(counts)
+        learned.append(best)
+        pieces = {word: _join(parts, best) for word, parts in pieces.items()}
+    return learned
+
+
+def _smallest(counts):
+    return min(counts, key=lambda p: (-counts[p], p))
+
+
+MERGES_WRONG = {
+    "words are counted once, however often they come": lambda w, n: _plain(
+        w, n, _smallest, lambda words, word: 1
+    ),
+    "the rarest pair is merged": lambda w, n: _plain(
+        w, n, lambda c: min(c, key=lambda p: (c[p], p))
+    ),
+    "ties go to the largest pair": lambda w, n: _plain(
+        w, n, lambda c: max(c, key=lambda p: (c[p], p))
+    ),
+}
+
+
+def merges_slow(words, count):
+    return _plain(words, count, _smallest)
+
+
+# 02.5
+def train_library(texts, labels):
+    from llama3lib.data.quality import train_classifier
+
+    model = train_classifier(texts, labels)
+    return lambda text: model.score([text])[0]
+
+
+def _grams(text):
+    words = text.lower().split()[:300]
+    grams = words + [" ".join(pair) for pair in zip(words, words[1:], strict=False)]
+    return [zlib.crc32(gram.encode()) % 65536 for gram in grams]
+
+
+def train_log_odds(texts, labels):
+    counts = {"good": Counter(), "bad": Counter()}
+    for text, label in zip(texts, labels, strict=True):
+        counts[label].update(set(_grams(text)))
+    n = Counter(labels)
+
+    def score(text):
+        grams = _grams(text) or [0]
+        odds = [
+            math.log((counts["good"][g] + 1) / (n["good"] + 2))
+            - math.log((counts["bad"][g] + 1) / (n["bad"] + 2))
+            for g in grams
+        ]
+        return 1 / (1 + math.exp(-max(-30, min(30, sum(odds) / len(odds) * 8))))
+
+    return score
+
+
+def harmed_share(score, pages):
+    dropped = {}
+    for text, kind in pages:
+        dropped.setdefault(kind, []).append(score(text) < 0.5)
+    return max(dropped, key=lambda kind: sum(dropped[kind]) / len(dropped[kind]))
+
+
+def harmed_counter(score, pages):
+    there = Counter(kind for _, kind in pages)
+    lost = Counter(kind for text, kind in pages if score(text) < 0.5)
+    return sorted(there, key=lambda kind: lost[kind] / there[kind])[-1]
+
+
+def _mean_lowest(score, pages):
+    values = {}
+    for text, kind in pages:
+        values.setdefault(kind, []).append(score(text))
+    return min(values, key=lambda kind: sum(values[kind]) / len(values[kind]))
+
+
+TRAIN_WRONG = {
+    "every text gets the same score": lambda texts, labels: lambda text: 0.5,
+    "good and bad are swapped": lambda texts, labels: (lambda score: lambda text: 1 - score(text))(
+        train_log_odds(texts, labels)
+    ),
+    "only the length is looked at": lambda texts, labels: lambda text: min(1, len(text) / 1e5),
+    "a score is not from 0 to 1": lambda texts, labels: lambda text: 7.0,
+}
+HARMED_WRONG = {
+    "pages are counted, not their share": lambda score, pages: Counter(
+        kind for text, kind in pages if score(text) < 0.5
+    ).most_common(1)[0][0],
+    "the mean score is compared": _mean_lowest,
+}
+
+
+# 02.6
+def mix_library(mixes, losses):
+    from llama3lib.data.mixture import best_mix, fit_mix_law
+
+    return best_mix([fit_mix_law(mixes, [row[n] for row in losses]) for n in losses[0]])
+
+
+def mix_by_hand(mixes, losses):
+    names = sorted(mixes[0])
+    shares = np.array([[m[n] for n in names] for m in mixes])
+    grid = np.array([(a, b, 40 - a - b) for a in range(2, 37) for b in range(2, 39 - a)]) / 40
+    total = np.zeros(len(grid))
+    for held_out in losses[0]:
+        seen, best = np.array([row[held_out] for row in losses]), None
+        for part in np.linspace(0, 0.98, 99):
+            floor = part * seen.min()
+            weights, *_ = np.linalg.lstsq(shares, np.log(seen - floor), rcond=None)
+            error = ((floor + np.exp(shares @ weights) - seen) ** 2).sum()
+            if best is None or error < best[0]:
+                best = (error, floor, weights)
+        total += best[1] + np.exp(grid @ best[2])
+    return dict(zip(names, map(float, grid[total.argmin()]), strict=True))
+
+
+def _best_run(mixes, losses):
+    return min(zip(mixes, losses, strict=True), key=lambda pair: sum(pair[1].values()))[0]
+
+
+def _corner(mixes, losses):
+    means = [sum(row.values()) for row in losses]
+    names = sorted(mixes[0])
+    slopes, *_ = np.linalg.lstsq(
+        np.array([[m[n] for n in names] for m in mixes]), means, rcond=None
+    )
+    mix = dict.fromkeys(names, 0.05)
+    mix[names[int(np.argmin(slopes))]] = 0.9
+    return mix
+
+
+MIX_WRONG = {
+    "one of the runs is returned": _best_run,
+    "shares do not sum to 1": lambda m, loss: dict.fromkeys(m[0], 0.5),
+    "a source gets less than 0.05": lambda m, loss: dict(
+        zip(sorted(m[0]), (0, 0.5, 0.5), strict=True)
+    ),
+    "nearly all goes to one source": _corner,
+}
+
+
+# 02.7
+def clean_judged(documents):
+    from llama3lib.data import run
+    from llama3lib.data.miniweb import make_web
+    from llama3lib.data.miniweb.prose import LISTED_WORDS
+    from llama3lib.data.miniweb.web import GOOD
+    from llama3lib.data.recipe import web_recipe
+
+    pages = [p for p in make_web(800, seed=99).pages if p.kind not in ("foreign", "empty")]
+    score = train_library(
+        [p.text for p in pages], ["good" if p.kind in GOOD else "bad" for p in pages]
+    )
+    kept = run(documents, web_recipe(word_list={"words": LISTED_WORDS}).steps)
+    return [d.text for d in kept if d.metadata["language"] != "en" or score(d.text) > 0.3]
+
+
+def clean_by_pairs(documents):
+    """Text whose word pairs no other page has is in no order."""
+    from llama3lib.data import run
+    from llama3lib.data.miniweb.prose import LISTED_WORDS
+    from llama3lib.data.recipe import web_recipe
+
+    kept = list(run(documents, web_recipe(word_list={"words": LISTED_WORDS}).steps))
+    pairs = [set(zip(d.text.split(), d.text.split()[1:], strict=False)) for d in kept]
+    seen = Counter(pair for found in pairs for pair in found)
+    return [
+        document.text
+        for document, found in zip(kept, pairs, strict=True)
+        if document.metadata["language"] != "en"
+        or sum(seen[pair] > 3 for pair in found) > 0.25 * len(found)
+    ]
+
+
+CLEAN_WRONG = {
+    "there is HTML left": lambda documents: [d.text for d in documents],
+    "too much good text is lost": lambda documents: clean_by_pairs(documents)[:20],
+    "not purer than our recipe": lambda documents: _only_extracted(documents),
+    "clean: a list of texts is needed": lambda documents: documents,
+}
+
+
+def _only_extracted(documents):
+    from llama3lib.data.extract import extract_text
+
+    return [extract_text(d.text) for d in documents]
