@@ -172,6 +172,7 @@ use = "language"
 
 [[steps]]
 use = "minhash_dedup"
+bands = 20  # of 8 rows: a pair of similarity 0.8 is found with probability 0.97
 per_language = true
 
 [[steps]]

@@ -61,7 +61,8 @@ class MinHash:
         """
         if len(self._words) > _MOST_WORDS:
             self._words.clear()
-        words = np.array([self._words[word] for word in text.lower().split()], dtype=np.uint64)
+        hashes = map(self._words.__getitem__, text.lower().split())
+        words = np.fromiter(hashes, dtype=np.uint64)
         size = min(self.ngram, len(words))
         if size == 0:
             return words
