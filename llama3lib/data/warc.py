@@ -132,6 +132,8 @@ def _page(record: Any, name: str, most: int) -> Document | Dropped | None:
     kind = (http or record.rec_headers).get_header("Content-Type") or ""
     if record.rec_type == "conversion":  # Common Crawl's WET files: text already
         kind = "text/plain"
+    if http is None and kind.lower().startswith("application/http"):
+        raise ValueError("no HTTP headers in it")
     if not kind.lower().startswith(_PAGES):
         return None
     if http is not None and not str(http.statusline).startswith("200"):

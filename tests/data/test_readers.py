@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -16,7 +17,14 @@ from llama3lib.data.document import Document, Dropped
 from llama3lib.data.encoding import decode, stable_hash
 from llama3lib.data.readers import Limits, read_documents, write_jsonl
 
-TEXTS = ["plain", "Ünïcödé 中文 ไทย 🦙", "two\nlines\u2028and\x85more", "", 'quote " and \\', "\x00"]
+TEXTS = [
+    "plain",
+    "Ünïcödé 中文 ไทย 🦙",
+    "two\nlines\u2028and\x85more",
+    "",
+    'quote " and \\',
+    "\x00",
+]
 DOCUMENTS = [Document(text, f"d{n}", {"url": f"u{n}", "n": n}) for n, text in enumerate(TEXTS)]
 
 
@@ -53,9 +61,7 @@ def test_json_lines_round_trip_and_bytes_that_do_not_change(tmp_path, name):
     again = read(written)
     assert [d.text for d in again] == TEXTS
     assert [d.id for d in again] == [f"{name}#{n}" for n in range(len(TEXTS))]
-    assert [dict(d.metadata) for d in again] == [
-        {"id": d.id, **d.metadata} for d in DOCUMENTS
-    ]
+    assert [dict(d.metadata) for d in again] == [{"id": d.id, **d.metadata} for d in DOCUMENTS]
 
 
 def test_parquet_round_trip(tmp_path):
@@ -220,22 +226,25 @@ def test_the_set_that_a_page_names_itself(tmp_path, tag, name, text):
 
 
 BOMB = """
-import gzip, io, json, resource, sys
+import json, sys
 from collections import Counter
 from llama3lib.data.document import Dropped
 from llama3lib.data.readers import read_documents
 found = Counter(
     item.reason if isinstance(item, Dropped) else "ok" for item in read_documents(sys.argv[1])
 )
-most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-print(json.dumps([dict(found), most]))
+# not ru_maxrss: a child inherits the peak of the process that started it
+lines = open("/proc/self/status").read().splitlines()
+most = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+print(json.dumps([dict(found), most // 1024]))
 """
 GIGABYTE = 1 << 30
 
 
 def memory_of_reading(path):
     """What came of it, and the most memory in MiB that a process of its own needed."""
-    pytest.importorskip("resource")
+    if not Path("/proc/self/status").exists():
+        pytest.skip("memory is measured on Linux only")
     told = subprocess.run(
         [sys.executable, "-c", BOMB, str(path)], capture_output=True, text=True, timeout=120
     )
@@ -248,7 +257,7 @@ def swelling(open_for_writing, path, head=b"", unit=b"a" * (1 << 20)):
         file.write(head)
         for _ in range(GIGABYTE // len(unit)):
             file.write(unit)
-    assert path.stat().st_size < 1.2 * (1 << 20)
+    assert path.stat().st_size < 2 << 20
     return path
 
 
@@ -261,11 +270,10 @@ def zst_writer(raw):
 
 
 @pytest.mark.parametrize(("suffix", "writer"), [("gz", gz), ("zst", zst_writer)])
-@pytest.mark.parametrize("unit", [b"a" * (1 << 20), b"\n" * (1 << 20)])
-def test_a_gigabyte_in_a_megabyte_of_json_lines(tmp_path, suffix, writer, unit):
-    path = swelling(writer, tmp_path / f"a.jsonl.{suffix}", b'{"text": "', unit)
+def test_a_gigabyte_in_a_megabyte_of_json_lines(tmp_path, suffix, writer):
+    path = swelling(writer, tmp_path / f"a.jsonl.{suffix}", b'{"text": "')
     found, most = memory_of_reading(path)
-    assert found in ({"too large": 1}, {"no JSON": 1}) and most < 512
+    assert found == {"too large": 1} and most < 512
 
 
 HEAD = (
@@ -288,14 +296,12 @@ def test_a_gigabyte_in_a_megabyte_of_warc(tmp_path, head, unit, reason):
     assert set(found) == {reason} and most < 512
 
 
-@pytest.mark.parametrize("size", [9_000_000, 7_000_000])
-def test_three_gigabytes_in_a_megabyte_of_parquet(tmp_path, size):
-    query = f"SELECT repeat('a', {size}) AS text FROM range(300)"
+def test_three_gigabytes_in_a_megabyte_of_parquet(tmp_path):
+    query = "SELECT repeat('a', 10000000) AS text FROM range(300)"
     path = parquet(tmp_path / "a.parquet", query)
     assert path.stat().st_size < 1 << 20
     found, most = memory_of_reading(path)
-    assert sum(found.values()) in (300, 1) and most < 2048
-    assert size < 8 << 20 or (found == {"too large": 300} and most < 512)
+    assert found == {"too large": 300} and most < 512
 
 
 def test_a_file_may_not_swell_over_its_own_limit(tmp_path):

@@ -61,7 +61,7 @@ def test_describe_has_all_settings_and_no_more():
         "per_language": True,
         "least_characters": 1,
     }
-    assert rows["minhash_dedup"]["bands"] == 14 and rows["gopher"]["least_words"] == 30
+    assert rows["minhash_dedup"]["bands"] == 20 and rows["gopher"]["least_words"] == 30
 
 
 def test_web_recipe_with_changes():

@@ -1,0 +1,248 @@
+"""HTML to text: what is kept, what goes, and pages that were written to break a parser."""
+
+import time
+
+import pytest
+
+from llama3lib.data.document import Document, Drop
+from llama3lib.data.extract import (
+    _BOTH_SIDES,
+    MOST_NESTED,
+    Extract,
+    StripMarkdown,
+    extract_text,
+    nesting,
+    strip_markdown,
+)
+
+PAGES = [
+    ("<p>one</p><p>two <b>bold</b> three</p>", "one\ntwo bold three"),
+    ("<p>a\n  b&nbsp;&amp;\t c", "a b & c"),
+    ("<p>one<br>two<br/> three", "one\ntwo\nthree"),
+    ("<div>one<div>two</div>three</div>", "one\ntwo\nthree"),
+    ("<script>var x = '<p>no</p>'</script><style>p {}</style><p>yes", "yes"),
+    ("<p>a <img src=x alt='a  red\n fox'> b", "a a red fox b"),
+    ("<p>a <img src=x> b <img alt=''>", "a b"),
+    ("<p>so <img class='tex' alt='x^2'> is", "so $x^2$ is"),
+    ("<p>so <img class='mwe-math-fallback-image-inline' alt='x^2'>.", "so $x^2$."),
+    (
+        "<p>so <math><semantics><mi>x</mi><annotation encoding='application/x-tex'>x\t&amp;\n"
+        "y</annotation></semantics></math> is",
+        "so $x & y$ is",
+    ),
+    ("<p><math alttext='\\pi'><mi>p</mi></math>!", "$\\pi$!"),
+    ("<p><math><mi>x</mi><mo>+</mo><mn>1</mn></math>", "x+1"),
+    ("<p>a <script type='math/tex'>x_1</script> b", "a $x_1$ b"),
+    ("<p><script type='math/tex; mode=display'> x </script>", "$$x$$"),
+    ("<p>10<sup>5</sup> H<sub>2</sub>O x<sup>12</sup>", "10^5 H_2O x^{12}"),
+    ("<p>see<sup><a href=#1>[1]</a></sup> it", "see[1] it"),
+    (
+        "<p>run:<pre>def f():\n    return  1\n\n\n    # é &lt;\n</pre>",
+        "run:\ndef f():\n    return  1\n\n\n    # é <",
+    ),
+    ("<pre><code><span>if</span> x:\n\ty</code></pre><p>after  all", "if x:\n\ty\nafter all"),
+    ("<pre>a<br>b\r\nc</pre>", "a\nb\nc"),
+    ("<p>the <code>x  =  1</code> line", "the x = 1 line"),
+    ("<table><tr><th>a<th>b<tr><td>1<td>2 <b>3</b></table>", "a\tb\n1\t2 3"),
+    ("<ul><li>one<li>two</ul><ol><li>three</ol>", "one\ntwo\nthree"),
+    ("<ul><li><a href=a>Home</a><li><a href=b>News and views</a></ul><p>text", "text"),
+    ("<h2><a href=a>A heading that is a link</a></h2>", "A heading that is a link"),
+    (
+        "<p>Read <a href=a>this</a> before you go on with the rest.",
+        "Read this before you go on with the rest.",
+    ),
+    ("<nav>x</nav><aside>x</aside><footer>x</footer><form>x</form><p>y", "y"),
+    ("<div class='site-footer'>x</div><div id=navbar>x</div><p>y", "y"),
+    ("<div class='cookie-consent'>x</div><div class=adsorption>kept</div>", "kept"),
+    ("<div role=Navigation>x</div><div role=main>y</div>", "y"),
+    ("<p hidden>x<p aria-hidden=true>x<p style='color: red; DISPLAY : none'>x<p>y", "y"),
+    ("<header><p>x</header><p>y", "y"),
+    ("<header><h1>Title</h1><p>x</header><p>y", "Title\nx\ny"),
+    ("<header><div>x</div></header><article><header>by me</header><p>y</article>", "by me\ny"),
+    ("<p>tail of <script>x</script>kept <nav>x</nav>words", "tail of kept words"),
+    ("<!-- <p>x --><p>y<!-- z -->", "y"),
+    ("<p>a\x00b", "ab"),
+    ("<p>half \ud800 a pair", "half ? a pair"),
+    ("text without a tag", "text without a tag"),
+    ("", ""),
+    ("   \n ", ""),
+    ("<!-- only this -->", ""),
+    ("<", "<"),
+    ("<html><head><title>x</title></head><body></body></html>", ""),
+]
+
+
+@pytest.mark.parametrize(("page", "text"), PAGES)
+def test_what_a_page_gives(page, text):
+    assert extract_text(page) == text
+    assert extract_text(page) == text  # no state between pages
+
+
+def test_the_main_part_is_found_beside_a_large_program():
+    words = "words of the main part " * 9
+    page = f"<div>loose words</div><main><p>{words}</main><script>{'x = 1;' * 5000}</script>"
+    assert extract_text(page) == words.strip()
+    style = f"<body><p>loose words<style>{'p {}' * 5000}</style><article><p>{words}</article>"
+    assert extract_text(style) == words.strip()
+    two = "<article><p>one</article><article><p>two</article><p>three"
+    assert extract_text(two) == "one\ntwo\nthree"
+    assert extract_text(f"<main>small</main><p>{words * 9}").startswith("small\nwords")
+
+
+@pytest.mark.parametrize(
+    ("page", "depth"),
+    [
+        ("<div>" * 7 + "</div>" * 7, 7),
+        ("<div>" * 100_000, 100_000),
+        ("<p>" * 500 + "<br>" * 500 + "<li>" * 500, 0),
+        ("<script>" + "<div>" * 500 + "</script>", 0),
+        ("<SCRIPT async>'<script>'" + "<div>" * 500 + "</SCRIPT ><b>", 1),
+        ("<script>" + "<div>" * 500, 0),
+        ("İ" * 900 + "<script>" + "<div>" * 500 + "</script>", 0),  # its small form is longer
+        ("<scripture>" + "<div>" * 500, 501),
+        ("<svg>" + "<path d='M0 0'/>" * 500 + "</svg>", 1),
+        ("<svg>" + "<path/>" * 500 + "<path />" * 500 + "</svg>", 1),
+        ("<a href=x/>" * 500, 500),
+        ("</div>" * 500 + "<div>", 1),
+        ("a < b > c <3 < " * 500, 0),
+    ],
+)
+def test_nesting(page, depth):
+    assert nesting(page) == depth
+
+
+def test_deep_pages_are_refused_and_others_are_not():
+    fine = "<div>" * MOST_NESTED + "deep" + "</div>" * MOST_NESTED
+    assert extract_text(fine) == "deep"
+    with pytest.raises(ValueError, match=f"nested {MOST_NESTED + 1} deep"):
+        extract_text("<div>" * (MOST_NESTED + 1))
+
+
+HOSTILE = {
+    "nested": "<div>" * 100_000,
+    "nested and closed": "<b><i>" * 50_000 + "</i></b>" * 50_000,
+    "lists": "<ul><li>" * 50_000,
+    "table": "<table><tr><td>" * 50_000,
+    "long attribute": f"<p class='{'word ' * 400_000}'>x",
+    "many attributes": "<p " + " ".join(f"a{n}=1" for n in range(100_000)) + ">x",
+    "entities": "<p>" + "&amp;" * 300_000,
+    "unknown entities": "<p>" + "&" * 1_000_000,
+    "open tags": "<" * 1_000_000,
+    "open comment": "<!--" * 250_000,
+    "open script": "<script" * 150_000,
+    "hidden deep": "<scripture>" + "<x/ >" * 100_000,
+    "formulas": "<math>" * 190 + "<annotation encoding=tex>" * 5 + "x",
+}
+
+
+def test_hostile_pages_end_in_time_with_text_or_a_reason():
+    step = Extract(seconds=5)
+    outcomes = {}
+    for name, page in HOSTILE.items():
+        begin = time.perf_counter()
+        answer = step.apply(Document(page, name))
+        outcomes[name] = answer.reason if isinstance(answer, Drop) else "text"
+        assert time.perf_counter() - begin < 30, name
+    step.sandbox.close()
+    assert outcomes["nested"] == outcomes["lists"] == outcomes["table"] == "refused"
+    assert outcomes["entities"] == outcomes["long attribute"] == "text"
+    assert set(outcomes.values()) <= {"text", "no text", "refused", "too slow", "too much memory"}
+
+
+def test_the_step_and_its_reasons():
+    step = Extract(least_characters=3)
+    page = Document("<p>words", "a", {"url": "u", "content_type": "text/html"})
+    found = step.apply(page)
+    assert found.text == "words" and found.id == "a"
+    assert found.metadata == {"url": "u", "content_type": "text/plain"}
+    assert step.apply(found) is found  # text stays as it is, even with signs like a tag's
+    assert step.apply(page.but("<p>ab")) == Drop("no text", "5 characters of HTML")
+    assert step.apply(page.but("<i>" * 201)).reason == "refused"
+    long = page.but("<p>word" * 400_000)
+    assert Extract(seconds=0.001, sandbox=step.sandbox).apply(long).reason == "too slow"
+    step.sandbox.close()
+    with pytest.raises(ValueError, match="engine='lynx' is not allowed"):
+        Extract(engine="lynx")
+    with pytest.raises(ValueError, match="seconds=0 is not allowed"):
+        Extract(seconds=0)
+
+
+def test_trafilatura_as_the_engine():
+    pytest.importorskip("trafilatura")
+    step = Extract(engine="trafilatura", seconds=60)  # the first call imports it
+    words = "A sentence of some length that stands in the middle of a page. " * 9
+    page = Document(f"<html><body><article><p>{words}</p></article></body></html>", "a")
+    assert step.apply(page).text.startswith("A sentence of some length")
+    assert step.apply(page) == step.apply(page)
+    assert step.apply(page.but("<div>" * 300)).reason == "refused"
+    step.sandbox.close()
+
+
+MARKED = [
+    ("# Title\n## Sub", "Title\nSub"),
+    ("**bold** and __bold__", "bold and bold"),
+    ("***both***", "both"),
+    ("*it* (*it*)", "it (it)"),
+    ("这是**粗体**文字", "这是粗体文字"),
+    ("`code` and `x = 1`", "code and x = 1"),
+    ('[text](http://a.example/x_y) ![alt](i.png "t")', "text alt"),
+    ("- one\n* two\n+ three", "one\ntwo\nthree"),
+    ("> quoted", "quoted"),
+    ("above\n***\n- - -\nbelow", "above\nbelow"),
+    ("Title\n=====\ntext", "Title\ntext"),
+    ("```python\n# kept *as* it is\n```\n# gone", "\n# kept *as* it is\n\ngone"),
+]
+UNMARKED = [
+    "2 * 3 * 4",
+    "2**3**4 and x**2 + y**2 = z**2",
+    "snake_case_name and _private",
+    "author__name__icontains and a__b__c",
+    "def __init__(self, *args, **kwargs):",
+    "f(*a, *b)",
+    "#hashtag and C# and #1",
+    "a[0](x y) and [note]",
+    "price* and tax*",
+    "1. first\n2. second",
+    "a - b - c",
+    "5 > 3 and x -> y",
+    "half a `tick",
+    "",
+]
+
+
+@pytest.mark.parametrize(("text", "plain"), MARKED)
+def test_markdown_goes(text, plain):
+    assert strip_markdown(text) == plain
+
+
+@pytest.mark.parametrize("text", UNMARKED)
+def test_what_only_looks_like_markdown_stays(text):
+    assert strip_markdown(text) == text
+    document = Document(text, "a")
+    assert StripMarkdown().apply(document) is document
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["*", "**a", "_", "__a", "`", "`a", "[", "[a](", "![a](b", "# ", "- ", "* ", "*a ", "> ",
+     "~~~", "```\n", "***a", "=", "-\t", "<div ", "<script", "</", "<a b='"],
+)  # fmt: skip
+def test_linear_time(unit):
+    for function in (strip_markdown, nesting):
+        assert slowdown(function, unit) <= 8
+    assert _BOTH_SIDES.sub(r"\3", "**a**") == "a"
+
+
+def slowdown(function, unit, size=20_000):
+    """time(4n) / time(n), each the least of three; what takes no time at all is linear."""
+
+    def least(text):
+        times = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            function(text)
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    short, long = unit * (size // len(unit)), unit * (4 * size // len(unit))
+    return least(long) / max(least(short), 1e-3)
