@@ -132,6 +132,7 @@ def _length(root: Any) -> int:
 def _blocks(root: Any) -> Iterator[_Block]:
     """Walk the tree without recursion; yield a block wherever a block element begins or ends."""
     block = _Block()
+    most = _length(root) / 2
     links = preformatted = 0
     stack: list[tuple[Any, bool]] = [(root, True)]
     while stack:
@@ -147,7 +148,7 @@ def _blocks(root: Any) -> Iterator[_Block]:
                 _add(block, node.tail, links, preformatted)
             continue
         ready = _replacement(node, tag)
-        if ready is not None or not tag or _is_frame(node, tag):
+        if ready is not None or not tag or _is_frame(node, tag, most):
             _add(block, ready, links, 1)
             if node is not root:
                 _add(block, node.tail, links, preformatted)
@@ -203,8 +204,12 @@ def _tex_of(node: Any) -> str:
     return (node.get("alttext") or "").strip()
 
 
-def _is_frame(node: Any, tag: str) -> bool:
-    """Whether an element belongs to the frame of the page, not to what it says."""
+def _is_frame(node: Any, tag: str, most: float) -> bool:
+    """Whether an element belongs to the frame of the page, not to what it says.
+
+    A class name alone does not make a frame of what holds more than `most` characters: many a
+    wrapper around the whole page is called `has-sidebar`.
+    """
     if tag in _NEVER or node.get("hidden") is not None or node.get("aria-hidden") == "true":
         return True
     if (node.get("role") or "").lower() in _FRAME_ROLES or _HIDDEN.search(node.get("style") or ""):
@@ -214,7 +219,7 @@ def _is_frame(node: Any, tag: str) -> bool:
     if tag == "header" and node.getparent() is not None and node.getparent().tag != "article":
         return node.find(".//h1") is None
     named = f"{node.get('class') or ''} {node.get('id') or ''}"
-    return bool(_FRAME_WORDS.search(named))
+    return bool(_FRAME_WORDS.search(named)) and _length(node) <= most
 
 
 def _as_text(block: _Block) -> str:

@@ -33,6 +33,8 @@ class Limits:
     """Bytes of one document, after decompression."""
     file_bytes: int = 64 << 30
     """Bytes of one compressed file, after decompression."""
+    empty_lines: int = 1_000_000
+    """Empty lines in a row; a compressed megabyte can hold a thousand times as many."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -110,10 +112,14 @@ def read_jsonl(path: Path, root: Path, limits: Limits) -> Iterator[Item]:
     name = name_of(path, root)
     try:
         with open_text_bytes(path, limits.file_bytes) as stream:
+            empty = 0
             for number, line in enumerate(_bounded_lines(stream, limits.record_bytes)):
+                empty = empty + 1 if line is not None and not line.strip() else 0
+                if empty > limits.empty_lines:
+                    raise OSError(f"over {limits.empty_lines} empty lines in a row")
                 if line is None:
                     yield _bad(f"{name}#{number}", "too large", f"over {limits.record_bytes} bytes")
-                elif line.strip():
+                elif not empty:
                     yield _from_json(line, f"{name}#{number}")
     except (OSError, EOFError, zlib.error, _zstd_errors()) as error:
         yield _bad(name, "damaged file", f"{type(error).__name__}: {error}")

@@ -4,11 +4,11 @@ One child serves many calls, since starting one takes a second. It is killed whe
 long, and a new one is started for the next call. A crash of the parser is an answer too.
 """
 
-import atexit
 import contextlib
 import multiprocessing
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -91,7 +91,7 @@ class Sandbox:
                 self._child.start()
             theirs.close()
             self._pipe = ours
-            atexit.register(self.close)
+            weakref.finalize(self, _end, os.getpid(), self._child, ours)
             if not ours.poll(_START):
                 self.close()
                 raise Refused("failed", "the child process did not start")
@@ -100,14 +100,19 @@ class Sandbox:
 
     def close(self) -> None:
         """End the child; the next call starts another."""
-        if self._owner != os.getpid():
-            return  # a forked copy: the child is the other's
-        if self._child is not None:
-            self._child.kill()
-            self._child.join(5)
-        if self._pipe is not None:
-            self._pipe.close()
+        _end(self._owner, self._child, self._pipe)
         self._child = self._pipe = None
+
+
+def _end(owner: int, child: BaseProcess | None, pipe: Connection | None) -> None:
+    """End a child: asked to, with the last use of its sandbox, or when Python ends."""
+    if owner != os.getpid():
+        return  # a forked copy: the child is the other's
+    if child is not None:
+        child.kill()
+        child.join(5)
+    if pipe is not None:
+        pipe.close()
 
 
 def _serve(pipe: Connection, memory_bytes: int) -> None:

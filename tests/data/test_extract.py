@@ -246,3 +246,11 @@ def slowdown(function, unit, size=20_000):
 
     short, long = unit * (size // len(unit)), unit * (4 * size // len(unit))
     return least(long) / max(least(short), 1e-3)
+
+
+def test_a_wrapper_named_after_its_sidebar_keeps_its_text():
+    body = "<p>" + "A long sentence about the sea and its tides. " * 20 + "</p>"
+    side = "<div class='sidebar'><p>Latest posts and other news</p></div>"
+    text = extract_text(f"<body><div class='content has-sidebar'>{body}{side}</div></body>")
+    assert "tides" in text
+    assert "Latest posts" not in text

@@ -312,3 +312,14 @@ def test_a_file_may_not_swell_over_its_own_limit(tmp_path):
     plain = in_file(tmp_path, "a.jsonl", rows)
     assert reasons(read(plain, file_bytes=10)) == ["damaged file"]
     assert readers.reader_of(path) is readers.read_jsonl
+
+
+def test_empty_lines_without_end_are_refused_early(tmp_path):
+    path = tmp_path / "bomb.jsonl.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(b'{"text": "kept"}\n\n\n{"text": "kept too"}\n')
+        file.writelines([b"\n" * 2_000_000, b'{"text": "never reached"}\n'])
+    *kept, last = read_documents(path)
+    assert [document.text for document in kept] == ["kept", "kept too"]
+    assert last.reason == "damaged file"
+    assert "empty lines" in last.detail

@@ -1,5 +1,6 @@
 """The sandbox: every way in which a call may go wrong, and the call after it."""
 
+import gc
 import os
 import pickle
 import sys
@@ -119,3 +120,12 @@ def test_a_step_can_be_sent_to_another_process():
     step = pickle.loads(pickle.dumps(Extract(seconds=3)))
     assert step == Extract(seconds=3) and step.sandbox._child is None
     assert extract._ENGINES["llama3lib"] is extract.extract_text
+
+
+def test_a_sandbox_that_nobody_holds_any_more_ends_its_child():
+    sandbox = Sandbox()
+    assert sandbox.call(str.upper, "a") == "A"
+    child = sandbox._child
+    del sandbox
+    gc.collect()
+    assert not child.is_alive()
