@@ -21,6 +21,7 @@ import numpy as np
 from datatrove.data import Document as TroveDocument
 from datatrove.executor.base import PipelineExecutor
 from datatrove.executor.local import LocalPipelineExecutor
+from datatrove.executor.ray import RayPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.dedup.minhash import (
     MinhashConfig,
@@ -272,6 +273,35 @@ class LocalExecutor(LocalPipelineExecutor):
             raise RuntimeError(f"tasks {left}: workers were killed {_TRIES} times; not done")
 
 
+class RayExecutor(RayPipelineExecutor):
+    """datatrove's Ray executor without its pool of processes inside each of Ray's workers.
+
+    Those are forked from a worker whose signals Ray handles, so ending them can hang for ever. Here
+    one task of Ray is one task of ours; Ray itself repeats those whose worker was killed.
+    """
+
+    def run(self) -> None:
+        """Run all tasks that have not been completed, at most `workers` at the same time."""
+        import ray
+
+        ranks = self.get_incomplete_ranks(range(self.tasks))
+        memory = int(self.mem_per_cpu_gb * self.cpus_per_task * 1024**3)
+        options = {"num_cpus": self.cpus_per_task, "memory": memory, "max_retries": _TRIES}
+        task = ray.remote(**options | (self.ray_remote_kwargs or {}))(_run_ray_task)
+        me = ray.put(self) if ranks else None
+        running: list[Any] = []
+        for rank in ranks:
+            if len(running) == self.workers:
+                done, running = ray.wait(running)
+                ray.get(done)
+            running.append(task.remote(me, rank))
+        ray.get(running)
+
+
+def _run_ray_task(executor: RayExecutor, rank: int) -> None:
+    executor._run_for_rank(rank, _SILENT)
+
+
 def _logs(plan: Plan, job: str) -> Path:
     return plan.folder / "work" / "logs" / job
 
@@ -297,9 +327,7 @@ def make_executor(
     if engine == "local":
         return LocalExecutor(pipeline, tasks=tasks, workers=workers, logging_dir=logs)
     if engine == "ray":
-        from datatrove.executor.ray import RayPipelineExecutor
-
-        return RayPipelineExecutor(pipeline, tasks=tasks, workers=workers, logging_dir=logs)
+        return RayExecutor(pipeline, tasks=tasks, workers=workers, logging_dir=logs, **settings)
     from datatrove.executor.slurm import SlurmPipelineExecutor
 
     settings = {"time": "12:00:00", "partition": "cpu", **settings}
