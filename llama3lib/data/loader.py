@@ -77,6 +77,10 @@ class StatefulDataLoader:
     its source's next window in random order, and after all of them the source begins a new epoch
     in a new order. With `ranks` > 1 each rank gets its rows of the same global batch.
 
+    A run whose batch size or mix changes goes on with another loader: `first_step` is the step it
+    begins with and `drawn` says how many windows of each source were used up before, so that none
+    comes twice in an epoch.
+
     `state_dict` and `load_state_dict` follow torchdata's loader of the same name.
 
     Raises ValueError for unknown sources, weights that are not positive, a bad seed or bad sizes.
@@ -92,18 +96,27 @@ class StatefulDataLoader:
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
+        first_step: int = 0,
+        drawn: Mapping[str, int] | None = None,
     ) -> None:
         weights = dict.fromkeys(sources, 1.0) if weights is None else weights
         _check(sources, weights, batch_size, rank, ranks)
         if not 0 <= seed < 1 << 64:
             raise ValueError(f"seed={seed!r} is not allowed: 0 to 2^64 - 1")
         self.sources, self.batch_size, self.length = dict(sources), batch_size, length
-        self.seed, self.rank, self.ranks, self.step = seed, rank, ranks, 0
+        self.seed, self.rank, self.ranks = seed, rank, ranks
+        self.step = self.first_step = first_step
         self.names = sorted(name for name in sources if weights[name] > 0)
         total = sum(weights[name] for name in self.names)
         self.weights = {name: weights[name] / total for name in self.names}
         self.windows = {name: window_count(sources[name], length) for name in self.names}
-        self._counts = np.zeros(len(self.names), dtype=np.int64)  # windows drawn before `step`
+        before = [(drawn or {}).get(name, 0) for name in self.names]
+        if first_step < 0 or min(before) < 0:
+            raise ValueError(
+                f"first_step={first_step!r}, drawn={drawn!r} are not allowed: 0 or more"
+            )
+        self._before = np.asarray(before, dtype=np.int64)
+        self._counts = self._before.copy()  # windows drawn before `step`
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
@@ -140,6 +153,10 @@ class StatefulDataLoader:
         key = stable_hash(f"{name}:{epoch}", self.seed)
         return window(self.sources[name], permuted(place, self.windows[name], key), self.length)
 
+    def drawn(self) -> dict[str, int]:
+        """Windows of each source that have been used so far, all epochs together."""
+        return dict(zip(self.names, self._counts.tolist(), strict=True))
+
     def epochs(self) -> dict[str, float]:
         """How often each source has been read so far."""
         pairs = zip(self.names, self._counts, strict=True)
@@ -155,6 +172,8 @@ class StatefulDataLoader:
             "weights": dict(self.weights),
             "windows": dict(self.windows),
             "data": {name: self.sources[name].index["sha256"] for name in self.names},
+            "first_step": self.first_step,
+            "before": dict(zip(self.names, self._before.tolist(), strict=True)),
             "drawn": self._counts.tolist(),
         }
 
@@ -164,13 +183,25 @@ class StatefulDataLoader:
         Raises ValueError if the data or the settings are others: the order would be another.
         """
         mine = self.state_dict()
-        for name in ("seed", "batch_size", "length", "weights", "windows", "data"):
+        fixed = (
+            "seed",
+            "batch_size",
+            "length",
+            "weights",
+            "windows",
+            "data",
+            "first_step",
+            "before",
+        )
+        for name in fixed:
             if state.get(name) != mine[name]:
                 raise ValueError(f"{name}={state.get(name)!r} was saved, this is {mine[name]!r}")
         step, drawn = state.get("step"), state.get("drawn")
-        if not isinstance(step, int) or not isinstance(drawn, list) or step < 0:
+        whole = isinstance(step, int) and isinstance(drawn, list)
+        if not whole or step < self.first_step:
             raise ValueError(f"step={step!r}, drawn={drawn!r} are not what state_dict gives")
-        if len(drawn) != len(self.names) or sum(drawn) != step * self.batch_size:
+        rows = (step - self.first_step) * self.batch_size + int(self._before.sum())
+        if len(drawn) != len(self.names) or sum(drawn) != rows:
             raise ValueError(f"drawn={drawn!r} does not fit step={step!r}")
         self.step, self._counts = step, np.asarray(drawn, dtype=np.int64)
 

@@ -13,12 +13,11 @@
 """
 
 import dataclasses
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from llama3lib.data.dedup.lines import DropRepeatedLines
 from llama3lib.data.dedup.minhash import DropNearDuplicates
@@ -30,6 +29,7 @@ from llama3lib.data.language import IdentifyLanguage
 from llama3lib.data.mixture import DownsampleKinds
 from llama3lib.data.pii import MaskPII
 from llama3lib.data.quality import KeepBestPerLanguage, KeepQuality, TagKind
+from llama3lib.utils.settings import convert, read_toml, refuse_unknown
 
 _CLASSES = (
     DownsampleKinds,
@@ -75,12 +75,7 @@ def load_recipe(path: str | Path) -> Recipe:
     Raises ValueError if the file is missing or no TOML, or a name or a setting in it is not known;
     the message names the nearest one that is.
     """
-    path = Path(path)
-    try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ValueError(f"recipe {str(path)!r} cannot be read: {error}") from None
-    return make_recipe(told, folder=path.parent)
+    return make_recipe(read_toml(path, "recipe"), folder=Path(path).parent)
 
 
 def make_recipe(told: Mapping[str, Any], folder: Path | None = None) -> Recipe:
@@ -88,7 +83,7 @@ def make_recipe(told: Mapping[str, Any], folder: Path | None = None) -> Recipe:
 
     Raises ValueError as `load_recipe` does.
     """
-    _refuse_unknown("recipe", told, ("title", "steps"))
+    refuse_unknown("recipe", told, ("title", "steps"))
     rows = told.get("steps")
     if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
         raise ValueError("steps is not allowed to be empty: one [[steps]] table for each step")
@@ -107,52 +102,21 @@ def make_step(row: Mapping[str, Any], folder: Path | None = None) -> Step:
     if not isinstance(row, Mapping) or not isinstance(row.get("use"), str):
         raise ValueError(f"steps: {row!r} is not allowed: a table with use = NAME")
     use = row["use"]
-    _refuse_unknown("use", [use], tuple(STEPS))
+    refuse_unknown("use", [use], tuple(STEPS))
     kind = STEPS[use]
     fields = {field.name: field for field in dataclasses.fields(kind) if field.repr}
     settings = {name: value for name, value in row.items() if name != "use"}
-    _refuse_unknown(use, settings, tuple(fields))
+    refuse_unknown(use, settings, tuple(fields))
     for name, field in fields.items():
         if field.default is dataclasses.MISSING and name not in settings:
             raise ValueError(f"{use}.{name} is missing")
-    values = {name: _value(use, fields[name], value) for name, value in settings.items()}
+    values = {n: convert(fields[n].type, value, f"{use}.{n}") for n, value in settings.items()}
     if folder is not None and "model" in values:
         values["model"] = str(folder / values["model"])
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{use}: {error}") from None
-
-
-def _refuse_unknown(where: str, names: Any, allowed: Sequence[str]) -> None:
-    for name in names:
-        if name not in allowed:
-            near = difflib.get_close_matches(str(name), allowed, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"one of {sorted(allowed)}"
-            raise ValueError(f"{where}: {name!r} is not known: {hint}")
-
-
-def _value(use: str, field: dataclasses.Field, value: Any) -> Any:
-    """A TOML value as the field wants it; lists become tuples."""
-    where, kinds = f"{use}.{field.name}", get_args(field.type)
-    if not kinds:
-        return _plain(where, field.type, value)
-    # a tuple: of any length as in tuple[str, ...], or of a fixed one as in tuple[float, float]
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{where}={value!r} is not allowed: a list")
-    if kinds[-1] is not Ellipsis and len(value) != len(kinds):
-        raise ValueError(f"{where}={value!r} is not allowed: a list of {len(kinds)}")
-    return tuple(_plain(where, kinds[0], part) for part in value)
-
-
-def _plain(where: str, kind: type, value: Any) -> Any:
-    """A value that is no list; whole numbers do where fractions are wanted, truth values don't."""
-    wanted = (int, float) if kind is float else kind
-    if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{where}={value!r} is not allowed: {kind.__name__}")
-    if value != value:
-        raise ValueError(f"{where}={value!r} is not allowed: a number")
-    return value
 
 
 WEB = """\
@@ -205,7 +169,7 @@ def web_recipe(**changes: Mapping[str, Any]) -> Recipe:
     Raises ValueError for a step that the recipe doesn't have.
     """
     told = tomllib.loads(WEB)
-    _refuse_unknown("web_recipe", changes, [row["use"] for row in told["steps"]])
+    refuse_unknown("web_recipe", changes, [row["use"] for row in told["steps"]])
     for row in told["steps"]:
         row |= changes.get(row["use"], {})
     return make_recipe(told)

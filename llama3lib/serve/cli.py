@@ -228,6 +228,59 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a model by a recipe. The plan is told first; an interrupted run goes on."""
+
+    recipe: Annotated[Positional[str], arg(metavar="RECIPE")]
+    """A recipe file (TOML), or tiny-cpu, small-cpu, 125m-gpu, 1b-gpu, 8b-multi."""
+    out: Annotated[Positional[str | None], arg(metavar="RUN")] = None
+    """Folder of the run, new or interrupted; none shows RECIPE."""
+    set: UseAppendAction[tuple[str, ...]] = ()
+    """Change a setting, as in optimizer.peak=1e-3 or phases.0.steps=50; may be given often."""
+    dry_run: bool = False
+    """Only tell the plan: size, steps, time, memory, loss."""
+    tensorboard: bool = False
+    """Log to RUN/tensorboard too."""
+
+    def run(self) -> int:
+        """Do it; returns the exit code."""
+        from llama3lib.serve import train
+
+        if self.out is None and not self.dry_run:
+            print(train.recipe_text(self.recipe), end="")
+            return 0
+        return train.run(
+            self.recipe,
+            self.out or "",
+            self.set,
+            dry_run=self.dry_run,
+            tensorboard=self.tensorboard,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a checkpoint of a training run as a Hugging Face folder."""
+
+    path: Annotated[Positional[str], arg(metavar="RUN")]
+    """Folder of a run."""
+    out: Annotated[Positional[str], arg(metavar="FOLDER")]
+    """A new folder."""
+    step: Annotated[int | None, arg(metavar="INT")] = None
+    """Which checkpoint; the last one if left out."""
+    average: Annotated[str | None, arg(metavar="PHASE")] = None
+    """Instead: the mean of the weights kept in this phase."""
+
+    def run(self) -> int:
+        """Do it; returns the exit code."""
+        from llama3lib.serve import train
+
+        train.export(self.path, self.out, step=self.step, phase=self.average)
+        print(f"written: {self.out}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Check Python, packages, processor, memory and accelerator of this machine."""
 
@@ -263,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM} {version()}")
         return 0
     command = tyro.cli(
-        Info | Generate | Chat | Tokenize | Data | Doctor,
+        Info | Generate | Chat | Tokenize | Data | Train | Export | Doctor,
         prog=PROGRAM,
         description="Llama 3 in small and in full. `llama3 --version` prints the version.",
         args=argv or ["--help"],

@@ -29,6 +29,7 @@ def make_adamw(
     lr: float,
     *,
     betas: tuple[float, float] = (0.9, 0.95),
+    eps: float = 1e-8,
     weight_decay: float = 0.1,
 ) -> torch.optim.AdamW:
     """Fused AdamW that decays matrices and leaves norms alone.
@@ -40,4 +41,4 @@ def make_adamw(
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)

@@ -4,6 +4,7 @@
 - `seed`: one seed for every source of randomness; one thread
 - `device`: choose where and in which number format to compute, and say why
 - `processes`: start children that do not run the main file again
+- `settings`: TOML tables into dataclasses, nothing unknown
 - `logging`: loggers that stay silent until the program asks
 
 Import the modules, not this package: `files` and `logging` come without torch.

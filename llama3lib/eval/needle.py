@@ -1,0 +1,271 @@
+"""Needle in a haystack: can a model find one sentence in a long text? (§3.4.2, §5.2.6)
+
+Two forms. For models of words, a sentence is hidden in a text and asked for. For models too small
+to read, a random string is repeated, and finding means copying from one period earlier.
+
+Neither needs a generation loop. Greedy generation writes the answer exactly if every answer token
+is the likeliest one after the answer tokens before it, and one pass over prompt and answer shows
+that for all of them (teacher forcing).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from llama3lib.eval.grid import NeedleGrid
+from llama3lib.eval.multiple_choice import encode_pair, score_continuations
+from llama3lib.eval.perplexity import check_ids, evaluating, logit_pieces
+from llama3lib.model import Transformer
+from llama3lib.tokenizer import Tokenizer
+
+_CITIES = ("Lisbon", "Oslo", "Quito", "Hanoi", "Dakar", "Riga", "Cusco", "Perth", "Cairo", "Lima")
+_SENTENCE_ENDS = (b".", b"!", b"?", b"\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needle:
+    """A sentence to hide, and the question whose continuation is `answer`.
+
+    Raises ValueError if one of them is empty.
+    """
+
+    sentence: str
+    question: str
+    answer: str
+
+    def __post_init__(self) -> None:
+        for field in ("sentence", "question", "answer"):
+            if not isinstance(getattr(self, field), str) or not getattr(self, field).strip():
+                raise ValueError(f"{field}={getattr(self, field)!r} is not allowed: some text")
+
+
+def city_needle(seed: int) -> Needle:
+    """A needle no text holds by chance: the secret number of a city; another for each seed."""
+    rng = np.random.default_rng(seed)
+    city, number = _CITIES[rng.integers(len(_CITIES))], int(rng.integers(1_000_000, 10_000_000))
+    return Needle(
+        sentence=f"The secret number of {city} is {number}.",
+        question=f"What is the secret number of {city}? The secret number of {city} is",
+        answer=f" {number}",
+    )
+
+
+def needle_prompt(
+    tokenizer: Tokenizer,
+    haystack: str | Sequence[str],
+    needle: Needle,
+    *,
+    length: int,
+    depth: float,
+    bos: bool = True,
+) -> tuple[list[int], list[int]]:
+    """Ids of the prompt and of the answer: together exactly `length` tokens.
+
+    haystack: texts, put one after the other and begun again as often as it takes.
+    depth: where in the haystack the needle stands, 0 before all of it and 1 after all of it; in
+    between it moves back to the nearest end of a sentence, if there is one.
+
+    Raises ValueError if the haystack is empty or holds the needle already, the depth is not
+    within 0 to 1, or the length leaves no room for haystack.
+    """
+    texts = _texts(haystack, [needle])
+    return _build(tokenizer, _encode_all(tokenizer, texts), needle, length, depth, bos)
+
+
+def needle_grid(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    haystack: str | Sequence[str],
+    needles: Sequence[Needle],
+    *,
+    lengths: Sequence[int],
+    depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+    bos: bool = True,
+    batch_size: int = 1,
+) -> NeedleGrid:
+    """Hide each needle at each depth of each length, and count the answers found (§5.2.6).
+
+    lengths: in tokens, question and answer included, so that the longest may be the context
+    window. Needle number i is hidden in the texts beginning with text i.
+
+    Raises ValueError as `needle_prompt`, without needles, if lengths or depths do not rise, or
+    if a length does not fit the position table.
+    """
+    if not needles:
+        raise ValueError("needles is not allowed to be empty: at least one")
+    _check_axes(lengths, depths)
+    encoded = _encode_all(tokenizer, _texts(haystack, needles))
+    shape = (len(lengths), len(depths))
+    found, nats = np.zeros(shape, dtype=np.int64), np.zeros(shape)
+    for i, length in enumerate(lengths):
+        pairs = []
+        for depth in depths:
+            for turn, needle in enumerate(needles):
+                first = turn % len(encoded)
+                hay = encoded[first:] + encoded[:first]
+                pairs.append(_build(tokenizer, hay, needle, length, depth, bos))
+        scored = score_continuations(model, pairs, batch_size=batch_size)
+        for j in range(len(depths)):
+            cell = scored[j * len(needles) : (j + 1) * len(needles)]
+            found[i, j] = sum(one.greedy for one in cell)
+            nats[i, j] = -math.fsum(c.log_prob for c in cell) / sum(c.n_tokens for c in cell)
+    tries = np.full(shape, len(needles))
+    return NeedleGrid(tuple(lengths), tuple(depths), found, tries, nats)
+
+
+def repeated_strings(
+    rows: int, length: int, *, symbols: int = 64, seed: int = 0
+) -> tuple[Int[Tensor, "B T1"], Int[Tensor, "B"]]:
+    """Random strings of symbols 0 to symbols - 1, repeated: rows of length + 1, and their periods.
+
+    Each row's period is drawn from length/4 to length/2, so every row holds at least two.
+    For training as well as for `copy_grid`: ask the loss of what comes after the first period.
+
+    Raises ValueError on rows below 1, length below 8 or symbols below 2.
+    """
+    for field, value, least in (("rows", rows, 1), ("length", length, 8), ("symbols", symbols, 2)):
+        if value < least:
+            raise ValueError(f"{field}={value!r} is not allowed: {least} or more")
+    generator = torch.Generator().manual_seed(seed)
+    periods = torch.randint(length // 4, length // 2 + 1, (rows,), generator=generator)
+    strings = torch.randint(symbols, (rows, length), generator=generator)
+    places = torch.arange(length + 1) % periods[:, None]
+    return strings.gather(1, places), periods
+
+
+def copy_grid(
+    model: Transformer,
+    *,
+    lengths: Sequence[int],
+    depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75),
+    rows: int = 32,
+    symbols: int = 64,
+    seed: int = 0,
+    batch_size: int = 8,
+) -> NeedleGrid:
+    """The needle test of models that know only symbols: tokens copied from one period earlier.
+
+    depths: borders of groups; a group holds the targets from its depth on to the next one.
+    Depth is how far a target stands between the end of the first period (0) and the end of the
+    row (1). The very first token of the second period is left out: nothing tells yet that the
+    string begins again. Tokens of one row hang together, so `tries` are not independent draws.
+
+    Raises ValueError if lengths or depths do not rise or depths do not begin at 0, or as
+    `repeated_strings`; the model raises it for a length beyond its position table.
+    """
+    _check_axes(lengths, depths)
+    if depths[0] != 0 or depths[-1] >= 1:
+        raise ValueError(f"depths={tuple(depths)!r} are not allowed: the first 0, the last below 1")
+    cells = [_copies(model, n, depths, rows, symbols, seed, batch_size) for n in lengths]
+    found, tries, nats = (np.stack(part) for part in zip(*cells, strict=True))
+    if (tries < 1).any():
+        raise ValueError(f"depths={tuple(depths)!r} leave a group empty: use fewer or longer rows")
+    return NeedleGrid(tuple(lengths), tuple(depths), found, tries, nats / tries)
+
+
+def _copies(
+    model: Transformer,
+    length: int,
+    depths: Sequence[float],
+    rows: int,
+    symbols: int,
+    seed: int,
+    batch_size: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each group of depths: targets copied right, all targets, and the sum of their nats."""
+    tokens, periods = repeated_strings(rows, length, symbols=symbols, seed=seed)
+    hits, nats = _hits_and_nats(model, tokens, batch_size)
+    first = periods.numpy()[
+        :, None
+    ]  # input t = period - 1 predicts the second period's first token
+    place = np.arange(length)[None]
+    depth = (place - first) / (length - first)
+    group = np.searchsorted(depths, depth, side="right") - 1  # -1: still in the first period
+    cells = [(group == i) for i in range(len(depths))]
+    return (
+        np.array([hits[cell].sum() for cell in cells]),
+        np.array([cell.sum() for cell in cells]),
+        np.array([nats[cell].sum() for cell in cells]),
+    )
+
+
+def _hits_and_nats(
+    model: Transformer, tokens: Int[Tensor, "B T1"], batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each next token: is it the likeliest, and its -log p; both [B, T]."""
+    check_ids(model, tokens, "symbols")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size!r} is not allowed: 1 or more")
+    device = next(model.parameters()).device
+    hits, nats = [], []
+    with evaluating(model):
+        for rows in tokens.to(device).split(batch_size):
+            wanted = rows[:, 1:].unsqueeze(2)
+            pieces = [
+                (
+                    logits.argmax(-1) == wanted[:, part, 0],
+                    -logits.log_softmax(-1).gather(2, wanted[:, part]).squeeze(2),
+                )
+                for part, logits in logit_pieces(model, model.hidden_states(rows[:, :-1]))
+            ]
+            hits.append(torch.cat([hit for hit, _ in pieces], 1).cpu())
+            nats.append(torch.cat([nat for _, nat in pieces], 1).cpu())
+    return torch.cat(hits).numpy(), torch.cat(nats).double().numpy()
+
+
+def _build(
+    tokenizer: Tokenizer,
+    hay: Sequence[list[int]],
+    needle: Needle,
+    length: int,
+    depth: float,
+    bos: bool,
+) -> tuple[list[int], list[int]]:
+    if not 0 <= depth <= 1:
+        raise ValueError(f"depth={depth!r} is not allowed: 0 to 1")
+    sentence = tokenizer.encode(f" {needle.sentence.strip()} ")
+    question, answer = encode_pair(tokenizer, f"\n{needle.question}", needle.answer, bos=False)
+    front = [tokenizer.bos_id] if bos else []
+    room = length - len(front) - len(sentence) - len(question) - len(answer)
+    if room < 1:
+        raise ValueError(f"length={length!r} is not allowed: {length - room + 1} or more")
+    straw = [token for text in hay for token in text]
+    straw = (straw * -(-room // len(straw)))[:room]
+    place = round(depth * room)
+    if 0 < place < room:
+        place = _sentence_end(tokenizer, straw, place)
+    return front + straw[:place] + sentence + straw[place:] + question, answer
+
+
+def _sentence_end(tokenizer: Tokenizer, ids: list[int], place: int) -> int:
+    """The last place up to `place` that follows an end of a sentence; `place` if there is none."""
+    for before in range(place, 0, -1):
+        if tokenizer.token_bytes(ids[before - 1]).rstrip(b" ").endswith(_SENTENCE_ENDS):
+            return before
+    return place
+
+
+def _texts(haystack: str | Sequence[str], needles: Sequence[Needle]) -> list[str]:
+    texts = [haystack] if isinstance(haystack, str) else list(haystack)
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        raise ValueError("haystack is not allowed to be empty: one text or more")
+    for needle in needles:
+        if any(needle.sentence.strip() in text for text in texts):
+            raise ValueError(f"haystack has the needle {needle.sentence!r} already")
+    return texts
+
+
+def _encode_all(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    return [tokenizer.encode(text + "\n") for text in texts]
+
+
+def _check_axes(lengths: Sequence[int], depths: Sequence[float]) -> None:
+    for field, values in (("lengths", lengths), ("depths", depths)):
+        if not len(values) or any(a >= b for a, b in pairwise(values)):
+            raise ValueError(f"{field}={tuple(values)!r} is not allowed: one or more, rising")

@@ -1,0 +1,98 @@
+"""Reference loss curves: what a recipe gave on other seeds, to hold one's own run against."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+BANDS = Path(__file__).parent.parent / "assets" / "bands"
+
+
+@dataclass(frozen=True)
+class Band:
+    """Mean loss of blocks of steps over several seeds, with the lowest and the highest one.
+
+    `steps[i]` is the last step of block i. All losses are nats a token.
+    """
+
+    recipe: str
+    seeds: tuple[int, ...]
+    steps: tuple[int, ...]
+    low: tuple[float, ...]
+    mean: tuple[float, ...]
+    high: tuple[float, ...]
+    machine: str = ""
+
+    def compare(self, losses: Sequence[float]) -> "Comparison":
+        """Hold a run's losses, one a step from the first on, against the band.
+
+        A block is inside if it is at most half the band's width away from it: with few seeds the
+        lowest and the highest are not the ends of what can happen.
+
+        Raises ValueError if there is not a whole block of losses.
+        """
+        own = blocks(losses, self.steps[0])[: len(self.steps)]
+        if not own:
+            raise ValueError(f"losses has {len(losses)} steps, a block needs {self.steps[0]}")
+        n = len(own)
+        low, high = np.array(self.low[:n]), np.array(self.high[:n])
+        slack = np.maximum((high - low) / 2, 0.01)
+        inside = (np.array(own) >= low - slack) & (np.array(own) <= high + slack)
+        return Comparison(tuple(own), tuple(bool(ok) for ok in inside))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run in blocks, and which of them are inside the band."""
+
+    losses: tuple[float, ...]
+    inside: tuple[bool, ...]
+
+    @property
+    def share(self) -> float:
+        """Share of the blocks inside."""
+        return sum(self.inside) / len(self.inside)
+
+
+def blocks(losses: Sequence[float], size: int) -> list[float]:
+    """Means of whole blocks of `size` losses."""
+    count = len(losses) // size
+    return np.asarray(losses[: count * size], dtype=float).reshape(count, size).mean(1).tolist()
+
+
+def make_band(
+    recipe: str, curves: Sequence[Sequence[float]], seeds: Sequence[int], block: int, machine: str
+) -> Band:
+    """A band from the losses of several runs of a recipe.
+
+    Raises ValueError for fewer than two runs or runs of different length.
+    """
+    if len(curves) < 2 or len({len(curve) for curve in curves}) != 1:
+        raise ValueError("curves is not allowed: two or more, all with the same number of steps")
+    rows = np.array([blocks(curve, block) for curve in curves])
+    steps = tuple(block * (n + 1) for n in range(rows.shape[1]))
+    low, mean, high = (tuple(np.round(f(0), 4).tolist()) for f in (rows.min, rows.mean, rows.max))
+    return Band(recipe, tuple(seeds), steps, low, mean, high, machine)
+
+
+def band_names() -> list[str]:
+    """The bands that come along."""
+    return sorted(path.stem for path in BANDS.glob("*.json"))
+
+
+def load_band(name: str) -> Band:
+    """A band that comes along.
+
+    Raises ValueError if there is none of that name.
+    """
+    if name not in band_names():
+        raise ValueError(f"band={name!r} is not allowed: one of {band_names()}")
+    told = json.loads((BANDS / f"{name}.json").read_text(encoding="utf-8"))
+    return Band(**{key: tuple(v) if isinstance(v, list) else v for key, v in told.items()})
+
+
+def save_band(band: Band, path: str | Path) -> None:
+    """Write a band for `load_band`."""
+    Path(path).write_text(json.dumps(asdict(band), indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,267 @@
+"""What a training run is made of, as a typed recipe: model, data, optimizer and phases.
+
+A recipe is a TOML file. Everything in it is checked before anything is computed; a mistyped name
+is refused together with the nearest one that exists.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from llama3lib.model import ModelArgs, get_preset
+from llama3lib.utils.settings import build, read_toml, refuse_unknown, with_overrides
+
+RECIPES = Path(__file__).parent.parent / "assets" / "recipes"
+Rate = Literal["schedule", "constant", "anneal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """Where documents come from: exactly one of `shard`, `documents` and `stories`."""
+
+    shard: str | None = None
+    """Folder of tokens written by `write_token_shard` or `llama3 data --tokenizer`."""
+    documents: str | None = None
+    """File or folder that `read_documents` reads, such as the output of `llama3 data`."""
+    stories: int | None = None
+    """So many small stories of our own grammar."""
+    seed: int = 0
+    """Of the stories."""
+
+    def __post_init__(self) -> None:
+        given = [n for n in ("shard", "documents", "stories") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(f"{given} are given: exactly one of shard, documents, stories")
+        if self.stories is not None and self.stories < 1:
+            raise ValueError(f"stories={self.stories!r} is not allowed: 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW and its learning rate (paper section 3.4.1).
+
+    The paper gives neither betas nor decay nor clipping; the defaults are common values (ours).
+    """
+
+    peak: float = 3e-3
+    """Highest learning rate; 8e-5 for the 405B."""
+    warmup: int = 100
+    """Steps of linear warm-up; 8,000 for the 405B."""
+    decay_steps: int | None = None
+    """Step at which the cosine has reached `minimum`; all steps of the run if left out."""
+    minimum: float = 0.0
+    """Where the cosine ends; 8e-7 for the 405B."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    """Largest norm of the whole gradient."""
+
+    def __post_init__(self) -> None:
+        for name in ("peak", "eps", "clip"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        for name in ("warmup", "minimum", "weight_decay"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _require(self.minimum <= self.peak, "minimum", self.minimum, f"at most peak={self.peak}")
+        _require(all(0 <= b < 1 for b in self.betas), "betas", self.betas, "0 or more, below 1")
+        if self.decay_steps is not None:
+            ok = self.decay_steps > self.warmup
+            _require(ok, "decay_steps", self.decay_steps, f"above warmup={self.warmup}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Steps with the same batch size, length and mix.
+
+    The batch ramp, a change of the mix, each stage of the long context and the annealing are all
+    phases (paper sections 3.4.1 to 3.4.3).
+    """
+
+    name: str
+    steps: int
+    batch_size: int
+    """Sequences a step."""
+    length: int
+    """Tokens a sequence."""
+    mix: dict[str, float] | None = None
+    """Share of each source; as in the phase before if left out, all equal in the first."""
+    rate: Rate = "schedule"
+    """`schedule`: warm-up and cosine over the whole run; `constant`: the rate the phase begins
+    with; `anneal`: from that rate linearly to 0 (section 3.4.3)."""
+    rope_theta: float | None = None
+    """Base of the rotary positions from this phase on."""
+    gate: bool = False
+    """Go on to the next phase only when the gate lets through: section 3.4.2."""
+    gate_every: int = 50
+    most_steps: int | None = None
+    """A phase with a gate gives up after so many steps; four times `steps` if left out."""
+    average_every: int = 0
+    """Average the weights of every so many steps of this phase (section 3.4.3); 0: never."""
+
+    def __post_init__(self) -> None:
+        plain = bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name))
+        _require(plain, "name", self.name, "letters, digits, - and _")
+        for name in ("steps", "batch_size", "length", "gate_every"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        _require(self.average_every >= 0, "average_every", self.average_every, "0 or more")
+        if self.gate and self.rate == "anneal":
+            raise ValueError("gate=True is not allowed with rate='anneal': its end must be known")
+        if self.most_steps is not None:
+            _require(
+                self.most_steps >= self.steps, "most_steps", self.most_steps, "not below steps"
+            )
+        if self.mix is not None:
+            good = all(0 <= share < float("inf") for share in self.mix.values())
+            _require(good and any(self.mix.values()), "mix", self.mix, "0 or more, one above 0")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the phase, in its least steps."""
+        return self.steps * self.batch_size * self.length
+
+    @property
+    def last_step(self) -> int:
+        """Steps after which the phase is over, whatever its gate says."""
+        return self.steps if not self.gate else self.most_steps or 4 * self.steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A whole run."""
+
+    model: ModelArgs
+    data: dict[str, SourceConfig]
+    phases: tuple[Phase, ...]
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    title: str = "Training"
+    tokenizer: str = "bytes"
+    """`bytes`, `llama3`, a tokenizer file, a checkpoint folder or a bundled name."""
+    held_out: SourceConfig | None = None
+    """Text to measure on; never trained on."""
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the arithmetic; weights, gradients and moments are float32 always."""
+    compile: bool = False
+    checkpointing: bool = False
+    """Keep only each block's input and compute the rest again: less memory, a third more work."""
+    document_mask: bool = True
+    """Documents in one sequence do not see each other (section 3.2); False only to see why."""
+    micro_batch: int | None = None
+    """Sequences that go through the model at once; the whole batch if left out."""
+    save_every: int = 500
+    keep_last: int = 3
+    evaluate_every: int = 200
+    gate_reference: float | None = None
+    """Held-out loss, in nats a token, that a gate takes as recovered."""
+    gpus: int = 0
+    """GPUs that the recipe is made for; 0: any device will do."""
+    reference: str | None = None
+    """Name of the stored loss band to compare with."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.data), "data", {}, "one source at least")
+        _require(bool(self.phases), "phases", (), "one phase at least")
+        for name in ("save_every", "keep_last", "evaluate_every"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        if self.micro_batch is not None:
+            _require(self.micro_batch >= 1, "micro_batch", self.micro_batch, "1 or more")
+        _require(0 <= self.seed < 1 << 63, "seed", self.seed, "0 to 2^63 - 1")
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) < len(names):
+            raise ValueError(f"phases {names} are not allowed: each name once")
+        for phase in self.phases:
+            refuse_unknown(f"phases.{phase.name}.mix", phase.mix or (), tuple(self.data))
+        ends = self.optimizer.decay_steps or self.total_steps
+        _require(
+            ends > self.optimizer.warmup,
+            "optimizer.warmup",
+            self.optimizer.warmup,
+            f"below the {ends} steps of the schedule",
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all phases, each in its least number."""
+        return sum(phase.steps for phase in self.phases)
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens of all phases, each in its least number of steps."""
+        return sum(phase.tokens for phase in self.phases)
+
+    def mix_of(self, number: int) -> dict[str, float]:
+        """Shares of the sources in phase `number`: its own, or the latest before it."""
+        for phase in reversed(self.phases[: number + 1]):
+            if phase.mix is not None:
+                return {name: phase.mix.get(name, 0.0) for name in self.data}
+        return dict.fromkeys(self.data, 1.0)
+
+    def describe(self) -> dict[str, Any]:
+        """All settings, for JSON."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def _require(ok: bool, name: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise ValueError(f"{name}={value!r} is not allowed: {allowed}")
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come along."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def recipe_path(name: str) -> Path:
+    """The file of a recipe: a path, or the name of one that comes along.
+
+    Raises ValueError if there is none.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix or path.name != name:
+        raise ValueError(f"recipe={name!r} is not allowed: there is no such file")
+    refuse_unknown("recipe", [name], recipe_names())
+    return RECIPES / f"{name}.toml"
+
+
+def load_config(name: str, changes: Sequence[str] = ()) -> TrainConfig:
+    """Read a recipe; `changes` such as `optimizer.peak=1e-3` override it.
+
+    Paths in it are relative to its folder.
+
+    Raises ValueError naming the setting that is wrong.
+    """
+    path = recipe_path(name)
+    table = with_overrides(read_toml(path, "recipe"), changes)
+    return make_config(table, folder=path.parent)
+
+
+def make_config(table: Mapping[str, Any], folder: Path | None = None) -> TrainConfig:
+    """A config from the contents of a recipe.
+
+    Raises ValueError as `load_config` does.
+    """
+    table = dict(table)
+    model = table.get("model")
+    if isinstance(model, Mapping) and "preset" in model:
+        rest = {name: value for name, value in model.items() if name != "preset"}
+        names = tuple(f.name for f in dataclasses.fields(ModelArgs))
+        refuse_unknown("recipe.model", rest, names)
+        table["model"] = get_preset(model["preset"]).replace(**rest)
+    config = build(TrainConfig, table, "recipe")
+    if folder is None:
+        return config
+    data = {name: _absolute(source, folder) for name, source in config.data.items()}
+    held_out = None if config.held_out is None else _absolute(config.held_out, folder)
+    return dataclasses.replace(config, data=data, held_out=held_out)
+
+
+def _absolute(source: SourceConfig, folder: Path) -> SourceConfig:
+    paths = {n: getattr(source, n) for n in ("shard", "documents") if getattr(source, n)}
+    return dataclasses.replace(source, **{n: str(folder / path) for n, path in paths.items()})

@@ -1,0 +1,151 @@
+"""What a run will cost, told before it begins: steps, tokens, time, memory, first loss."""
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from llama3lib.data.loader import Batch
+from llama3lib.model import Transformer
+from llama3lib.model.flops import (
+    MemoryEstimate,
+    count_parameters,
+    flops_per_token,
+    training_memory,
+)
+from llama3lib.train.config import Phase, TrainConfig
+from llama3lib.train.metrics import H100_PEAK
+from llama3lib.train.optim import make_adamw
+from llama3lib.train.step import train_step
+from llama3lib.utils.device import pick_device, pick_dtype
+
+PAPER_MFU = 0.40
+"""Share of the peak that the 405B reached (Table 4 prints 38 to 43 %)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cost of a run."""
+
+    parameters: int
+    steps: int
+    tokens: int
+    flops: float
+    memory: MemoryEstimate
+    """Bytes on one device, without sharding."""
+    first_loss: float
+    """Nats a token of a model that knows nothing: ln of the vocabulary."""
+    seconds: float
+    measured: bool
+    """True: from steps measured here; False: H100s at the paper's share of their peak."""
+    device: str
+
+    def lines(self) -> list[str]:
+        """For people."""
+        how = "from steps measured here" if self.measured else f"at {PAPER_MFU:.0%} of their peak"
+        gigabytes = self.memory.total / 1e9
+        return [
+            f"parameters  {self.parameters:,}",
+            f"steps       {self.steps:,}",
+            f"tokens      {self.tokens:,}",
+            f"compute     {self.flops:.3g} FLOP",
+            f"memory      {gigabytes:.2f} GB ({self.memory.activations / 1e9:.2f} of activations)",
+            f"time        {spoken(self.seconds)} on {self.device} ({how})",
+            f"first loss  {self.first_loss:.2f} nats a token",
+        ]
+
+
+def make_plan(config: TrainConfig, *, measure: bool = True) -> Plan:
+    """Predict a run; `measure` takes a few steps on the device where the model fits there.
+
+    A recipe that names a number of GPUs is reckoned for so many H100s if they are not here.
+    """
+    args = config.model
+    flops = sum(p.tokens * flops_per_token(args, p.length).training for p in config.phases)
+    here = measure and has_hardware(config)
+    device = pick_device(config.device) if here else None
+    if device is not None:
+        seconds, name = _measured_seconds(config, device), str(device)
+    else:
+        gpus = max(1, config.gpus)
+        seconds, name = flops / (gpus * H100_PEAK * PAPER_MFU), f"{gpus} x H100"
+    return Plan(
+        parameters=count_parameters(args).total,
+        steps=config.total_steps,
+        tokens=config.total_tokens,
+        flops=flops,
+        memory=memory_of(config),
+        first_loss=math.log(args.vocab_size),
+        seconds=seconds,
+        measured=device is not None,
+        device=name,
+    )
+
+
+def has_hardware(config: TrainConfig) -> bool:
+    """Whether this machine has the GPUs that the recipe is made for."""
+    return config.gpus <= (torch.cuda.device_count() if torch.cuda.is_available() else 0)
+
+
+def memory_of(config: TrainConfig) -> MemoryEstimate:
+    """Most bytes of any phase, on one device."""
+    mixed = config.precision == "bfloat16" or (config.precision == "auto" and config.gpus > 0)
+    needs = [
+        training_memory(
+            config.model,
+            seq_len=phase.length,
+            batch_size=min(config.micro_batch or phase.batch_size, phase.batch_size),
+            mixed_precision=mixed,
+            checkpointing=config.checkpointing,
+        )
+        for phase in config.phases
+    ]
+    return max(needs, key=lambda need: need.total)
+
+
+def _measured_seconds(config: TrainConfig, device: torch.device) -> float:
+    """Time of a few steps of each kind of phase, times their number."""
+    longest = max(phase.length for phase in config.phases)
+    args = config.model.replace(max_seq_len=max(longest, config.model.max_seq_len))
+    model = Transformer(args)
+    model.init_weights(torch.Generator().manual_seed(0))
+    model.to(device)
+    optimizer = make_adamw(model, 0.0)
+    dtype = pick_dtype(device) if config.precision == "auto" else getattr(torch, config.precision)
+    times: dict[tuple[int, int], float] = {}
+    for phase in config.phases:
+        shape = (phase.batch_size, phase.length)
+        if shape not in times:
+            times[shape] = _step_seconds(model, optimizer, phase, config.micro_batch, dtype)
+    return sum(p.steps * times[p.batch_size, p.length] for p in config.phases)
+
+
+def _step_seconds(
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    phase: Phase,
+    micro_batch: int | None,
+    dtype: torch.dtype,
+) -> float:
+    """The middle one of three steps on random tokens in documents of a third of the length."""
+    rng = np.random.default_rng(0)
+    shape = (phase.batch_size, phase.length + 1)
+    tokens = torch.from_numpy(rng.integers(0, model.args.vocab_size, shape))
+    owners = torch.arange(shape[1]).mul(3).div(shape[1], rounding_mode="floor").expand(shape)
+    batch = Batch(tokens, owners, ("random",) * shape[0])
+    times = []
+    for _ in range(4):
+        begun = time.perf_counter()
+        train_step(model, optimizer, batch, micro_batch=micro_batch, dtype=dtype)
+        times.append(time.perf_counter() - begun)
+    return sorted(times[1:])[1]  # the first one also makes the moments
+
+
+def spoken(seconds: float) -> str:
+    """Seconds in the unit that a person would choose."""
+    for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,118 @@
+"""What a run has to remember besides its weights, and how it goes into a checkpoint and back."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llama3lib.model import Transformer
+from llama3lib.train.config import TrainConfig
+from llama3lib.train.schedule import Place
+
+_FREE = ("steps", "most_steps", "gate", "gate_every", "average_every")  # while a phase goes on
+
+
+@dataclass
+class RunState:
+    """Where a run stands; all of it numbers and names."""
+
+    place: Place = field(default_factory=Place)
+    tokens: int = 0
+    spikes: int = 0
+    loss: float = float("nan")
+    rate: float = 0.0
+    """Learning rate of the last step."""
+    losses: list[float] = field(default_factory=list)
+    """The last ones, by which a spike is told."""
+    drawn: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By length, windows of each source used up in the phases before this one."""
+    loader: dict[str, Any] | None = None
+    """State of this phase's loader; None between phases."""
+
+    def to_meta(self, config: TrainConfig) -> dict[str, Any]:
+        """For the checkpoint, with the recipe that it belongs to."""
+        return {"config": config.describe(), "state": asdict(self)}
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any], config: TrainConfig) -> "RunState":
+        """The state in a checkpoint.
+
+        Raises ValueError if the recipe is another one than the run was begun with.
+        """
+        told = dict(meta["state"])
+        place = Place(**told.pop("place"))
+        _must_fit(meta["config"], config.describe(), place.phase)
+        if (
+            place.phase < len(config.phases)
+            and place.phase_step > config.phases[place.phase].last_step
+        ):
+            name = config.phases[place.phase].name
+            raise ValueError(f"phase {name!r} has done {place.phase_step} steps already: not below")
+        return cls(place=place, **told)
+
+
+def _must_fit(old: Mapping[str, Any], new: Mapping[str, Any], phase: int) -> None:
+    """What has been computed with must not change: the same steps would have other results."""
+    for name in ("model", "tokenizer", "seed", "optimizer"):
+        _same(f"{name}", old[name], new[name])
+    if len(new["phases"]) < phase:
+        raise ValueError(f"phases: the run has finished {phase}, the recipe has fewer")
+    for number, past in enumerate(old["phases"][: phase + 1]):
+        if number >= len(new["phases"]):
+            break
+        now = new["phases"][number]
+        free = _FREE if number == phase else ()
+        keep = {key: value for key, value in past.items() if key not in free}
+        _same(f"phases.{number}", keep, {key: now[key] for key in keep})
+    cosine = any(p["rate"] == "schedule" for p in old["phases"][: phase + 1])
+    if cosine and old["optimizer"]["decay_steps"] is None:
+        totals = [sum(p["steps"] for p in told["phases"]) for told in (old, new)]
+        if totals[0] != totals[1]:
+            raise ValueError(
+                f"the run was begun with a cosine over {totals[0]} steps, the recipe has "
+                f"{totals[1]}: set optimizer.decay_steps"
+            )
+
+
+def _same(where: str, old: Any, new: Any) -> None:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in old:
+            _same(f"{where}.{key}", old[key], new.get(key))
+    elif old != new:
+        raise ValueError(f"{where}={new!r} is not allowed: the run was begun with {old!r}")
+
+
+def training_tensors(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Weights and both moments of AdamW by the weights' names, for a checkpoint to keep or fill.
+
+    AdamW makes its moments at its first step; they are made here, as zeros, if it has not yet.
+    """
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    moments: dict[str, dict[str, Tensor]] = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state[parameter]
+            if not state:
+                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+            moments[names[parameter]] = dict(state)
+    return {"model": model_tensors(model), "optimizer": moments}
+
+
+def model_tensors(model: Transformer) -> dict[str, Tensor]:
+    """The weights by name; a tied matrix once."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def config_of(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe in a checkpoint's notes, as a table; empty settings are left out."""
+    return _without_none(meta["config"])
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_none(part) for key, part in value.items() if part is not None}
+    return [_without_none(part) for part in value] if isinstance(value, list) else value

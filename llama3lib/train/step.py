@@ -1,0 +1,105 @@
+"""One step: forward, loss, backward, clip, update."""
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llama3lib.data.loader import Batch
+from llama3lib.model import DocumentMask, Transformer
+from llama3lib.train.loss import count_valid, next_token_loss
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step tells: mean loss in nats per target, gradient norm before clipping, targets."""
+
+    loss: float
+    grad_norm: float
+    targets: int
+
+
+class DivergedError(RuntimeError):
+    """The loss or the gradient is no finite number; the weights were not changed."""
+
+
+def train_step(
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    *,
+    micro_batch: int | None = None,
+    clip: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    document_mask: bool = True,
+) -> StepResult:
+    """Change the weights by one batch, `micro_batch` sequences at a time.
+
+    However the batch is cut, the gradient is that of the mean over all targets of the whole batch.
+    `dtype` bfloat16 computes products in it (autocast); weights and gradients keep theirs.
+
+    Raises DivergedError if loss or gradient is not finite; the weights are then as before.
+    """
+    optimizer.zero_grad()
+    loss, targets = backward(
+        model, batch, micro_batch=micro_batch, dtype=dtype, document_mask=document_mask
+    )
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    told = StepResult(float(loss), float(norm), targets)
+    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        raise DivergedError(f"loss {told.loss}, gradient norm {told.grad_norm}")
+    optimizer.step()
+    return told
+
+
+def backward(
+    model: Transformer,
+    batch: Batch,
+    *,
+    micro_batch: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    document_mask: bool = True,
+) -> tuple[Tensor, int]:
+    """Add the batch's gradient to `.grad`; the loss and the number of targets."""
+    device = next(model.parameters()).device
+    rows, targets = len(batch.tokens), batch.targets
+    valid = int(count_valid(targets))
+    total = torch.zeros((), device=device)
+    for start in range(0, rows, micro_batch or rows):
+        part = slice(start, start + (micro_batch or rows))
+        with autocast(device, dtype):
+            owners = batch.document_ids[part, :-1] if document_mask else None
+            logits = forward(model, batch.inputs[part], owners)
+        loss = next_token_loss(logits, targets[part].to(device), valid)
+        loss.backward()
+        total += loss.detach()
+    return total, valid
+
+
+def forward(model: Transformer, inputs: Tensor, document_ids: Tensor | None) -> Tensor:
+    """Logits [B, T, V]; documents do not see each other, and positions begin anew in each.
+
+    Without document ids all of a row is one document.
+    """
+    device = next(model.parameters()).device
+    inputs = inputs.to(device, non_blocking=True)
+    if document_ids is None or bool((document_ids == document_ids[:, :1]).all()):
+        return model(inputs)
+    mask = DocumentMask(document_ids.to(device, non_blocking=True))
+    return model(inputs, mask.positions(), mask)
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
+    """Products in `dtype` where that is not float32."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+@torch.no_grad()
+def batch_loss(model: Transformer, batch: Batch) -> tuple[float, int]:
+    """Sum of the losses of a batch in nats, and how many targets it has; nothing is trained."""
+    logits = forward(model, batch.inputs, batch.document_ids[:, :-1])
+    targets = batch.targets.to(logits.device)
+    return next_token_loss(logits, targets, 1).item(), int(count_valid(batch.targets))
