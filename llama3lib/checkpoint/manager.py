@@ -20,7 +20,7 @@ from llama3lib.checkpoint import manifest, staging
 from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.checkpoint.manifest import DamagedError, step_folder
 from llama3lib.checkpoint.ranks import Ranks, write_files
-from llama3lib.checkpoint.safe_dcp import INDEX, Stored, read_index, read_tensors
+from llama3lib.checkpoint.safe_dcp import INDEX, Stored, empty_tensors, read_index, read_tensors
 from llama3lib.utils.files import atomic_folder
 from llama3lib.utils.logging import get_logger
 
@@ -178,8 +178,7 @@ class CheckpointManager:
             if not inside:
                 groups = ", ".join(sorted({name.split(".")[0] for name in index}))
                 raise ValueError(f"prefix={prefix!r} is not allowed: {path} has {groups}")
-            empty = {n: torch.empty(s.shape, dtype=s.dtype) for n, s in inside.items()}
-            return self._read(path, index, empty)
+            return self._read(path, index, self._ranks.agree(lambda: empty_tensors(inside)))
 
         _, tensors, _ = self._newest(step, load)
         return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items()}

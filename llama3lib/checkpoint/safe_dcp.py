@@ -90,6 +90,11 @@ def read_index(folder: Path, sizes: Mapping[str, int]) -> dict[str, Stored]:
         raise DamagedError(f"{file} is damaged or hostile: {error}"[:400]) from None
 
 
+def empty_tensors(index: Mapping[str, Stored]) -> dict[str, Tensor]:
+    """New tensors for `read_tensors` to fill; no larger than the files, as the index is checked."""
+    return {name: torch.empty(stored.shape, dtype=stored.dtype) for name, stored in index.items()}
+
+
 def read_tensors(folder: Path, index: Mapping[str, Stored], into: Mapping[str, Tensor]) -> None:
     """Fill tensors on the CPU from a folder, each rank its own part of those that are sharded.
 

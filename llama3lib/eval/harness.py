@@ -7,7 +7,6 @@
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from tqdm.auto import tqdm
@@ -63,28 +62,96 @@ def lm_eval_model(
     for field, value in (("batch_size", batch_size), ("max_new_tokens", max_new_tokens)):
         if value < 1:
             raise ValueError(f"{field}={value!r} is not allowed: 1 or more")
-    adapter = _adapter_class()
-    return adapter(_Scorer(model, tokenizer, bos, batch_size), generate, max_new_tokens)
+    try:
+        from lm_eval.api.model import TemplateLM
+    except ImportError as error:
+        raise ImportError("lm-eval 0.4.13 or later is needed: pip install lm-eval") from error
+
+    class Llama3Lib(_Bridge, TemplateLM):
+        """Texts to pairs of ids by lm-eval's template, everything else by the bridge."""
+
+    return Llama3Lib(model, tokenizer, generate, bos, batch_size, max_new_tokens)
 
 
-class _Scorer:
-    """What the adapter does, free of lm-eval's classes."""
+class _Bridge:
+    """The methods that lm-eval calls, written down without importing it."""
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, bos: bool, batch_size: int
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        generate: Write | None = None,
+        bos: bool = True,
+        batch_size: int = 8,
+        max_new_tokens: int = 256,
     ) -> None:
-        self.model, self.tokenizer, self.bos, self.batch_size = model, tokenizer, bos, batch_size
+        super().__init__()
+        self.model, self.tokenizer, self.generate = model, tokenizer, generate
+        self.bos, self.batch_size, self.max_new_tokens = bos, batch_size, max_new_tokens
         self.room = model.args.max_seq_len
+        self._device = next(model.parameters()).device
 
-    def encode(self, text: str, bos: bool | None = None) -> list[int]:
-        return self.tokenizer.encode(text, bos=self.bos if bos is None else bos)
+    @property
+    def eot_token_id(self) -> int:
+        return self.tokenizer.eos_id
 
-    def score(self, pairs: list[Pair], quiet: bool = False) -> list[tuple[float, bool]]:
+    @property
+    def prefix_token_id(self) -> int:
+        return self.tokenizer.bos_id
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
+    ) -> list[int]:
+        return self.tokenizer.encode(
+            string, bos=self.bos if add_special_tokens is None else add_special_tokens
+        )
+
+    def _loglikelihood_tokens(
+        self, requests: list[tuple], disable_tqdm: bool = False, **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        results = self._score([(r[1], r[2]) for r in requests], disable_tqdm)
+        for (texts, *_), result in zip(requests, results, strict=True):
+            self.cache_hook.add_partial("loglikelihood", texts, result)
+        return results
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        windows = [self._windows(request.args[0]) for request in requests]
+        scored = iter(self._score([pair for part in windows for pair in part], disable_tqdm))
+        sums = [math.fsum(next(scored)[0] for _ in part) for part in windows]
+        for request, result in zip(requests, sums, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, result)
+        return sums
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        from lm_eval.models.utils import normalize_gen_kwargs
+
+        if self.generate is None:
+            raise ValueError("generate=None is not allowed for a task that wants text")
+        texts = []
+        for request in tqdm(requests, desc="generation", disable=disable_tqdm):
+            context, wishes = request.args
+            texts.append(self._write(context, normalize_gen_kwargs(wishes, self.max_new_tokens)))
+            self.cache_hook.add_partial("generate_until", request.args, texts[-1])
+        return texts
+
+    def _write(self, context: str, wishes: dict[str, Any]) -> str:
+        most = wishes["max_gen_toks"]
+        if most >= self.room:
+            raise ValueError(f"max_gen_toks={most} is not allowed: below max_seq_len={self.room}")
+        return self.generate(
+            self.tok_encode(context)[most - self.room :],
+            max_tokens=most,
+            stop=tuple(stop for stop in wishes["until"] if stop),
+            temperature=float(wishes.get("temperature") or 0.0),
+            top_p=float(wishes.get("top_p") or 1.0),
+        )
+
+    def _score(self, pairs: list[Pair], quiet: bool) -> list[tuple[float, bool]]:
         """Log-likelihood and greediness of each pair, its beginning cut off if it is too long."""
         cut = [self._fit(*pair) for pair in pairs]
         order = sorted(range(len(cut)), key=lambda i: -sum(map(len, cut[i])))
         results: list[tuple[float, bool]] = [(0.0, True)] * len(cut)
-        step = 64 * self.batch_size
+        step = 64 * self.batch_size  # like lengths share a part, and the bar moves
         for start in tqdm(range(0, len(order), step), desc="log-likelihoods", disable=quiet):
             part = order[start : start + step]
             scored = score_continuations(
@@ -100,13 +167,13 @@ class _Scorer:
                 f"a continuation of {len(continuation)} tokens is not allowed: "
                 f"max_seq_len={self.room} is the most"
             )
-        return prompt[-(self.room + 1 - len(continuation)) :], continuation
+        return prompt[len(continuation) - self.room - 1 :], continuation
 
-    def rolling(self, text: str) -> list[Pair]:
-        """Windows that ask for each token once, with as much context as the table has rows.
+    def _windows(self, text: str) -> list[Pair]:
+        """Windows that ask for each token of a text once.
 
-        As lm-eval lays them: windows stand side by side, the first one begins with the
-        begin-of-text token, and the last is filled up with tokens before it.
+        As lm-eval lays them: side by side, the first one after the begin-of-text token, and the
+        last filled up with tokens before it.
         """
         ids = [self.tokenizer.bos_id, *self.tokenizer.encode(text)]
         windows = []
@@ -115,80 +182,3 @@ class _Scorer:
             first = max(end - self.room, 1)  # the last window keeps its full length
             windows.append((ids[first - 1 : start], ids[start:end]))
         return windows
-
-
-def _adapter_class() -> Callable[..., Any]:
-    try:
-        from lm_eval.api.model import TemplateLM
-        from lm_eval.models.utils import normalize_gen_kwargs
-    except ImportError as error:
-        raise ImportError("lm-eval 0.4.13 or later is needed: pip install lm-eval") from error
-
-    class Llama3Lib(TemplateLM):
-        """lm-eval's template over our scorer: it makes pairs of ids from texts by itself."""
-
-        def __init__(self, scorer: _Scorer, generate: Write | None, max_new_tokens: int) -> None:
-            super().__init__()
-            self.scorer, self.generate, self.max_new_tokens = scorer, generate, max_new_tokens
-            self._device = next(scorer.model.parameters()).device
-
-        @property
-        def eot_token_id(self) -> int:
-            return self.scorer.tokenizer.eos_id
-
-        @property
-        def prefix_token_id(self) -> int:
-            return self.scorer.tokenizer.bos_id
-
-        def tok_encode(
-            self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
-        ) -> list[int]:
-            return self.scorer.encode(string, add_special_tokens)
-
-        def _loglikelihood_tokens(
-            self, requests: list[tuple], disable_tqdm: bool = False, **kwargs: Any
-        ) -> list[tuple[float, bool]]:
-            results = self.scorer.score([(list(r[1]), list(r[2])) for r in requests], disable_tqdm)
-            for (texts, *_), result in zip(requests, results, strict=True):
-                self.cache_hook.add_partial("loglikelihood", texts, result)
-            return results
-
-        def loglikelihood_rolling(
-            self, requests: list[Any], disable_tqdm: bool = False
-        ) -> list[float]:
-            windows = [self.scorer.rolling(request.args[0]) for request in requests]
-            scored = iter(self.scorer.score([w for ws in windows for w in ws], disable_tqdm))
-            sums = [math.fsum(next(scored)[0] for _ in ws) for ws in windows]
-            for request, result in zip(requests, sums, strict=True):
-                self.cache_hook.add_partial("loglikelihood_rolling", request.args, result)
-            return sums
-
-        def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-            if self.generate is None:
-                raise ValueError("generate=None is not allowed for a task that wants text")
-            texts = []
-            for request in tqdm(requests, desc="generation", disable=disable_tqdm):
-                context, wishes = request.args
-                texts.append(
-                    self._write(context, normalize_gen_kwargs(wishes, self.max_new_tokens))
-                )
-                self.cache_hook.add_partial("generate_until", request.args, texts[-1])
-            return texts
-
-        def _write(self, context: str, wishes: dict[str, Any]) -> str:
-            most = wishes["max_gen_toks"]
-            room = self.scorer.room - most
-            if room < 1:
-                raise ValueError(
-                    f"max_gen_toks={most} is not allowed: below max_seq_len={self.scorer.room}"
-                )
-            stop = wishes.get("until") or ()
-            return self.generate(
-                self.scorer.encode(context)[-room:],
-                max_tokens=most,
-                stop=(stop,) if isinstance(stop, str) else tuple(s for s in stop if s),
-                temperature=float(wishes.get("temperature") or 0.0),
-                top_p=float(wishes.get("top_p") or 1.0),
-            )
-
-    return Llama3Lib

@@ -77,7 +77,7 @@ class PositionLoss:
     @property
     def perplexity(self) -> float:
         """exp(mean): among how many equally likely tokens the model seems to choose."""
-        return math.exp(self.mean) if self.mean < 700 else math.inf
+        return math.inf if self.mean > 700 else math.exp(self.mean)
 
     def bits_per_byte(self, bytes_per_token: float) -> float:
         """The mean in bits per byte of text: comparable between tokenizers, as nats are not.
@@ -189,6 +189,8 @@ def held_out_loss(
     Raises ValueError if the shard has no window or fewer than asked for, and as
     `loss_by_position`.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size!r} is not allowed: 1 or more")
     count = window_count(shard, length)
     windows = count if windows is None else windows
     if not 1 <= windows <= count:
@@ -203,8 +205,6 @@ def held_out_loss(
                 torch.from_numpy(np.stack([one.document_ids for one in packed])),
             )
 
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r} is not allowed: 1 or more")
     return loss_by_position(model, batches(), batch_size=batch_size)
 
 

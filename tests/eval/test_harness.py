@@ -7,7 +7,7 @@ import torch
 
 from llama3lib.checkpoint import load_model, load_tokenizer, save_hf
 from llama3lib.eval import MultipleChoice, lm_eval_model, score_choices
-from llama3lib.eval.harness import _Scorer
+from llama3lib.eval.harness import _Bridge
 from llama3lib.inference import SamplingParams, generate
 from llama3lib.model import Transformer
 
@@ -57,10 +57,10 @@ def writer(model, tokenizer, seen=None):
 
 @pytest.mark.parametrize("n", [0, 1, 511, 512, 513, 1023, 1024, 1025, 1300])
 def test_windows_ask_for_each_token_once(model, tokenizer, n, monkeypatch):
-    scorer = _Scorer(model, tokenizer, True, 4)
+    bridge = _Bridge(model, tokenizer)
     ids = list(range(n))
     monkeypatch.setattr(tokenizer, "encode", lambda text: ids)
-    windows = scorer.rolling("")
+    windows = bridge._windows("")
     assert [token for _, asked in windows for token in asked] == ids
     before = [tokenizer.bos_id, *ids]
     for i, (context, asked) in enumerate(windows):
@@ -144,6 +144,8 @@ def test_what_a_task_wishes_reaches_the_writer(model, tokenizer):
     assert seen == [(507, 5, ("x",), 0, 1), (509, 3, ("x",), 0.7, 1), (507, 5, (), 0, 0.5)]
     with pytest.raises(ValueError, match="max_gen_toks=512 is not allowed: below max_seq_len=512"):
         ours.generate_until(instances("generate_until", [("a", {"max_gen_toks": 512})]))
+    with pytest.raises(ValueError, match="a continuation of 1000 tokens is not allowed"):
+        ours.loglikelihood(instances("loglikelihood", [("a", "\n1" * 500)]), disable_tqdm=True)
     with pytest.raises(ValueError, match="generate=None is not allowed"):
         lm_eval_model(model, tokenizer).generate_until([])
 

@@ -1,0 +1,55 @@
+"""Run a recipe on several seeds and store the band of its losses.
+
+    python scripts/make_bands.py tiny-cpu            # about three minutes
+    python scripts/make_bands.py small-cpu           # about an hour on one core
+
+The band goes to `llama3lib/assets/bands/NAME.json`; `llama3 train` and chapter 05 hold a run's own
+losses against it.
+"""
+
+import argparse
+import platform
+import tempfile
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from llama3lib.train.bands import BANDS, make_band, save_band
+from llama3lib.train.config import load_config
+from llama3lib.train.metrics import read_metrics
+from llama3lib.train.sources import open_sources
+from llama3lib.train.trainer import Trainer
+
+BLOCKS = 28
+
+
+def losses_of(recipe: str, seed: int, data: Path) -> list[float]:
+    """The loss of every step of a run."""
+    config = load_config(recipe, [f"seed={seed}"])
+    sources = open_sources(config, data)
+    with tempfile.TemporaryDirectory() as folder:
+        bar = tqdm(total=config.total_steps, desc=f"{recipe}, seed {seed}", mininterval=5)
+        Trainer(config, sources, folder).fit(lambda record: bar.update())
+        return [row["loss"] for row in read_metrics(folder) if "loss" in row]
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    steps = load_config(options.recipe).total_steps
+    with tempfile.TemporaryDirectory() as data:
+        curves = [losses_of(options.recipe, seed, Path(data)) for seed in options.seeds]
+    machine = f"{platform.machine()}, one thread, torch {torch.__version__}"
+    band = make_band(options.recipe, curves, options.seeds, max(1, steps // BLOCKS), machine)
+    BANDS.mkdir(parents=True, exist_ok=True)
+    save_band(band, BANDS / f"{options.recipe}.json")
+    print(f"last block: {band.low[-1]} to {band.high[-1]}, mean {band.mean[-1]}")
+
+
+if __name__ == "__main__":
+    main()
