@@ -24,14 +24,13 @@ from llama3lib.train.trainer import Trainer
 BLOCKS = 28
 
 
-def losses_of(recipe: str, seed: int, data: Path) -> list[float]:
-    """The loss of every step of a run."""
+def losses_of(recipe: str, seed: int, data: Path, folder: Path) -> list[float]:
+    """The loss of every step of a run; a run that is there already is read, or gone on with."""
     config = load_config(recipe, [f"seed={seed}"])
-    sources = open_sources(config, data)
-    with tempfile.TemporaryDirectory() as folder:
-        bar = tqdm(total=config.total_steps, desc=f"{recipe}, seed {seed}", mininterval=5)
-        Trainer(config, sources, folder).fit(lambda record: bar.update())
-        return [row["loss"] for row in read_metrics(folder) if "loss" in row]
+    trainer = Trainer(config, open_sources(config, data), folder)
+    bar = tqdm(total=config.total_steps, desc=f"{recipe}, seed {seed}", mininterval=5)
+    trainer.fit(lambda record: bar.update())
+    return [row["loss"] for row in read_metrics(folder) if "loss" in row]
 
 
 def main() -> None:
@@ -39,11 +38,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--runs", type=Path, help="keep the runs in this folder")
     options = parser.parse_args()
     torch.set_num_threads(1)
     steps = load_config(options.recipe).total_steps
-    with tempfile.TemporaryDirectory() as data:
-        curves = [losses_of(options.recipe, seed, Path(data)) for seed in options.seeds]
+    with tempfile.TemporaryDirectory() as temporary:
+        runs = options.runs or Path(temporary)
+        curves = [
+            losses_of(options.recipe, seed, runs / "data", runs / f"seed-{seed}")
+            for seed in options.seeds
+        ]
     machine = f"{platform.machine()}, one thread, torch {torch.__version__}"
     band = make_band(options.recipe, curves, options.seeds, max(1, steps // BLOCKS), machine)
     BANDS.mkdir(parents=True, exist_ok=True)

@@ -3,136 +3,74 @@
     python scripts/train_tiny_base.py                  # about ten minutes on one core
     python scripts/train_tiny_base.py --out my-model --steps 200
 
-Corpus, tokenizer, model and order of the data follow from the seed. What came out is told in
-`provenance.json`: recipe, losses, samples, and the SHA-256 of the weights.
+The tokenizer is trained first, then the model by the recipe `small-cpu`, with the package's own
+trainer: corpus, tokenizer, model and order of the data follow from the seed. What came out is told
+in `provenance.json`: recipe, losses, samples, and the SHA-256 of the weights.
 """
 
 import argparse
 import hashlib
 import itertools
 import json
-import math
 import platform
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from tqdm import tqdm
 
 from llama3lib.checkpoint import load_model, load_tokenizer, save_hf
 from llama3lib.data import stories
+from llama3lib.data.tokens import TokenShard
+from llama3lib.eval import held_out_loss
 from llama3lib.inference import SamplingParams, generate
-from llama3lib.model import DocumentMask, ModelArgs, Transformer
+from llama3lib.model import Transformer
 from llama3lib.model.flops import count_parameters
 from llama3lib.tokenizer import Tokenizer, ranks_from_merges, train_bpe
+from llama3lib.train.config import TrainConfig, load_config
+from llama3lib.train.sources import open_sources, write_shard
+from llama3lib.train.trainer import Trainer
 from llama3lib.utils.files import sha256_file
 
 OUT = Path(__file__).parent.parent / "llama3lib" / "assets" / "tiny-base"
-N_RANKS, BPE_STORIES, HELD_OUT_SEED = 512, 20_000, 1_000_003
-BATCH, LENGTH, PEAK, WARM_UP, END = 8, 256, 5e-3, 0.05, 0.05
+N_RANKS, BPE_STORIES, HELD_OUT_SEED, HELD_OUT = 512, 20_000, 1_000_003, 1000
 PROMPTS = ("One sunny day", "Omar had a red kite.", "Lena had ten coins and went to the market.")
 
 
-def make_args(vocab_size: int) -> ModelArgs:
-    """A Llama 3 in miniature: grouped queries, SwiGLU, RoPE with the paper's base, untied."""
-    return ModelArgs(
-        dim=128,
-        n_layers=4,
-        n_heads=8,
-        n_kv_heads=2,
-        ffn_dim=384,
-        vocab_size=vocab_size,
-        max_seq_len=512,
-    )
+def make_tokenizer(seed: int, folder: Path) -> Tokenizer:
+    """Byte-pair encoding of many stories; also written to the folder, for the recipe to name."""
+    merges = train_bpe(itertools.islice(stories(seed), BPE_STORIES), N_RANKS)
+    tokenizer = Tokenizer(ranks_from_merges(merges), name="tiny-base")
+    tokenizer.save(folder / "tokenizer.model")
+    return tokenizer
 
 
-def packed_rows(
-    tokenizer: Tokenizer, source: Iterator[str]
-) -> Iterator[tuple[list[int], list[int]]]:
-    """Rows of LENGTH + 1 tokens filled with whole stories end to end, and each token's story."""
-    ids: list[int] = []
-    documents: list[int] = []
-    for number, story in enumerate(source):
-        tokens = tokenizer.encode(story, bos=True, eos=True)
-        ids += tokens
-        documents += [number] * len(tokens)
-        while len(ids) > LENGTH:
-            yield ids[: LENGTH + 1], documents[: LENGTH + 1]
-            ids, documents = ids[LENGTH:], documents[LENGTH:]
+def make_config(seed: int, steps: int | None, tokenizer: Path) -> TrainConfig:
+    """The recipe `small-cpu`, with the tokenizer just trained."""
+    changes = [f"seed={seed}", f"data.stories.seed={seed}", f'tokenizer="{tokenizer.as_posix()}"']
+    if steps is not None:
+        changes += [f"phases.0.steps={steps}", f"optimizer.warmup={min(100, steps // 2)}"]
+    return load_config("small-cpu", changes)
 
 
-def batches(rows: Iterator[tuple[list[int], list[int]]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Token ids and story numbers, each [BATCH, LENGTH + 1]."""
-    for group in iter(lambda: list(itertools.islice(rows, BATCH)), []):
-        yield torch.tensor([ids for ids, _ in group]), torch.tensor([docs for _, docs in group])
-
-
-def loss_of(model: Transformer, ids: Tensor, documents: Tensor) -> Tensor:
-    """Mean nats per token; the step from one story to the next is not asked for."""
-    mask = DocumentMask(documents[:, :-1])
-    logits = model(ids[:, :-1], mask.positions(), mask)
-    same = documents[:, 1:] == documents[:, :-1]
-    targets = ids[:, 1:].masked_fill(~same, -100)
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-
-def rate(step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine down to a twentieth."""
-    warm = max(1, round(WARM_UP * steps))
-    if step < warm:
-        return (step + 1) / warm
-    way = (step - warm) / max(1, steps - warm)
-    return END + (1 - END) * 0.5 * (1 + math.cos(math.pi * way))
-
-
-def held_out_stories(tokenizer: Tokenizer, seed: int, tokens: int) -> Iterator[str]:
-    """Stories of another seed, without those that training on `tokens` tokens of `seed` held too.
+def held_out_shard(tokenizer: Tokenizer, config: TrainConfig, folder: Path) -> TokenShard:
+    """Stories of another seed, without those that the training stories hold too.
 
     Another seed alone is not enough: the plots with few parts to vary repeat themselves.
     """
-    seen, total = set(), 0
-    for story in stories(seed):
-        seen.add(story)
-        total += len(tokenizer.encode(story)) + 2  # begin and end of text
-        if total > tokens:
-            break
-    return (story for story in stories(HELD_OUT_SEED) if story not in seen)
+    source = config.data["stories"]
+    seen = set(itertools.islice(stories(source.seed), source.stories))
+    fresh = (story for story in stories(HELD_OUT_SEED) if story not in seen)
+    return write_shard(itertools.islice(fresh, HELD_OUT), folder, tokenizer)
 
 
-@torch.no_grad()
-def held_out_loss(
-    model: Transformer, tokenizer: Tokenizer, *, seed: int, tokens: int, n_batches: int = 20
-) -> float:
+def measure(model: Transformer, tokenizer: Tokenizer, config: TrainConfig) -> float:
     """Mean nats per token on stories that training never saw."""
-    source = batches(packed_rows(tokenizer, held_out_stories(tokenizer, seed, tokens)))
-    losses = [loss_of(model, *batch).item() for batch in itertools.islice(source, n_batches)]
-    return sum(losses) / len(losses)
-
-
-def train(model: Transformer, tokenizer: Tokenizer, *, steps: int, seed: int) -> float:
-    """Train in place; the mean loss of the last 50 steps."""
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    plain = [p for p in model.parameters() if p.dim() == 1]
-    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=PEAK, betas=(0.9, 0.95), fused=True)
-    source = batches(packed_rows(tokenizer, stories(seed)))
-    recent: list[float] = []
-    bar = tqdm(range(steps), desc="tiny-base", unit="step", mininterval=2)
-    for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = PEAK * rate(step, steps)
-        loss = loss_of(model, *next(source))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        recent = [*recent[-49:], loss.item()]
-        bar.set_postfix(loss=f"{sum(recent) / len(recent):.3f}", refresh=False)
-    return sum(recent) / len(recent)
+    with tempfile.TemporaryDirectory() as folder:
+        shard = held_out_shard(tokenizer, config, Path(folder) / "held-out")
+        return held_out_loss(model, shard, config.phases[0].length).mean
 
 
 def samples(model: Transformer, tokenizer: Tokenizer) -> list[dict]:
@@ -151,22 +89,22 @@ def corpus_sha256(seed: int, n: int = 1000) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def build(out: Path, *, steps: int, seed: int, force: bool) -> dict:
-    """Train and write the folder; returns the provenance."""
+def build(out: Path, run: Path, *, steps: int | None, seed: int, force: bool) -> dict:
+    """Train in the folder `run` and write `out`; returns the provenance."""
     started = time.perf_counter()
-    merges = train_bpe(itertools.islice(stories(seed), BPE_STORIES), N_RANKS)
-    tokenizer = Tokenizer(ranks_from_merges(merges), name="tiny-base")
-    model = Transformer(make_args(tokenizer.n_vocab))
-    model.init_weights(torch.Generator().manual_seed(seed))
-    train_loss = train(model, tokenizer, steps=steps, seed=seed)
-    model.eval()
-    tokens = steps * BATCH * LENGTH
-    held_out = held_out_loss(model, tokenizer, seed=seed, tokens=tokens)
+    run.mkdir(parents=True, exist_ok=True)
+    tokenizer = make_tokenizer(seed, run)
+    config = make_config(seed, steps, run / "tokenizer.model")
+    trainer = Trainer(config, open_sources(config, run / "data"), run)
+    with tqdm(total=config.total_steps, desc="tiny-base", unit="step", mininterval=2) as bar:
+        losses: list[float] = []
+        result = trainer.fit(lambda row: (bar.update(), losses.append(row["loss"])))
+    model = result.model.eval()
     save_hf(model, out, tokenizer=tokenizer, overwrite=force)
-    weights = out / "model.safetensors"
+    phase = config.phases[0]
     provenance = {
         "what": "A Llama 3 in miniature that continues small English stories. Not a chat model.",
-        "made_by": "scripts/train_tiny_base.py",
+        "made_by": "scripts/train_tiny_base.py, with llama3lib.train.Trainer",
         "licence": "Apache-2.0",
         "corpus": "llama3lib.data.stories: our own grammar; no text of others",
         "corpus_seed": seed,
@@ -174,22 +112,25 @@ def build(out: Path, *, steps: int, seed: int, force: bool) -> dict:
         "tokenizer": f"byte-level BPE, {N_RANKS} tokens, and 256 special ones",
         "parameters": count_parameters(model.args).total,
         "recipe": {
-            "steps": steps,
-            "tokens": tokens,
-            "batch": BATCH,
-            "length": LENGTH,
+            "name": "small-cpu",
+            "stories": config.data["stories"].stories,
+            "steps": result.steps,
+            "tokens": result.tokens,
+            "batch": phase.batch_size,
+            "length": phase.length,
             "optimizer": "AdamW, betas 0.9 and 0.95, weight decay 0.1 on matrices, clip 1.0",
-            "learning_rate": f"{PEAK}, {WARM_UP:.0%} warm-up, cosine to {END:.0%}",
-            "document_mask": True,
+            "learning_rate": f"{config.optimizer.peak}, {config.optimizer.warmup} steps of "
+            f"warm-up, cosine to {config.optimizer.minimum}",
+            "document_mask": config.document_mask,
             "dtype": "float32",
         },
-        "train_loss_nats_per_token": round(train_loss, 4),
+        "train_loss_nats_per_token": round(sum(losses[-50:]) / max(1, len(losses[-50:])), 4),
         "held_out": f"stories of seed {HELD_OUT_SEED} that are not among the training stories",
-        "held_out_loss_nats_per_token": round(held_out, 4),
+        "held_out_loss_nats_per_token": round(measure(model, tokenizer, config), 4),
         "seconds_on_one_thread": round(time.perf_counter() - started),
         "torch": torch.__version__,
         "machine": platform.machine(),
-        "weights_sha256": sha256_file(weights),
+        "weights_sha256": sha256_file(out / "model.safetensors"),
         "samples": samples(model, tokenizer),
     }
     text = json.dumps(provenance, indent=2, ensure_ascii=False) + "\n"
@@ -204,12 +145,8 @@ def verify(out: Path) -> None:
         sys.exit(f"{out}: the weights are not the ones in provenance.json")
     if corpus_sha256(told["corpus_seed"]) != told["corpus_sha256_of_first_1000"]:
         sys.exit("llama3lib.data.stories has changed since tiny-base was trained: train it again")
-    loss = held_out_loss(
-        load_model(out),
-        load_tokenizer(out),
-        seed=told["corpus_seed"],
-        tokens=told["recipe"]["tokens"],
-    )
+    config = make_config(told["corpus_seed"], None, out)
+    loss = measure(load_model(out), load_tokenizer(out), config)
     if abs(loss - told["held_out_loss_nats_per_token"]) > 0.01:
         sys.exit(f"{out}: held-out loss is {loss:.4f}, not as told in provenance.json")
     print(f"{out.name}: weights, corpus and held-out loss {loss:.4f} are as told")
@@ -219,7 +156,10 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument(
+        "--run", type=Path, help="folder of the run, kept; gone on with if it is there"
+    )
+    parser.add_argument("--steps", type=int, help="fewer steps than the recipe's")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--force", action="store_true", help="replace the folder if it exists")
     parser.add_argument("--verify", action="store_true", help="check the folder; train nothing")
@@ -230,7 +170,9 @@ def main() -> None:
         return
     if options.out.exists() and any(options.out.iterdir()) and not options.force:
         sys.exit(f"{options.out} is not empty: use --force to replace it")
-    told = build(options.out, steps=options.steps, seed=options.seed, force=options.force)
+    with tempfile.TemporaryDirectory() as temporary:
+        run = (options.run or Path(temporary)).resolve()
+        told = build(options.out, run, steps=options.steps, seed=options.seed, force=options.force)
     print(f"held-out loss {told['held_out_loss_nats_per_token']} nats per token")
     for sample in told["samples"]:
         print(f"- {sample['text']}")

@@ -13,7 +13,13 @@ import jaxtyping
 
 sys.path.insert(0, str(Path(__file__).parent))
 # before anything of the library: every annotated shape is checked while tests run
-_WITH_SHAPES = ["llama3lib.model", "llama3lib.inference", "llama3lib.checkpoint"]
+_WITH_SHAPES = [
+    "llama3lib.model",
+    "llama3lib.inference",
+    "llama3lib.checkpoint",
+    "llama3lib.eval",
+    "llama3lib.train.loss",
+]
 jaxtyping.install_import_hook(_WITH_SHAPES, "shape_checks.checked")
 
 import pytest

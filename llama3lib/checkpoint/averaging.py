@@ -25,6 +25,7 @@ def average_checkpoints(
     """
     if not isinstance(manager, CheckpointManager):
         manager = CheckpointManager(manager)
+    manager.wait()  # the newest one counts too
     steps = list(manager.steps() if steps is None else steps)
     if not steps or len(set(steps)) < len(steps):
         raise ValueError(f"steps={steps!r} is not allowed: one or more steps, each once")

@@ -86,7 +86,9 @@ def read_index(folder: Path, sizes: Mapping[str, int]) -> dict[str, Stored]:
         return _index(read_plain_pickle(file.read_bytes(), _NAMES), sizes)
     except OSError as error:
         raise DamagedError(f"{file} cannot be read: {error}") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except KeyError as error:
+        raise DamagedError(f"{file} is damaged or hostile: it lacks {error}"[:400]) from None
+    except (ValueError, TypeError) as error:
         raise DamagedError(f"{file} is damaged or hostile: {error}"[:400]) from None
 
 
@@ -110,15 +112,12 @@ def read_tensors(folder: Path, index: Mapping[str, Stored], into: Mapping[str, T
         key = (item.storage_index.fqn, tuple(item.storage_index.offset))
         wanted.setdefault(key, []).append(item)
     pieces = {(name, piece.start): piece for name in into for piece in index[name].pieces}
-    order = sorted(wanted, key=lambda key: (pieces[key].file, pieces[key].offset))
-    for key in order:
+    for key in sorted(wanted, key=lambda key: (pieces[key].file, pieces[key].offset)):
         tensor = _read_piece(folder, pieces[key], index[key[0]].dtype, key[0])
         for item in wanted[key]:
             part = tensor
-            for axis, (start, length) in enumerate(
-                zip(item.storage_offsets, item.lengths, strict=True)
-            ):
-                part = part.narrow(axis, start, length)
+            for axis, start in enumerate(item.storage_offsets):
+                part = part.narrow(axis, start, item.lengths[axis])
             with torch.no_grad():
                 planner.resolve_tensor(item).copy_(part)
 
@@ -137,8 +136,8 @@ def _read_piece(folder: Path, piece: Piece, dtype: torch.dtype, name: str) -> Te
         tensor = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load answers damage with many kinds of error
         raise DamagedError(f"{file} is damaged at {name}: {error}"[:400]) from error
-    found = (type(tensor), getattr(tensor, "dtype", None), getattr(tensor, "layout", None))
-    if found != (Tensor, dtype, torch.strided) or tuple(tensor.shape) != piece.shape:
+    plain = type(tensor) is Tensor and tensor.layout is torch.strided and tensor.is_cpu
+    if not plain or tensor.dtype != dtype or tuple(tensor.shape) != piece.shape:
         raise DamagedError(f"{file} holds something else than {name}, {dtype} {piece.shape}")
     return tensor
 

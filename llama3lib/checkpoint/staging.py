@@ -72,6 +72,7 @@ def stage(flat: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in flat.items():
         key = (id(tensor),)
         if not isinstance(tensor, DTensor):
+            tensor = tensor.detach().resolve_conj().resolve_neg()  # these are flags on one memory
             key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
         if key not in copies:
             copies[key] = tensor.detach().to("cpu", copy=True).contiguous()

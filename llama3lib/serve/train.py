@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,13 +11,22 @@ import torch
 from tqdm import tqdm
 
 from llama3lib.checkpoint import CheckpointManager, average_checkpoints, save_hf
+from llama3lib.data.packing import window_count
 from llama3lib.data.tokens import TokenShard
 from llama3lib.eval import GateReport, LongContextGate, city_needle, held_out_loss, needle_grid
 from llama3lib.model import Transformer
-from llama3lib.train.bands import band_names, load_band
-from llama3lib.train.config import Phase, TrainConfig, load_config, make_config, recipe_path
+from llama3lib.tokenizer import Tokenizer
+from llama3lib.train.bands import Band, band_names, load_band
+from llama3lib.train.config import (
+    HELD_OUT,
+    Phase,
+    TrainConfig,
+    load_config,
+    make_config,
+    recipe_path,
+)
 from llama3lib.train.metrics import read_metrics
-from llama3lib.train.plan import Plan, has_hardware, make_plan
+from llama3lib.train.plan import Plan, has_hardware, make_plan, room_here
 from llama3lib.train.sources import open_sources, open_tokenizer
 from llama3lib.train.state import config_of
 from llama3lib.train.trainer import DivergedError, StoppedError, Trainer
@@ -49,12 +57,13 @@ def run(recipe: str, out: str, changes: Sequence[str], *, dry_run: bool, tensorb
         return 0
     _must_fit(config, plan)
     folder = Path(out)
+    _must_be_a_run(folder)
     sources = open_sources(config, folder / "data")
     trainer = Trainer(
         config,
         sources,
         folder,
-        gate=_gate(config, sources) if any(p.gate for p in config.phases) else None,
+        gate=_gate(config, sources, folder) if any(p.gate for p in config.phases) else None,
         evaluate=_evaluation(config, sources),
         tensorboard=tensorboard,
     )
@@ -80,7 +89,9 @@ def _train(trainer: Trainer, plan: Plan, folder: Path) -> int:
         with bar:
             result = trainer.fit(on_step)
     except KeyboardInterrupt:
-        print(f"stopped; saved after step {trainer.state.place.step:,}. The same line goes on.")
+        saved = trainer.checkpoints.steps()
+        print(f"stopped; saved after step {saved[-1]:,}." if saved else "stopped; nothing saved.")
+        print("The same line goes on from there.")
         return 130
     except (DivergedError, StoppedError) as error:
         print(f"llama3: {error}", file=sys.stderr)
@@ -97,9 +108,9 @@ def _train(trainer: Trainer, plan: Plan, folder: Path) -> int:
 
 def expected(config: TrainConfig) -> str:
     """The last loss that the recipe gave on other seeds; "" if nobody has measured it."""
-    if config.reference not in band_names():
+    band = _band(config)
+    if band is None:
         return ""
-    band = load_band(config.reference)
     return (
         f"last loss   {band.mean[-1]:.3f} ({band.low[-1]:.3f} to {band.high[-1]:.3f} "
         f"on {len(band.seeds)} seeds)"
@@ -108,14 +119,41 @@ def expected(config: TrainConfig) -> str:
 
 def against_band(config: TrainConfig, folder: Path) -> str:
     """How a finished run compares with its reference band; "" without one."""
-    if config.reference not in band_names():
+    band = _band(config)
+    if band is None:
         return ""
-    band = load_band(config.reference)
     losses = [row["loss"] for row in read_metrics(folder) if "loss" in row]
     if len(losses) < band.steps[0]:
         return ""
     found = band.compare(losses)
     return f"{found.share:.0%} of the curve is inside the reference band"
+
+
+def _band(config: TrainConfig) -> Band | None:
+    """The reference band; None without one, or if what makes the curve is not as it was then."""
+    if config.reference not in band_names():
+        return None
+    band = load_band(config.reference)
+    measured = load_config(band.recipe)
+    names = ("model", "data", "tokenizer", "phases", "optimizer", "document_mask")
+    same = all(getattr(config, name) == getattr(measured, name) for name in names)
+    return band if same else None
+
+
+def _must_be_a_run(folder: Path) -> None:
+    """Raises ValueError for a folder of other things: a run replaces what is in its way."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"RUN={str(folder)!r} is not allowed: it is a file")
+    there = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
+    try:
+        ours = "phases" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        ours = False
+    if not ours and there - {"data"}:  # the data are written first
+        odd = sorted(there - {"data"})[0]
+        raise ValueError(f"RUN={str(folder)!r} is not allowed: {odd!r} in it is not of a run")
 
 
 def _must_fit(config: TrainConfig, plan: Plan) -> None:
@@ -127,7 +165,7 @@ def _must_fit(config: TrainConfig, plan: Plan) -> None:
         )
     if config.gpus > 1:
         raise ValueError(f"gpus={config.gpus} is not allowed: this trainer runs on one device")
-    room = _room()
+    room = room_here()
     if room is not None and plan.memory.total > room:
         raise ValueError(
             f"the run needs {plan.memory.total / 1e9:.1f} GB, here are {room / 1e9:.1f}: "
@@ -135,54 +173,65 @@ def _must_fit(config: TrainConfig, plan: Plan) -> None:
         )
 
 
-def _room() -> int | None:
-    """Bytes of memory of the device; None where it cannot be told."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_properties(0).total_memory
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return None
-
-
 def _evaluation(
     config: TrainConfig, sources: dict[str, TokenShard]
 ) -> Callable[[Transformer], dict[str, float]] | None:
     """Loss on the held-out text, at the length of the first phase."""
-    if "held-out" not in sources:
+    if HELD_OUT not in sources:
         return None
-    shard, length = sources["held-out"], config.phases[0].length
+    shard, length = sources[HELD_OUT], config.phases[0].length
+    try:
+        windows = min(_HELD_OUT_WINDOWS, window_count(shard, length))
+    except ValueError as error:
+        raise ValueError(f"held_out is not allowed: {error}") from None
 
     def evaluate(model: Transformer) -> dict[str, float]:
-        return {
-            "held_out_loss": held_out_loss(model, shard, length, windows=_HELD_OUT_WINDOWS).mean
-        }
+        return {"held_out_loss": held_out_loss(model, shard, length, windows=windows).mean}
 
     return evaluate
 
 
 def _gate(
-    config: TrainConfig, sources: dict[str, TokenShard]
+    config: TrainConfig, sources: dict[str, TokenShard], folder: Path
 ) -> Callable[[Transformer, Phase], GateReport]:
     """Section 3.4.2: the short text is read as well as before, the needle is found everywhere.
 
-    The reference is the held-out loss when the first phase with a gate is judged for the first
-    time, at the length of the first phase of all.
+    As before: the held-out loss at the end of the phase before the first one with a gate, as the
+    log has it, so that a run that was interrupted has the same; the loss now if there is none.
     """
     tokenizer = open_tokenizer(config.tokenizer)
-    if tokenizer is None or "held-out" not in sources:
+    evaluate = _evaluation(config, sources)
+    if tokenizer is None or evaluate is None:
         raise ValueError("gate=true is not allowed: it needs a tokenizer and held_out text")
-    short = config.phases[0].length
-    texts = [tokenizer.decode(sources["held-out"].document(n).tolist()) for n in range(20)]
+    texts = _plain_texts(sources[HELD_OUT], tokenizer)
     needles = [city_needle(seed) for seed in range(3)]
 
     def gate(model: Transformer, phase: Phase) -> GateReport:
-        loss = held_out_loss(model, sources["held-out"], short, windows=_HELD_OUT_WINDOWS).mean
-        reference = config.gate_reference if config.gate_reference is not None else loss
+        loss = evaluate(model)["held_out_loss"]
+        before = config.gate_reference
+        before = _loss_before_gates(config, folder) if before is None else before
+        reference = loss if before is None else before
         grid = needle_grid(model, tokenizer, texts, needles, lengths=[phase.length], depths=_DEPTHS)
         return LongContextGate(reference_loss=reference).check(loss, grid, phase.length)
 
     return gate
+
+
+def _plain_texts(shard: TokenShard, tokenizer: Tokenizer) -> list[str]:
+    """The first documents, without the tokens at both ends, which are no text."""
+    documents = (shard.document(n) for n in range(min(20, shard.index["documents"])))
+    return [tokenizer.decode(document[1:-1].tolist()) for document in documents]
+
+
+def _loss_before_gates(config: TrainConfig, folder: Path) -> float | None:
+    """The last held-out loss before the first phase with a gate; None if it is the first."""
+    first = next(phase.name for phase in config.phases if phase.gate)
+    found = None
+    for row in read_metrics(folder):
+        if row.get("phase") == first:
+            break
+        found = row.get("held_out_loss", found)
+    return found
 
 
 def export(
@@ -207,12 +256,15 @@ def export(
         raise ValueError(f"step={step!r} is not allowed: one of {steps}")
     meta = manager.read_meta(step) or {}
     config = make_config(config_of(meta))
+    kept = meta["state"]["kept"]
     if phase is None:
         weights = manager.load_tensors(step, "model")
     else:
-        if not (folder / "weights" / phase).is_dir():
-            raise ValueError(f"phase={phase!r} is not allowed: no weights of it were kept")
-        weights = average_checkpoints(CheckpointManager(folder / "weights" / phase))
+        if phase not in kept:
+            raise ValueError(
+                f"phase={phase!r} is not allowed: weights were kept of {sorted(kept) or 'none'}"
+            )
+        weights = average_checkpoints(folder / "weights" / phase, kept[phase])
     model = _model(config, weights, meta["state"]["place"]["phase"])
     save_hf(model, out, tokenizer=open_tokenizer(config.tokenizer), overwrite=overwrite)
     _write_provenance(folder, Path(out), config, meta, step, phase)
@@ -245,10 +297,7 @@ def _write_provenance(
     data = {}
     for name, source in config.data.items():
         told = {k: v for k, v in dataclasses.asdict(source).items() if v is not None}
-        index = run_folder / "data" / name / "index.json"
-        if index.is_file():
-            told["tokens_sha256"] = json.loads(index.read_text(encoding="utf-8"))["sha256"]
-        data[name] = told
+        data[name] = told | {"tokens_sha256": meta["state"]["data"].get(name)}
     told = {
         "made_by": "llama3 train",
         "recipe": config_of(meta),

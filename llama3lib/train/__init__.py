@@ -3,7 +3,7 @@
 - `config`, `schedule`: recipes, phases, learning rates
 - `sources`: documents to token shards
 - `loss`, `optim`, `step`: what one step computes
-- `trainer`, `state`, `metrics`: the loop, its checkpoints and logs
+- `trainer`, `prepare`, `state`, `metrics`, `interrupt`: the loop, its checkpoints and logs
 - `plan`, `bands`: what a run will cost, and what its loss should look like
 - `small`: train a byte-level model on a text, for controlled comparisons
 """

@@ -6,6 +6,7 @@ is refused together with the nearest one that exists.
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,11 @@ from typing import Any, Literal
 from llama3lib.model import ModelArgs, get_preset
 from llama3lib.utils.settings import build, read_toml, refuse_unknown, with_overrides
 
-RECIPES = Path(__file__).parent.parent / "assets" / "recipes"
+ASSETS = Path(__file__).parent.parent / "assets"
+RECIPES = ASSETS / "recipes"
 Rate = Literal["schedule", "constant", "anneal"]
+HELD_OUT = "held-out"
+"""What the held-out text is called among the sources."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,9 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         for name in ("peak", "eps", "clip"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        for name in ("peak", "eps", "weight_decay"):  # clip may be infinite: never clip
+            finite = math.isfinite(getattr(self, name))
+            _require(finite, name, getattr(self, name), "a finite number")
         for name in ("warmup", "minimum", "weight_decay"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _require(self.minimum <= self.peak, "minimum", self.minimum, f"at most peak={self.peak}")
@@ -103,11 +110,14 @@ class Phase:
     """Average the weights of every so many steps of this phase (section 3.4.3); 0: never."""
 
     def __post_init__(self) -> None:
-        plain = bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name))
-        _require(plain, "name", self.name, "letters, digits, - and _")
+        _require(_is_plain(self.name), "name", self.name, "letters, digits, - and _")
         for name in ("steps", "batch_size", "length", "gate_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        _require(self.average_every >= 0, "average_every", self.average_every, "0 or more")
+        few = 0 <= self.average_every <= self.steps
+        _require(few, "average_every", self.average_every, f"0 to steps={self.steps}")
+        if self.rope_theta is not None:
+            good = 0 < self.rope_theta < math.inf
+            _require(good, "rope_theta", self.rope_theta, "a finite number above 0")
         if self.gate and self.rate == "anneal":
             raise ValueError("gate=True is not allowed with rate='anneal': its end must be known")
         if self.most_steps is not None:
@@ -174,6 +184,9 @@ class TrainConfig:
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise ValueError(f"phases {names} are not allowed: each name once")
+        for name in self.data:  # each is the name of a folder as well
+            plain = _is_plain(name) and name != HELD_OUT
+            _require(plain, "data", name, f"names of letters, digits, - and _, but not {HELD_OUT}")
         for phase in self.phases:
             refuse_unknown(f"phases.{phase.name}.mix", phase.mix or (), tuple(self.data))
         ends = self.optimizer.decay_steps or self.total_steps
@@ -204,6 +217,10 @@ class TrainConfig:
     def describe(self) -> dict[str, Any]:
         """All settings, for JSON."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def _is_plain(name: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name))
 
 
 def _require(ok: bool, name: str, value: object, allowed: str) -> None:
@@ -253,7 +270,10 @@ def make_config(table: Mapping[str, Any], folder: Path | None = None) -> TrainCo
         rest = {name: value for name, value in model.items() if name != "preset"}
         names = tuple(f.name for f in dataclasses.fields(ModelArgs))
         refuse_unknown("recipe.model", rest, names)
-        table["model"] = get_preset(model["preset"]).replace(**rest)
+        try:
+            table["model"] = get_preset(str(model["preset"])).replace(**rest)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"recipe.model: {error}") from None
     config = build(TrainConfig, table, "recipe")
     if folder is None:
         return config

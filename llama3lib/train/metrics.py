@@ -1,7 +1,9 @@
 """What a run tells while it goes: one JSON line a step, TensorBoard, speed, spikes."""
 
+import contextlib
 import json
 import math
+import os
 import statistics
 import sys
 import time
@@ -27,7 +29,8 @@ class MetricLog:
     """Records in `metrics.jsonl`, one line each, and in TensorBoard where that is wanted.
 
     A run that goes on at an earlier step takes back the lines after it, so that no step is told
-    twice.
+    twice. Nor is a record of the same kind told twice of one step, such as an evaluation at the
+    end of a phase that is asked for again by a run that goes on there.
     """
 
     def __init__(
@@ -35,32 +38,45 @@ class MetricLog:
     ) -> None:
         self.path = Path(folder) / "metrics.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._take_back(from_step)
+        self._step, self._told = from_step, self._take_back(from_step)
         self._file: TextIO | None = None
         self._board = _open_board(Path(folder), from_step) if tensorboard else None
 
-    def _take_back(self, step: int) -> None:
+    def _take_back(self, step: int) -> set[tuple[str, ...]]:
+        """Returns what kinds of records are left of the step itself: the names in them."""
         rows = list(read_metrics(self.path))
         kept = [row for row in rows if row["step"] <= step]
         if rows or self.path.exists():
             with atomic_write(self.path) as file:
                 file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        return {tuple(row) for row in kept if row["step"] == step}
 
     def write(self, step: int, **values: Any) -> None:
-        """Add a record; numbers go to TensorBoard too."""
+        """Add a record, line by line; numbers go to TensorBoard too."""
+        row = {"step": step, **values}
+        told = self._told if step == self._step else set()
+        if tuple(row) in told:
+            return
+        self._step, self._told = step, told | {tuple(row)}
         if self._file is None:
-            self._file = open(self.path, "a", encoding="utf-8")
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file = open(self.path, "a", encoding="utf-8", buffering=1)
+        self._file.write(json.dumps(row) + "\n")
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float) and not isinstance(value, bool):
                     self._board.add_scalar(name, value, step)
 
+    def sync(self) -> None:
+        """Return when all that was told is on the disk."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+
     def flush(self) -> None:
         """Write out what is left and close the file; it is opened again when needed."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with contextlib.suppress(OSError):  # each line went out when it was written
+                file.close()
         if self._board is not None:
             self._board.flush()
 
@@ -71,7 +87,7 @@ def _open_board(folder: Path, from_step: int) -> Any:
     except ImportError:
         _log.warning("no TensorBoard: pip install 'llama3lib[train]' brings it")
         return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=from_step)
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=from_step + 1)
 
 
 def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:
@@ -147,7 +163,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     if dtype == torch.bfloat16 and ("H100" in name or "H200" in name):
         return H100_PEAK
-    size = 1024 if device.type == "cpu" else 8192
+    size = 512 if device.type == "cpu" else 8192
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     best = math.inf
     for _ in range(5):

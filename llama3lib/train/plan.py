@@ -1,6 +1,7 @@
 """What a run will cost, told before it begins: steps, tokens, time, memory, first loss."""
 
 import math
+import os
 import time
 from dataclasses import dataclass
 
@@ -64,7 +65,9 @@ def make_plan(config: TrainConfig, *, measure: bool = True) -> Plan:
     """
     args = config.model
     flops = sum(p.tokens * flops_per_token(args, p.length).training for p in config.phases)
-    here = measure and has_hardware(config)
+    memory, room = memory_of(config), room_here()
+    fits = room is None or memory.total <= room
+    here = measure and has_hardware(config) and fits
     device = pick_device(config.device) if here else None
     if device is not None:
         seconds, name = _measured_seconds(config, device), str(device)
@@ -76,7 +79,7 @@ def make_plan(config: TrainConfig, *, measure: bool = True) -> Plan:
         steps=config.total_steps,
         tokens=config.total_tokens,
         flops=flops,
-        memory=memory_of(config),
+        memory=memory,
         first_loss=math.log(args.vocab_size),
         seconds=seconds,
         measured=device is not None,
@@ -87,6 +90,16 @@ def make_plan(config: TrainConfig, *, measure: bool = True) -> Plan:
 def has_hardware(config: TrainConfig) -> bool:
     """Whether this machine has the GPUs that the recipe is made for."""
     return config.gpus <= (torch.cuda.device_count() if torch.cuda.is_available() else 0)
+
+
+def room_here() -> int | None:
+    """Bytes of memory of the device; None where it cannot be told."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
 
 
 def memory_of(config: TrainConfig) -> MemoryEstimate:

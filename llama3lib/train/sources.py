@@ -1,5 +1,6 @@
 """From the sources of a recipe to token shards on disk, made once and then reused."""
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -13,7 +14,8 @@ from llama3lib.data.document import Document
 from llama3lib.data.readers import input_files, read_documents
 from llama3lib.data.tokens import TokenShard, write_token_shard
 from llama3lib.tokenizer import Tokenizer
-from llama3lib.train.config import SourceConfig, TrainConfig
+from llama3lib.train.config import HELD_OUT, SourceConfig, TrainConfig
+from llama3lib.utils.files import atomic_write
 
 BYTES = 256
 END_BYTE = 0
@@ -43,7 +45,7 @@ def open_sources(config: TrainConfig, folder: str | Path) -> dict[str, TokenShar
 def _all_sources(config: TrainConfig) -> Mapping[str, SourceConfig]:
     if config.held_out is None:
         return config.data
-    return {**config.data, "held-out": config.held_out}
+    return {**config.data, HELD_OUT: config.held_out}
 
 
 def open_tokenizer(name: str) -> Tokenizer | None:
@@ -64,11 +66,13 @@ def open_source(source: SourceConfig, tokenizer: Tokenizer | None, folder: Path)
         return TokenShard(source.shard)
     told = {"source": asdict(source), "input": _input(source), "tokenizer": _name(tokenizer)}
     note = folder.with_name(f"{folder.name}.json")
-    if (folder / "index.json").is_file() and note.is_file():
+    with contextlib.suppress(OSError, ValueError):  # missing or damaged: it is written again
         if json.loads(note.read_text(encoding="utf-8")) == told:
             return TokenShard(folder)
+    note.unlink(missing_ok=True)  # first: or one who is killed here leaves it to a new shard
     shard = write_shard(_texts(source), folder, tokenizer)
-    note.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    with atomic_write(note) as file:
+        file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return shard
 
 

@@ -28,8 +28,12 @@ class RunState:
     """The last ones, by which a spike is told."""
     drawn: dict[str, dict[str, int]] = field(default_factory=dict)
     """By length, windows of each source used up in the phases before this one."""
+    data: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the tokens of each source that was read from."""
+    kept: dict[str, list[int]] = field(default_factory=dict)
+    """By phase, the steps whose weights were kept for its average."""
     loader: dict[str, Any] | None = None
-    """State of this phase's loader; None between phases."""
+    """State of this phase's loader when the checkpoint was written; None between phases."""
 
     def to_meta(self, config: TrainConfig) -> dict[str, Any]:
         """For the checkpoint, with the recipe that it belongs to."""
@@ -48,17 +52,21 @@ class RunState:
             place.phase < len(config.phases)
             and place.phase_step > config.phases[place.phase].last_step
         ):
-            name = config.phases[place.phase].name
-            raise ValueError(f"phase {name!r} has done {place.phase_step} steps already: not below")
+            least = config.phases[place.phase].last_step
+            raise ValueError(
+                f"phases.{place.phase}.steps={least} is not allowed: "
+                f"{place.phase_step} have been done already"
+            )
         return cls(place=place, **told)
 
 
 def _must_fit(old: Mapping[str, Any], new: Mapping[str, Any], phase: int) -> None:
     """What has been computed with must not change: the same steps would have other results."""
-    for name in ("model", "tokenizer", "seed", "optimizer"):
-        _same(f"{name}", old[name], new[name])
+    for name in ("model", "tokenizer", "seed", "optimizer", "precision", "document_mask"):
+        _same(name, old[name], new[name])
     if len(new["phases"]) < phase:
-        raise ValueError(f"phases: the run has finished {phase}, the recipe has fewer")
+        count = len(new["phases"])
+        raise ValueError(f"phases has {count}, which is not allowed: the run has finished {phase}")
     for number, past in enumerate(old["phases"][: phase + 1]):
         if number >= len(new["phases"]):
             break
@@ -77,7 +85,8 @@ def _must_fit(old: Mapping[str, Any], new: Mapping[str, Any], phase: int) -> Non
 
 
 def _same(where: str, old: Any, new: Any) -> None:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
+    """Settings, or tables of them; those that the old recipe could not have yet are new."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and where.split(".")[-1] != "mix":
         for key in old:
             _same(f"{where}.{key}", old[key], new.get(key))
     elif old != new:

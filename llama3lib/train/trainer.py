@@ -6,7 +6,6 @@ the checkpoint: weights, both moments of AdamW, place in the schedule, place in 
 
 import contextlib
 import json
-import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -16,14 +15,16 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from llama3lib.checkpoint import CheckpointManager, average_checkpoints
+from llama3lib.checkpoint import CheckpointError, CheckpointManager, average_checkpoints
 from llama3lib.data.loader import StatefulDataLoader
 from llama3lib.data.tokens import TokenShard
 from llama3lib.model import Transformer
 from llama3lib.parallel import apply_activation_checkpointing
 from llama3lib.train.config import Phase, TrainConfig
+from llama3lib.train.interrupt import stop_between_steps
 from llama3lib.train.metrics import MetricLog, Speed, SpikeAlarm, memory_bytes, peak_flops
 from llama3lib.train.optim import make_adamw
+from llama3lib.train.prepare import check_sources, make_loader, set_positions, starting_model
 from llama3lib.train.schedule import rate_at
 from llama3lib.train.state import RunState, model_tensors, training_tensors
 from llama3lib.train.step import DivergedError, train_step
@@ -92,14 +93,12 @@ class Trainer:
     ) -> None:
         if any(phase.gate for phase in config.phases) and gate is None:
             raise ValueError("gate=None is not allowed: a phase of the recipe has a gate")
-        if missing := sorted(set(config.data) - set(sources)):
-            raise ValueError(f"sources is not allowed: {missing[0]!r} of the recipe is missing")
         self.config, self.sources, self.folder = config, sources, Path(folder)
         self.gate, self.evaluate = gate, evaluate
         self.probe = probe or (lambda place: None)
         self.device = pick_device(config.device)
         self.dtype = _precision(config.precision, self.device)
-        self.model = _starting_model(config, model).to(self.device).train()
+        self.model = starting_model(config, model).to(self.device).train()
         told = config.optimizer
         self.optimizer = make_adamw(
             self.model, told.peak, betas=told.betas, eps=told.eps, weight_decay=told.weight_decay
@@ -107,9 +106,14 @@ class Trainer:
         self.checkpoints = CheckpointManager(
             self.folder / "checkpoints", keep_last=config.keep_last, probe=probe
         )
+        self._kept: dict[str, CheckpointManager] = {}
         self.state = self._resumed()
-        self.alarm, self.gate_passed = SpikeAlarm(self.state.losses), False
+        check_sources(config, sources, self.state)
         self.loader: StatefulDataLoader | None = None
+        if not self._is_over():
+            self.loader = make_loader(config, sources, self.state)
+        self.alarm, self.gate_passed = SpikeAlarm(self.state.losses), False
+        self._evaluated_at, self._torn = -1, False
         self._note_config()
         self.log = MetricLog(self.folder, from_step=self.state.place.step, tensorboard=tensorboard)
         if config.checkpointing:
@@ -125,34 +129,45 @@ class Trainer:
         Raises DivergedError if the loss is no number, StoppedError if a gate never lets through,
         CheckpointError if a checkpoint cannot be written; the last good one stays.
         """
-        state = self.state
+        if self._torn:
+            raise StoppedError(
+                "a step of this trainer was cut short: make a new one, it goes on from the last "
+                "checkpoint"
+            )
         self.speed = Speed(self.model.args, peak_flops(self.device, self.dtype))
         try:
-            with _stop_between_steps() as stop:
-                while state.place.phase < len(self.config.phases):
-                    phase = self._enter_phase()
-                    while not self._phase_is_over(phase):
-                        record = self._step(phase)
-                        if on_step is not None:
-                            on_step(record)
-                        if stop.is_set():
-                            raise KeyboardInterrupt
-                    self._leave_phase(phase)
-        except KeyboardInterrupt:
-            if stop.is_set():  # else in the midst of a step: the weights may be half changed
+            if not self._is_over():
+                with stop_between_steps() as stop:
+                    self._run(stop, on_step)
                 self._save_and_wait()
-            raise
         finally:
             self.log.flush()
-        self._save_and_wait()
-        averaged = {p.name: self.averaged(p.name) for p in self.config.phases if p.average_every}
+        state = self.state
+        averaged = {name: self.averaged(name) for name in state.kept}
         return TrainResult(
             self.model, state.place.step, state.tokens, state.loss, state.spikes, averaged
         )
 
+    def _run(self, stop: threading.Event, on_step: OnStep | None) -> None:
+        while not self._is_over():
+            phase = self._enter_phase()
+            while not self._phase_is_over(phase):
+                record = self._step(phase)
+                if on_step is not None:
+                    on_step(record)
+                if stop.is_set():  # only here: in the midst of a step weights may be half changed
+                    self._save_and_wait()
+                    raise KeyboardInterrupt
+            self._leave_phase(phase)
+
+    def _is_over(self) -> bool:
+        return self.state.place.phase >= len(self.config.phases)
+
     def _step(self, phase: Phase) -> dict[str, Any]:
         state, place = self.state, self.state.place
         rate = rate_at(self.config, place)
+        self._torn = True
+        self.speed.restart()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.probe("before_step")
@@ -180,46 +195,50 @@ class Trainer:
         record |= {"grad_norm": told.grad_norm, "tokens": state.tokens, "spike": spike}
         record |= self.speed.measure(tokens, phase.length)
         record["memory"] = memory_bytes(self.device)
-        self.log.write(**record)
+        self._tell(**record)
         self._after_step(phase)
+        self._torn = False
         return record
 
     def _after_step(self, phase: Phase) -> None:
         place = self.state.place
         self.gate_passed = False
         if phase.average_every and place.phase_step % phase.average_every == 0:
-            self._weights(phase.name).save(place.step, {"model": model_tensors(self.model)}, {})
-        if self.evaluate is not None and place.step % self.config.evaluate_every == 0:
+            self.kept(phase.name).save(place.step, {"model": model_tensors(self.model)}, {})
+            self.state.kept.setdefault(phase.name, []).append(place.step)
+        if place.step % self.config.evaluate_every == 0:
             self._evaluate()
         if place.step % self.config.save_every == 0:
             self.save()
-        self.speed.restart()
 
     def _evaluate(self) -> None:
-        if self.evaluate is not None:
-            self.log.write(self.state.place.step, **self.evaluate(self.model.eval()))
+        """At most once a step: a phase may end where an evaluation was due anyway."""
+        step = self.state.place.step
+        if self.evaluate is not None and self._evaluated_at != step:
+            told = self.evaluate(self.model.eval())
             self.model.train()
+            self._tell(**(dict(told) | {"step": step}))
+            self._evaluated_at = step
+
+    def _tell(self, step: int, **values: Any) -> None:
+        with self._log_errors():
+            self.log.write(step, **values)
+
+    @contextlib.contextmanager
+    def _log_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # a full disk
+            raise StoppedError(f"{self.log.path}: {error}. {self._last_good()}") from error
 
     # ---- phases
 
     def _enter_phase(self) -> Phase:
-        place, saved = self.state.place, self.state.loader
-        phase = self.config.phases[place.phase]
-        _set_positions(self.model, phase)
-        used = saved["before"] if saved else self.state.drawn.get(str(phase.length), {})
-        self.loader = StatefulDataLoader(
-            {name: self.sources[name] for name in self.config.data},
-            batch_size=phase.batch_size,
-            length=phase.length,
-            weights=self.config.mix_of(place.phase),
-            seed=self.config.seed,
-            first_step=place.step - place.phase_step,
-            drawn=used,
-        )
-        if saved is not None:
-            self.loader.load_state_dict(saved)
-            self.state.loader = None
-        return phase
+        number = self.state.place.phase
+        set_positions(self.model, self.config, number)
+        if self.loader is None:
+            self.loader = make_loader(self.config, self.sources, self.state)
+        return self.config.phases[number]
 
     def _phase_is_over(self, phase: Phase) -> bool:
         done = self.state.place.phase_step
@@ -228,11 +247,10 @@ class Trainer:
         if (done - phase.steps) % phase.gate_every == 0 or done >= phase.last_step:
             report = self.gate(self.model.eval(), phase)
             self.model.train()
-            self.log.write(
-                self.state.place.step, gate=phase.name, passed=report.passed, **asdict(report)
-            )
-            self.gate_passed = report.passed
-            if not report.passed and done >= phase.last_step:
+            self.gate_passed = bool(report.passed)
+            told = {"gate": phase.name, "passed": self.gate_passed}
+            self._tell(**(asdict(report) | told | {"step": self.state.place.step}))
+            if not self.gate_passed and done >= phase.last_step:
                 self._save_and_wait()
                 raise StoppedError(
                     f"the gate of phase {phase.name!r} did not let through in {done} steps: "
@@ -242,8 +260,6 @@ class Trainer:
 
     def _leave_phase(self, phase: Phase) -> None:
         """The windows used so far are remembered for a later phase of the same length."""
-        if phase.average_every:
-            self._weights(phase.name).wait()
         self._evaluate()
         seen = self.state.drawn.setdefault(str(phase.length), {})
         seen |= self.loader.drawn()
@@ -253,7 +269,15 @@ class Trainer:
     # ---- checkpoints
 
     def save(self) -> None:
-        """Write a checkpoint of this moment, in the background."""
+        """Write a checkpoint of this moment, in the background.
+
+        What it counts on is on the disk before it: a run that goes on from it will not make the
+        kept weights and the lines of the log again.
+        """
+        for manager in self._kept.values():
+            manager.wait()
+        with self._log_errors():
+            self.log.sync()
         self.state.loader = None if self.loader is None else self.loader.state_dict()
         self.state.losses = list(self.alarm.losses)
         meta = self.state.to_meta(self.config)
@@ -267,12 +291,17 @@ class Trainer:
 
         Raises ValueError if none were kept.
         """
-        return average_checkpoints(self._weights(phase))
+        if phase not in self.state.kept:
+            raise ValueError(f"phase={phase!r} is not allowed: no weights of it were kept")
+        return average_checkpoints(self.kept(phase), self.state.kept[phase])
 
-    def _weights(self, phase: str) -> CheckpointManager:
+    def kept(self, phase: str) -> CheckpointManager:
+        """The weights kept in a phase, for averaging."""
         if phase not in self._kept:
             folder = self.folder / "weights" / phase
-            self._kept[phase] = CheckpointManager(folder, keep_last=1_000_000)
+            self._kept[phase] = CheckpointManager(
+                folder, keep_last=1_000_000, probe=lambda place: self.probe(f"average_{place}")
+            )
         return self._kept[phase]
 
     def _save_and_wait(self) -> None:
@@ -281,7 +310,6 @@ class Trainer:
 
     def _resumed(self) -> RunState:
         """The state of the newest checkpoint that is whole, with the weights filled in."""
-        self._kept: dict[str, CheckpointManager] = {}
         restored = self.checkpoints.restore(training_tensors(self.model, self.optimizer))
         if restored is None:
             return RunState()
@@ -296,6 +324,8 @@ class Trainer:
             file.write_text(json.dumps(self.config.describe(), indent=2) + "\n", encoding="utf-8")
 
     def _last_good(self) -> str:
+        with contextlib.suppress(CheckpointError):  # one that is being written may be the last
+            self.checkpoints.wait()
         steps = self.checkpoints.steps()
         where = self.checkpoints.folder
         return f"Last checkpoint: step {steps[-1]} in {where}" if steps else "No checkpoint yet"
@@ -303,49 +333,3 @@ class Trainer:
 
 def _precision(name: str, device: torch.device) -> torch.dtype:
     return pick_dtype(device) if name == "auto" else getattr(torch, name)
-
-
-def _starting_model(config: TrainConfig, model: Transformer | None) -> Transformer:
-    """A copy of the given model, or a drawn one; long enough for the first phase."""
-    length = max(config.model.max_seq_len, config.phases[0].length)
-    fresh = Transformer(config.model.replace(max_seq_len=length))
-    if model is None:
-        fresh.init_weights(torch.Generator().manual_seed(config.seed))
-        return fresh
-    shapes = [{n: tuple(p.shape) for n, p in m.named_parameters()} for m in (model, fresh)]
-    if shapes[0] != shapes[1]:
-        raise ValueError("model is not allowed: its weights have other shapes than the recipe's")
-    fresh.load_state_dict(model.state_dict())
-    return fresh
-
-
-def _set_positions(model: Transformer, phase: Phase) -> None:
-    """Make the table of positions long enough for a phase, with its base."""
-    args = model.args
-    theta = phase.rope_theta or args.rope_theta
-    length = max(args.max_seq_len, phase.length)
-    if (theta, length) != (args.rope_theta, args.max_seq_len):
-        model.args = args.replace(rope_theta=theta, max_seq_len=length)
-        model.to(model.norm.weight.dtype)  # makes the table again
-
-
-@contextlib.contextmanager
-def _stop_between_steps() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event; a second one interrupts at once. Elsewhere than in the main thread
-    nothing is changed, since only that one gets signals."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def on_interrupt(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)

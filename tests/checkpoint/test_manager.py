@@ -14,19 +14,10 @@ from torch import nn
 
 from llama3lib.checkpoint import CheckpointError
 from llama3lib.checkpoint.manager import CheckpointManager
+from llama3lib.checkpoint.staging import stage
 from llama3lib.utils.files import sha256_file
 
-DTYPES = [
-    torch.float32,
-    torch.float64,
-    torch.bfloat16,
-    torch.float16,
-    torch.int64,
-    torch.uint8,
-    torch.bool,
-    torch.complex64,
-    torch.float8_e4m3fn,
-]
+DTYPES = "float32 float64 bfloat16 float16 int64 uint8 bool complex64 float8_e4m3fn".split()
 
 
 def every_kind():
@@ -34,11 +25,13 @@ def every_kind():
     rng = torch.Generator().manual_seed(0)
     shared = torch.randn(6, 4, generator=rng)
     model = {"embed.weight": shared, "output.weight": shared}
-    for dtype in DTYPES:
-        raw = torch.randint(256, (96,), generator=rng, dtype=torch.uint8)
-        raw = raw % 2 if dtype is torch.bool else raw
-        model[f"{dtype}"[6:]] = raw.view(dtype).reshape(-1, 3)
+    for name in DTYPES:
+        raw = torch.randint(2 if name == "bool" else 256, (96,), generator=rng, dtype=torch.uint8)
+        model[name] = raw.view(getattr(torch, name)).reshape(-1, 3)
+    turned = torch.randn(3, generator=rng, dtype=torch.complex64)
     odd = {
+        "plain": turned,
+        "conjugate": turned.conj(),
         "empty": torch.empty(0, 3),
         "scalar": torch.tensor(-0.0),
         "transposed": torch.randn(5, 7, generator=rng).t(),
@@ -60,7 +53,7 @@ def bits(tensors):
     """Names and raw bytes: a NaN is not equal to itself, its bytes are."""
     if isinstance(tensors, dict):
         return {name: bits(value) for name, value in tensors.items()}
-    tensor = tensors.detach().contiguous()
+    tensor = tensors.detach().resolve_conj().contiguous()
     return tensor.dtype, tuple(tensor.shape), tensor.reshape(-1).view(torch.uint8).tolist()
 
 
@@ -96,11 +89,9 @@ def test_every_kind_of_tensor_comes_back_bit_by_bit(tmp_path, asynchronous):
     manager, tensors = CheckpointManager(tmp_path, asynchronous=asynchronous), every_kind()
     manager.save(3, tensors, {})
     again = blank(tensors)
-    same = [id(again["model"]["float32"]), id(again["optimizer"]["step"])]
     assert bits(again) != bits(tensors)
     assert manager.restore(again).step == 3
     assert bits(again) == bits(tensors)
-    assert same == [id(again["model"]["float32"]), id(again["optimizer"]["step"])]
     loaded = manager.load_tensors(3, "model")
     assert bits(loaded) == bits(tensors["model"])
     assert set(manager.load_tensors(3, "optimizer")) == {
@@ -136,6 +127,8 @@ def test_tied_tensors_stay_tied(tmp_path):
     target = torch.zeros(4, 4)
     manager.restore({"a": target, "b": target})
     assert torch.equal(target, weight)
+    staged = stage({"a": weight, "b": weight, "c": weight[:2]})
+    assert staged["a"] is staged["b"] is not staged["c"]
 
 
 def test_training_may_go_on_at_once(tmp_path):
@@ -152,8 +145,9 @@ def test_training_may_go_on_at_once(tmp_path):
     manager.wait()
     assert manager.steps() == [1]
     again = blank(numbered(1))
-    assert manager.restore(again).meta == {"step": 1, "list": [1]}
-    assert bits(again) == bits(numbered(1))
+    assert manager.restore(again).meta == {"step": 1, "list": [1]} and bits(again) == bits(
+        numbered(1)
+    )
 
 
 def test_probes_come_in_order_and_a_second_save_waits(tmp_path):
@@ -164,12 +158,6 @@ def test_probes_come_in_order_and_a_second_save_waits(tmp_path):
     save(manager, 1, 2)
     order = ["before_save", "staged", "written", "manifest", "published", "pruned"]
     assert seen == order * 2
-    assert sorted(entries(tmp_path / "step-00000001")) == [
-        ".metadata",
-        "__0_0.distcp",
-        "manifest.json",
-        "meta.json",
-    ]
 
 
 def test_the_manifest_tells_every_file(tmp_path):
@@ -384,7 +372,7 @@ def test_left_overs_go_but_not_those_of_a_living_writer(tmp_path):
     assert reached.wait(20)
     dead = tmp_path / ".step-00000001.0123456789abcdef.tmp"
     dead.mkdir()
-    (dead / "half").write_text("x", encoding="utf-8")
+    os.utime(dead, (time.time() - 4000, time.time() - 4000))
     assert CheckpointManager(tmp_path).steps() == []
     assert dead.exists() and len(entries(tmp_path)) == 2
     hold.set()

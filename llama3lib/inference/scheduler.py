@@ -1,0 +1,150 @@
+"""Who goes through the model next: continuous batching, chunked prefill, preemption.
+
+Every step takes whatever is there: one token of each text that is being written, and as many prompt
+tokens of new ones as fit. Nobody waits for the longest text of a batch to end.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from llama3lib.inference.block_manager import BlockCopy, BlockManager
+from llama3lib.inference.sequence import Sequence, SequenceStatus
+
+
+@dataclass(frozen=True)
+class ScheduledSequence:
+    """The next `num_tokens` tokens of a sequence."""
+
+    sequence: Sequence
+    num_tokens: int
+
+    @property
+    def is_last_piece(self) -> bool:
+        """Whether a token can be drawn after this step."""
+        return self.num_tokens == self.sequence.num_uncomputed_tokens
+
+
+@dataclass
+class SchedulerOutput:
+    """One step: who takes part, blocks to copy first, who had to make room."""
+
+    scheduled: list[ScheduledSequence] = field(default_factory=list)
+    copies: list[BlockCopy] = field(default_factory=list)
+    preempted: list[Sequence] = field(default_factory=list)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that go through the model."""
+        return sum(item.num_tokens for item in self.scheduled)
+
+
+class Scheduler:
+    """Chooses the sequences of each step, first come first served.
+
+    max_num_seqs: texts that are written at the same time.
+    max_num_batched_tokens: tokens of one step; a longer prompt is read in pieces.
+
+    Raises ValueError if either is below 1.
+    """
+
+    def __init__(
+        self,
+        block_manager: BlockManager,
+        *,
+        max_num_seqs: int = 64,
+        max_num_batched_tokens: int = 512,
+    ) -> None:
+        sizes = {"max_num_seqs": max_num_seqs, "max_num_batched_tokens": max_num_batched_tokens}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name}={value!r} is not allowed: 1 or more")
+        self.blocks = block_manager
+        self.max_num_seqs, self.max_num_batched_tokens = max_num_seqs, max_num_batched_tokens
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.num_preemptions = 0
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a new sequence.
+
+        Raises ValueError if it could never be finished: too long for all blocks together, or more
+        samples than may run.
+        """
+        most = len(sequence) + sequence.params.max_tokens - 1
+        if self.blocks.blocks_for(most) > self.blocks.num_blocks:
+            room = self.blocks.num_blocks * self.blocks.block_size
+            raise ValueError(f"{most} tokens are not allowed: the cache has room for {room}")
+        if sequence.num_samples > self.max_num_seqs:
+            raise ValueError(
+                f"n={sequence.num_samples} is not allowed: 1 to max_num_seqs={self.max_num_seqs}"
+            )
+        self.waiting.append(sequence)
+
+    def schedule(self) -> SchedulerOutput:
+        """The next step. Empty only if there is nothing to do."""
+        out = SchedulerOutput()
+        for sequence in list(self.running):
+            budget = self.max_num_batched_tokens - out.num_tokens
+            if budget < 1:
+                break
+            if sequence in self.running:  # it may have made room for an earlier one
+                self._schedule_running(sequence, min(sequence.num_uncomputed_tokens, budget), out)
+        while self.waiting and not out.preempted:
+            budget = self.max_num_batched_tokens - out.num_tokens
+            if budget < 1 or not self._admit(self.waiting[0], budget, out):
+                break
+        self.num_preemptions += len(out.preempted)
+        return out
+
+    def _schedule_running(self, sequence: Sequence, num_tokens: int, out: SchedulerOutput) -> None:
+        while not self.blocks.can_reserve(sequence, num_tokens):
+            victim = self.running[-1]  # the one that came last has least to lose
+            self._preempt(victim, out)
+            if victim is sequence:
+                return
+        out.copies += self.blocks.reserve(sequence, num_tokens)
+        out.scheduled.append(ScheduledSequence(sequence, num_tokens))
+
+    def _preempt(self, sequence: Sequence, out: SchedulerOutput) -> None:
+        """Free its blocks; what it has written stays and will be read again like a prompt."""
+        self.running.remove(sequence)
+        out.scheduled = [item for item in out.scheduled if item.sequence is not sequence]
+        self.blocks.free(sequence)
+        sequence.status = SequenceStatus.WAITING
+        self.waiting.appendleft(sequence)
+        out.preempted.append(sequence)
+
+    def _admit(self, sequence: Sequence, budget: int, out: SchedulerOutput) -> bool:
+        seats = sum(s.num_samples for s in self.running) + sequence.num_samples
+        if seats > self.max_num_seqs:
+            return False
+        self.blocks.share_prefix(sequence)
+        num_tokens = min(sequence.num_uncomputed_tokens, budget)
+        if not self.blocks.can_reserve(sequence, num_tokens):
+            self.blocks.free(sequence)
+            return False
+        self.waiting.popleft()
+        self.running.append(sequence)
+        sequence.status = SequenceStatus.RUNNING
+        out.copies += self.blocks.reserve(sequence, num_tokens)
+        out.scheduled.append(ScheduledSequence(sequence, num_tokens))
+        return True
+
+    def fork(self, parent: Sequence, child: Sequence) -> None:
+        """Let a child run beside its parent, on the same blocks."""
+        self.blocks.fork(parent, child)
+        self.running.insert(self.running.index(parent) + 1, child)
+
+    def finish(self, sequence: Sequence, reason: str) -> None:
+        """End a sequence, wherever it is, and take back its blocks."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+        self.blocks.free(sequence)
+        sequence.status, sequence.finish_reason = SequenceStatus.FINISHED, reason
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any sequence is not finished."""
+        return bool(self.waiting or self.running)

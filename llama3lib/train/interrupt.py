@@ -1,0 +1,29 @@
+"""Ctrl-C between two steps instead of in the midst of one."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def stop_between_steps() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event; a second one interrupts at once. Elsewhere than in the main thread
+    nothing is changed, since only that one gets signals; nor where Ctrl-C is to be ignored."""
+    stop = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+    elsewhere = threading.current_thread() is not threading.main_thread()
+    if elsewhere or before in (signal.SIG_IGN, None):  # None: a handler that is not Python's
+        yield stop
+        return
+
+    def on_interrupt(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,102 @@
+"""What a run is put together from before its first step, and checks of all that can be checked.
+
+A recipe that does not fit its data is refused here: not hours later, when the phase begins that it
+does not fit.
+"""
+
+from collections.abc import Mapping
+
+import torch
+
+from llama3lib.data.loader import StatefulDataLoader
+from llama3lib.data.packing import window_count
+from llama3lib.data.tokens import TokenShard
+from llama3lib.model import Transformer
+from llama3lib.train.config import TrainConfig
+from llama3lib.train.state import RunState
+
+
+def starting_model(config: TrainConfig, model: Transformer | None) -> Transformer:
+    """A copy of the given model, or a drawn one; long enough for the first phase.
+
+    Raises ValueError if the given model has other shapes than the recipe's.
+    """
+    length = max(config.model.max_seq_len, config.phases[0].length)
+    fresh = Transformer(config.model.replace(max_seq_len=length))
+    if model is None:
+        fresh.init_weights(torch.Generator().manual_seed(config.seed))
+        return fresh
+    shapes = [{n: tuple(p.shape) for n, p in m.named_parameters()} for m in (model, fresh)]
+    if shapes[0] != shapes[1]:
+        raise ValueError("model is not allowed: its weights have other shapes than the recipe's")
+    fresh.load_state_dict(model.state_dict())
+    return fresh
+
+
+def set_positions(model: Transformer, config: TrainConfig, number: int) -> None:
+    """Make the table of positions long enough for phase `number`, with its base.
+
+    Both come from all phases so far, so that a run that is resumed in a later one has the same.
+    """
+    args = model.args
+    begun = config.phases[: number + 1]
+    bases = [phase.rope_theta for phase in begun if phase.rope_theta is not None]
+    theta = bases[-1] if bases else config.model.rope_theta
+    length = max(config.model.max_seq_len, *(phase.length for phase in begun))
+    if (theta, length) != (args.rope_theta, args.max_seq_len):
+        model.args = args.replace(rope_theta=theta, max_seq_len=length)
+        model.to(model.norm.weight.dtype)  # makes the table again
+
+
+def check_sources(config: TrainConfig, sources: Mapping[str, TokenShard], state: RunState) -> None:
+    """All phases that are still to come against the data.
+
+    Raises ValueError for a source that is missing, has another vocabulary, is shorter than a
+    window of a phase that reads it, or has other tokens than the run has read so far.
+    """
+    if missing := sorted(set(config.data) - set(sources)):
+        raise ValueError(f"sources is not allowed: {missing[0]!r} of the recipe is missing")
+    for name in config.data:
+        index = sources[name].index
+        if index["vocab_size"] > config.model.vocab_size:
+            raise ValueError(
+                f"model.vocab_size={config.model.vocab_size} is not allowed: "
+                f"the tokens of {name!r} go up to {index['vocab_size'] - 1}"
+            )
+        if state.data.get(name, index["sha256"]) != index["sha256"]:
+            raise ValueError(
+                f"data.{name} is not allowed: its tokens are not those the run was begun with"
+            )
+    for number in range(state.place.phase, len(config.phases)):
+        phase = config.phases[number]
+        for name, share in config.mix_of(number).items():
+            try:
+                window_count(sources[name], phase.length if share else 1)
+            except ValueError as error:
+                raise ValueError(f"phases.{number} ({phase.name}), data.{name}: {error}") from None
+
+
+def make_loader(
+    config: TrainConfig, sources: Mapping[str, TokenShard], state: RunState
+) -> StatefulDataLoader:
+    """The windows of the phase that a run is in, at the step where it stands.
+
+    Raises ValueError if the mix or the data are not those that the phase was begun with.
+    """
+    place, saved = state.place, state.loader
+    phase = config.phases[place.phase]
+    used = saved["before"] if saved else state.drawn.get(str(phase.length), {})
+    loader = StatefulDataLoader(
+        {name: sources[name] for name in config.data},
+        batch_size=phase.batch_size,
+        length=phase.length,
+        weights=config.mix_of(place.phase),
+        seed=config.seed,
+        first_step=place.step - place.phase_step,
+        drawn=used,
+    )
+    if saved is not None:
+        loader.load_state_dict(saved)
+        state.loader = None  # from now on the loader knows it
+    state.data |= {name: sources[name].index["sha256"] for name in loader.names}
+    return loader

@@ -1,0 +1,156 @@
+"""Run the comparisons of chapter 05 on three seeds and store what came out.
+
+    python scripts/run_ablations.py            # about fifteen minutes on two cores
+
+The numbers go to `llama3lib/assets/ablations.json`; the chapter shows them beside the run that the
+reader makes.
+"""
+
+import argparse
+import copy
+import json
+import multiprocessing
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from llama3lib.data.tokens import TokenShard
+from llama3lib.eval import copy_grid, held_out_loss
+from llama3lib.model import Transformer
+from llama3lib.train import ablations
+from llama3lib.train.ablations import run_branch
+from llama3lib.train.trainer import Trainer
+from llama3lib.utils.files import atomic_write
+
+OUT = Path(__file__).parent.parent / "llama3lib" / "assets" / "ablations.json"
+RAMP_TOKENS = 900_000
+RAMPS = {
+    "4": {4: 1.0},
+    "4, then 16": {4: 0.25, 16: 0.75},
+    "16": {16: 1.0},
+    "4, then 64": {4: 0.25, 64: 0.75},
+    "64": {64: 1.0},
+}
+STAGES, MEASURED = (128, 256, 512), (64, 128, 256, 512, 1024)
+MOVED = 500_000.0
+Row = dict[str, object]
+
+
+def loss(model: Transformer, shard: TokenShard, length: int) -> float:
+    """Held-out nats a token."""
+    return round(held_out_loss(model, shard, length).mean, 4)
+
+
+def annealing(seed: int, folder: Path) -> list[Row]:
+    """Losses on both domains before and after four ways to end, last weights and averaged."""
+    shards = ablations.text_shards(folder / "data")
+    config = ablations.trunk(seed=seed)
+
+    def both(model: Transformer) -> Row:
+        return {n: loss(model, shards[f"{n}-test"], 128) for n in ("general", "maths")}
+
+    rows = [{"name": "before", **both(Trainer(config, shards, folder / "trunk").fit().model)}]
+    for name, phase in ablations.branches().items():
+        result = run_branch(config, phase, shards, folder / "trunk", folder / "branch")
+        rows.append({"name": name, **both(result.model)})
+        result.model.load_state_dict(result.averaged["branch"])
+        rows.append({"name": f"{name}, averaged", **both(result.model)})
+    return rows
+
+
+def batch_ramp(seed: int, folder: Path) -> list[Row]:
+    """Loss and processor seconds at equal bytes."""
+    shards, rows = ablations.text_shards(folder / "data"), []
+    for name, sizes in RAMPS.items():
+        begun = time.process_time()
+        trainer = Trainer(ablations.ramp(sizes, RAMP_TOKENS, seed), shards, folder / name)
+        result = trainer.fit()
+        seconds = round(time.process_time() - begun, 1)
+        found = loss(result.model, shards["general-test"], 64)
+        rows.append({"name": name, "steps": result.steps, "loss": found, "seconds": seconds})
+    return rows
+
+
+def document_mask(seed: int, folder: Path) -> list[Row]:
+    """Loss on stories of their own after training with and without the mask."""
+    shards, rows = ablations.story_shards(folder / "data", 4000), []
+    for name, mask in (("without mask", False), ("with mask", True)):
+        model = Trainer(ablations.packed(mask, 700, seed), shards, folder / name).fit().model
+        rows.append({"name": name, "loss": loss(model, shards["stories-test"], 256)})
+    return rows
+
+
+def long_context(seed: int, folder: Path) -> list[Row]:
+    """Share of symbols copied right at each length, before and after the stages."""
+    shards = ablations.copy_shards(folder / "data", (64, *STAGES))
+    config = ablations.lengthen(ablations.short_copier(seed=seed), (), shards)
+    model = Trainer(config, shards, folder / "short").fit().model
+    rows = [
+        {"name": "trained on 64", "copied": copied(model)},
+        {"name": "theta moved, untrained", "copied": copied(model, MOVED)},
+    ]
+    for name, theta in (("stages", None), ("theta moved, stages", MOVED)):
+        stages = ablations.longer_stages(STAGES, theta=theta)
+        longer = replace(config, phases=(*config.phases, *stages))
+        shutil.copytree(folder / "short", folder / name)
+        rows.append(
+            {"name": name, "copied": copied(Trainer(longer, shards, folder / name).fit().model)}
+        )
+    return rows
+
+
+def copied(model: Transformer, theta: float | None = None) -> dict[str, float]:
+    """Copy accuracy by length; with another base of the positions if that is given."""
+    model = copy.deepcopy(model)
+    theta = theta or model.args.rope_theta
+    model.args = model.args.replace(max_seq_len=max(MEASURED), rope_theta=theta)
+    model.to(torch.float32)  # makes the table of positions again
+    grid = copy_grid(model, lengths=MEASURED, depths=(0.0,))
+    return {str(n): round(float(s), 3) for n, s in zip(MEASURED, grid.share[:, 0], strict=True)}
+
+
+EXPERIMENTS: dict[str, Callable[[int, Path], list[Row]]] = {
+    f.__name__: f for f in (batch_ramp, annealing, long_context, document_mask)
+}
+
+
+def one(name: str, seed: int) -> list[Row]:
+    """An experiment with one seed, in a process of one thread."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = EXPERIMENTS[name](seed, Path(folder))
+    return [{"experiment": name, "seed": seed, **row} for row in rows]
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    jobs = [(name, seed) for seed in options.seeds for name in EXPERIMENTS]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
+        waiting = [pool.submit(one, *job) for job in jobs]
+        rows = [row for done in tqdm(waiting, desc="runs") for row in done.result()]
+    told = {
+        "made_by": "scripts/run_ablations.py",
+        "machine": f"{platform.machine()}, one thread a run, torch {torch.__version__}",
+        "unit": "nats a byte on held-out text; share of symbols copied right; processor seconds",
+        "rows": rows,
+    }
+    with atomic_write(options.out) as file:
+        file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
