@@ -163,7 +163,7 @@ def main() -> None:
                 print(
                     f"{shape:5} {dtype:9} {'compiled' if compiled else 'eager':9}"
                     f"{found.rate:7.0f} tok/s against {found.peer_rate:7.0f}: {found.ratio:.2f}x "
-                    f"({found.least:.2f}-{found.largest:.2f}), {found.share_of_peak:.0%} of the peak",
+                    f"({found.least:.2f}-{found.largest:.2f}), {found.share_of_peak:.0%} of peak",
                     flush=True,
                 )
     if options.json:

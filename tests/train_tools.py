@@ -33,9 +33,7 @@ def shard_of(folder, lines):
 
 def sources(folder, names="ab", count=60, longest=20):
     """A shard of its own for each name."""
-    return {
-        name: shard_of(folder / name, texts(count, n, longest)) for n, name in enumerate(names)
-    }
+    return {name: shard_of(folder / name, texts(count, n, longest)) for n, name in enumerate(names)}
 
 
 def phase(name="main", steps=6, batch_size=2, length=16, **more):

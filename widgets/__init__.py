@@ -13,13 +13,17 @@ from widgets.source import show_source
 # views build real models: they are imported when first asked for
 _VIEWS = {
     "ArchitectureTracer": "tracer",
+    "AveragingLine": "averaging",
+    "BandView": "band",
     "FunnelExplorer": "funnel",
     "GQAExplorer": "gqa",
     "Landscape": "landscape",
     "MixtureExplorer": "mixture",
+    "NeedleMap": "needles",
     "ParameterTreemap": "treemap",
     "RopeExplorer": "rope",
     "SCurve": "scurve",
+    "ScheduleDesigner": "schedule",
     "TokenizerCompare": "tokenizers",
 }
 
@@ -32,16 +36,20 @@ def __getattr__(name: str) -> object:
 
 __all__ = [
     "ArchitectureTracer",
+    "AveragingLine",
+    "BandView",
     "FunnelExplorer",
     "GQAExplorer",
     "Landscape",
     "MixtureExplorer",
+    "NeedleMap",
     "Option",
     "ParameterTreemap",
     "Question",
     "Quiz",
     "RopeExplorer",
     "SCurve",
+    "ScheduleDesigner",
     "TokenizerCompare",
     "check",
     "fill",

@@ -12,7 +12,7 @@ import traitlets
 
 from llama3lib.eval import NeedleGrid
 from widgets.base import CourseWidget, css, esm
-from widgets.drawing import BLUE, INK, SKY, SOFT, Drawing
+from widgets.drawing import BLUE, INK, LINE, SKY, SOFT, Drawing
 
 SIGNS = ("○", "◐", "●")
 WORDS = ("lost", "partly", "found")
@@ -53,54 +53,61 @@ def cell_words(grid: NeedleGrid, i: int, j: int, threshold: int) -> str:
 def percent(share: float) -> str:
     """A share as in 97%; only all is 100%, only none is 0%."""
     whole = math.floor(100 * share + 0.5)
-    return f"{min(max(whole, share > 0), 100 - (share < 1))}%"
-
-
-def draw_sign(picture: Drawing, x: float, y: float, how: int) -> None:
-    """A full, half or empty circle."""
-    picture.shape("circle", cx=x, cy=y, r=6, fill=INK if how == 2 else "none", stroke=INK)
-    if how == 1:
-        picture.shape("path", d=f"M{x:.1f} {y - 6:.1f}a6 6 0 0 0 0 12z", fill=INK)
-
-
-def draw_needles(name: str, grid: NeedleGrid, threshold: int) -> str:
-    """The static picture, as SVG."""
-    title, row = headline(name, grid, threshold), MAP["row"]
-    wide = min(MAP["widest"], MAP["width"] / len(grid.lengths))
-    told = [
-        cell_words(grid, i, j, threshold)
-        for i in range(len(grid.lengths))
-        for j in range(len(grid.depths))
-    ]
-    low = MAP["y"] + row * len(grid.depths)
-    picture = Drawing(1000, low + 94, title=title, description="; ".join(told))
-    picture.text(20, 34, title, size=22, font_weight=600)
-    picture.text(MAP["x"] - 12, MAP["y"] - 10, "depth", anchor="end", fill=SOFT)
-    for j, depth in enumerate(grid.depths):
-        y = MAP["y"] + row * j
-        picture.text(MAP["x"] - 12, y + row / 2 + 5, f"{depth:g}", anchor="end", fill=SOFT)
-        for i, share in enumerate(grid.share[:, j]):
-            x, middle = MAP["x"] + wide * i, y + row / 2
-            cell = {"fill": SKY, "fill_opacity": 0.06 + 0.94 * float(share), "stroke": "#ffffff"}
-            picture.rect(x + 1, y + 1, wide - 2, row - 2, **cell)
-            picture.text(x + wide / 2 + 10, middle + 6, percent(share), anchor="middle", size=17)
-            draw_sign(picture, x + wide / 2 - 28, middle, level(share, threshold))
-    for i, length in enumerate(grid.lengths):
-        picture.text(MAP["x"] + wide * (i + 0.5), low + 22, f"{length:,}", anchor="middle", fill=SOFT)
-    picture.text(MAP["x"], low + 46, "length in tokens; the frame holds what passes the gate")
-    if count := passed(grid, threshold):
-        style = {"fill": "none", "stroke": BLUE, "stroke_width": 5}
-        picture.rect(MAP["x"], MAP["y"], wide * count, row * len(grid.depths), **style)
-    for how, words in enumerate(legend(threshold)):
-        draw_sign(picture, MAP["x"] + 6 + 250 * (2 - how), low + 70, how)
-        picture.text(MAP["x"] + 20 + 250 * (2 - how), low + 75, words)
-    return picture.svg()
+    return f"{min(max(whole, int(share > 0)), 99 if share < 1 else 100)}%"
 
 
 def legend(threshold: int) -> list[str]:
     """What the signs mean, the empty one first."""
     half = f"{threshold / 2:g}%"
     return [f"lost: below {half}", f"partly: from {half} on", f"found: from {threshold}% on"]
+
+
+def draw_needles(name: str, grid: NeedleGrid, threshold: int) -> str:
+    """The static picture, as SVG."""
+    title, row = headline(name, grid, threshold), MAP["row"]
+    wide = min(MAP["widest"], MAP["width"] / len(grid.lengths))
+    cells = [(i, j) for i in range(len(grid.lengths)) for j in range(len(grid.depths))]
+    low = MAP["y"] + row * len(grid.depths)
+    told = "; ".join(cell_words(grid, *cell, threshold) for cell in cells)
+    picture = Drawing(1000, low + 94, title=title, description=told)
+    picture.text(20, 34, title, size=min(22, 1700 / len(title)), font_weight=600)
+    picture.text(MAP["x"] - 12, MAP["y"] - 10, "depth", anchor="end", fill=SOFT)
+    for j, depth in enumerate(grid.depths):
+        middle = MAP["y"] + row * (j + 0.5) + 5
+        picture.text(MAP["x"] - 12, middle, f"{depth:g}", anchor="end", fill=SOFT)
+    for i, length in enumerate(grid.lengths):
+        middle = MAP["x"] + wide * (i + 0.5)
+        picture.text(middle, low + 22, f"{length:,}", anchor="middle", fill=SOFT)
+    for i, j in cells:
+        x, y = MAP["x"] + wide * i, MAP["y"] + row * j
+        _draw_cell(picture, x, y, wide, float(grid.share[i, j]), threshold)
+    picture.text(MAP["x"], low + 46, "length in tokens; the frame holds what passes the gate")
+    if count := passed(grid, threshold):
+        style = {"fill": "none", "stroke": BLUE, "stroke_width": 5}
+        picture.rect(MAP["x"], MAP["y"], wide * count, row * len(grid.depths), **style)
+    for how, words in enumerate(legend(threshold)):
+        _draw_sign(picture, MAP["x"] + 6 + 250 * (2 - how), low + 70, how, 6)
+        picture.text(MAP["x"] + 20 + 250 * (2 - how), low + 75, words)
+    return picture.svg()
+
+
+def _draw_cell(
+    picture: Drawing, x: float, y: float, wide: float, share: float, threshold: int
+) -> None:
+    middle, centre, scale = y + MAP["row"] / 2, x + wide / 2, min(1, wide / 78)
+    style = {"fill": SKY, "fill_opacity": 0.06 + 0.94 * share, "stroke": LINE}
+    picture.rect(x + 1, y + 1, wide - 2, MAP["row"] - 2, **style)
+    words, size = percent(share), 17 * scale
+    picture.text(centre + 10 * scale, middle + 6, words, anchor="middle", size=size)
+    _draw_sign(picture, centre - 28 * scale, middle, level(share, threshold), 6 * scale)
+
+
+def _draw_sign(picture: Drawing, x: float, y: float, how: int, size: float) -> None:
+    """A full, half or empty circle."""
+    picture.shape("circle", cx=x, cy=y, r=size, fill=INK if how == 2 else "none", stroke=INK)
+    if how == 1:
+        half = f"M{x:.1f} {y - size:.1f}a{size:.1f} {size:.1f} 0 0 0 0 {2 * size:.1f}z"
+        picture.shape("path", d=half, fill=INK)
 
 
 class NeedleMap(CourseWidget):

@@ -1,8 +1,8 @@
 """The learning rate of the 405B over its run, with the sizes of its batches below (section 3.4.1).
 
-Every number is read in `llama3lib.paper`, every rate comes from `llama3lib.train.lr_at`. Whole steps
-are counted: a change of batch takes place after the first step with enough tokens. The browser does
-it again so that a saved page still works.
+Every number is read in `llama3lib.paper`, every rate comes from `llama3lib.train.lr_at`. Whole
+steps are counted: the batch changes after the first step with enough tokens. The browser does it
+again so that a saved page still works.
 """
 
 import math
@@ -14,7 +14,7 @@ from llama3lib.paper import herd
 from llama3lib.paper import training as facts
 from llama3lib.train import lr_at
 from widgets.base import CourseWidget, css, esm
-from widgets.drawing import BLUE, INK, LINE, RED, SKY, SOFT, Drawing
+from widgets.drawing import BLUE, INK, RED, SKY, SOFT, Drawing
 
 PEAK, FINAL = facts.PEAK_LEARNING_RATE.value, facts.FINAL_LEARNING_RATE.value
 BATCHES = facts.BATCH_TOKENS.value
@@ -24,8 +24,8 @@ MAGNIFIED = 10_000  # ours: the steps of the second panel
 USED_UP = facts.STEPS_FOR_ALL_TOKENS.value
 AXES = ("steps", "tokens")
 WARM_UPS = (0, 63, 500, 1000, 2000, 4000, facts.WARM_UP.value, 16_000, 32_000, 64_000)
-ENDS = tuple(sorted((600_000, 800_000, 1_000_000, facts.STEPS_BINARY.value, USED_UP,
-                     facts.DECAY_STEPS.value, 1_400_000, 1_600_000)))  # fmt: skip
+ENDS = (600_000, 800_000, 1_000_000, facts.STEPS_BINARY.value, USED_UP,
+        facts.DECAY_STEPS.value, 1_400_000, 1_600_000)  # fmt: skip
 MAIN = {"x": 92, "y": 84, "width": 556, "height": 220}
 ZOOM = {"x": 742, "y": 84, "width": 236, "height": 220}
 
@@ -73,37 +73,37 @@ def headline(warmup: int, total: int) -> str:
     where = f"{amount(BORDERS[-1])} tokens end at step {USED_UP:,}"
     if total > USED_UP:
         return f"{where}: the rate is {rate_text(rate(USED_UP, warmup, total))} there"
-    late = f"is {rate_text(FINAL)} since step {total:,}" if total < USED_UP else "just reaches " + rate_text(FINAL)
+    final = rate_text(FINAL)
+    late = f"is {final} since step {total:,}" if total < USED_UP else f"just reaches {final}"
     return f"{where}: the rate {late}"
 
 
 def notes(warmup: int, total: int) -> list[str]:
     """What is odd in the printed numbers, and what the chosen ones do."""
-    first, batch = borders()[1], amount(BATCHES[0])
-    there = rate_text(rate(first, warmup, total))
-    inside = f"lie inside the warm-up of {warmup:,}" if first <= warmup else f"outlast the warm-up of {warmup:,}"
-    told = [f"The {first} steps of {batch} tokens {inside} steps: the rate after them is {there}."]
-    left = total - USED_UP
-    if left > 0:
-        told.append(
-            f"The tokens are used up {left:,} steps before the cosine's end: the rate is "
-            f"{rate_text(rate(USED_UP, warmup, total))} there, and {rate_text(FINAL)} is not reached."
-        )
-    else:
-        told.append(f"The cosine ends {-left:,} steps before the tokens do, at {rate_text(FINAL)}.")
-    steps = ANNEALING / BATCHES[-1]
-    told.append(
-        f"The final annealing of {amount(ANNEALING)} tokens is {steps:g} steps of "
-        f"{amount(BATCHES[-1])}, yet checkpoints are averaged during it."
+    first, left, final = borders()[1], total - USED_UP, rate_text(FINAL)
+    inside = "lie inside" if first <= warmup else "outlast"
+    kept, big = amount(ANNEALING), amount(BATCHES[-1])
+    early = (
+        f"The tokens are used up {left:,} steps before the cosine's end: the rate is "
+        f"{rate_text(rate(USED_UP, warmup, total))} there, and {final} is not reached."
     )
-    return [*told, f"{amount(BORDERS[1])} and {amount(ANNEALING)} are printed so. {facts.SLIPS}"]
+    late = f"{-left:,} steps before the tokens do" if left else "where the tokens end"
+    return [
+        f"The {first} steps of {amount(BATCHES[0])} tokens {inside} the warm-up of {warmup:,} "
+        f"steps: the rate after them is {rate_text(rate(first, warmup, total))}.",
+        early if left > 0 else f"The cosine ends {late}, at {final}.",
+        f"The final annealing of {kept} tokens is {ANNEALING / BATCHES[-1]:g} steps of {big}, "
+        "yet checkpoints are averaged during it.",
+        f"{amount(BORDERS[1])} and {kept} are printed so. {facts.SLIPS}",
+    ]
 
 
 def sliver(axis: str) -> str:
     """How much of the magnified panel the first batch size takes."""
-    first = borders()[1]
-    part, whole = (first, MAGNIFIED) if axis == "steps" else map(tokens_at, (first, MAGNIFIED))
-    return f"{amount(BATCHES[0])} a step: {amount(part)} of {amount(whole)} {axis}, {100 * part / whole:.2f}%"
+    sizes = [borders()[1], MAGNIFIED]
+    part, whole = sizes if axis == "steps" else map(tokens_at, sizes)
+    words = f"{amount(part)} of {amount(whole)} {axis}, {100 * part / whole:.2f}%"
+    return f"{amount(BATCHES[0])} a step: {words}"
 
 
 def table_rows(warmup: int, total: int) -> list[dict[str, str]]:
@@ -136,47 +136,60 @@ def ticks(top: float, most: int = 7) -> list[float]:
     return [step * i for i in range(math.floor(top / step) + 1)]
 
 
-def _draw_panel(picture: Drawing, box: dict, axis: str, top: int, warmup: int, total: int) -> None:
-    """Rate and batch sizes of the steps 0 to `top`."""
-    x, y, width, height = (box[name] for name in ("x", "y", "width", "height"))
-    whole = tokens_at(top) if axis == "tokens" else top
-    low = y + height
-
-    def across(step: float) -> float:
-        return x + width * (tokens_at(step) if axis == "tokens" else step) / whole
-
+def _draw_axes(picture: Drawing, box: dict, whole: float) -> None:
+    x, width, low = box["x"], box["width"], box["y"] + box["height"]
     for level in range(5):
-        high = low - height * level / 4
-        picture.line(x, high, x + width, high)
-        picture.text(x - 8, high + 5, rate_text(PEAK * level / 4) if level else "0", anchor="end", fill=SOFT)
+        y = low - box["height"] * level / 4
+        picture.line(x, y, x + width, y)
+        words = rate_text(PEAK * level / 4) if level else "0"
+        picture.text(x - 8, y + 5, words, anchor="end", fill=SOFT)
     for value in ticks(whole, 7 if box is MAIN else 4):
         at = x + width * value / whole
         picture.line(at, low + 36, at, low + 42, stroke=SOFT)
         picture.text(at, low + 58, amount(value), anchor="middle", fill=SOFT)
-    turns = [step for step in (warmup, total) if 0 < step < top]
-    steps = sorted({top * i / 240 for i in range(241)} | set(turns))
-    spots = [f"{across(s):.1f},{low - height * rate(s, warmup, total) / PEAK:.1f}" for s in steps]
-    picture.shape("polyline", points=" ".join(spots), fill="none", stroke=BLUE, stroke_width=3)
-    fills = (INK, SKY, "#d7dee6")
+
+
+def _draw_panel(picture: Drawing, box: dict, axis: str, top: int, warmup: int, total: int) -> None:
+    """Rate and batch sizes of the steps 0 to `top`."""
+    x, y, low = box["x"], box["y"], box["y"] + box["height"]
+    whole = tokens_at(top) if axis == "tokens" else top
+
+    def spot(step: float) -> tuple[float, float]:
+        place = tokens_at(step) if axis == "tokens" else step
+        share = rate(step, warmup, total) / PEAK
+        return x + box["width"] * place / whole, low - box["height"] * share
+
+    _draw_axes(picture, box, whole)
+    turns = {step for step in (warmup, total, USED_UP) if 0 < step < top}
+    steps = sorted({top * i / 240 for i in range(241)} | turns)
+    spots = {step: "{:.1f},{:.1f}".format(*spot(step)) for step in steps}
+    for points, dash in (
+        ([at for step, at in spots.items() if step <= USED_UP], None),
+        ([at for step, at in spots.items() if step >= USED_UP], "4 4"),
+    ):
+        style = {"fill": "none", "stroke": BLUE, "stroke_width": 3, "stroke_dasharray": dash}
+        picture.shape("polyline", points=" ".join(points), **style)
+    picture.text(x - 8, low + 26, amount(BATCHES[0]), anchor="end")
     for i, (first, last) in enumerate(pairwise(borders())):
         if first < top:
-            wide = max(across(min(last, top)) - across(first), 1.5)
-            picture.rect(across(first), low + 8, wide, 26, fill=fills[i], stroke=SOFT)
+            begin = spot(first)[0]
+            wide = max(spot(min(last, top))[0] - begin, 1.5)
+            picture.rect(begin, low + 8, wide, 26, fill=(INK, SKY, "#d7dee6")[i], stroke=SOFT)
             if wide > 60:
-                picture.text(across(first) + wide / 2, low + 26, amount(BATCHES[i]), anchor="middle")
-    picture.text(x - 8, low + 26, amount(BATCHES[0]), anchor="end")
+                picture.text(begin + wide / 2, low + 26, amount(BATCHES[i]), anchor="middle")
     if top > USED_UP:
-        at, high = across(USED_UP), low - height * rate(USED_UP, warmup, total) / PEAK
+        at, high = spot(USED_UP)
         picture.line(at, y - 14, at, low + 36, stroke=RED, stroke_width=1.6, stroke_dasharray="5 4")
         picture.mark("diamond", at, high, 6, fill=RED)
-        words = f"{amount(BORDERS[-1])} used up: {rate_text(rate(USED_UP, warmup, total))}"
+        there = rate_text(rate(USED_UP, warmup, total))
+        words = f"{amount(BORDERS[-1])} used up: {there}"
         picture.text(at - 8, y - 4, words, anchor="end", font_weight=600)
 
 
 def draw_schedule(warmup: int, total: int, axis: str) -> str:
     """The static picture, as SVG."""
-    title = headline(warmup, total)
-    picture = Drawing(1000, 420, title=title, description=" ".join(notes(warmup, total)))
+    title, told = headline(warmup, total), notes(warmup, total)
+    picture = Drawing(1000, 500, title=title, description=" ".join(told))
     picture.text(20, 34, title, size=22, font_weight=600)
     picture.text(20, MAIN["y"] - 22, "learning rate", fill=SOFT)
     _draw_panel(picture, MAIN, axis, round(1.02 * max(total, USED_UP)), warmup, total)
@@ -186,6 +199,8 @@ def draw_schedule(warmup: int, total: int, axis: str) -> str:
     picture.text(ZOOM["x"], ZOOM["y"] - 22, f"magnified: the first {MAGNIFIED:,} steps", fill=SOFT)
     _draw_panel(picture, ZOOM, axis, MAGNIFIED, warmup, total)
     picture.text(ZOOM["x"] + ZOOM["width"], low + 84, sliver(axis), anchor="end", size=15)
+    for place, line in enumerate(told):
+        picture.text(20, low + 122 + 22 * place, line, fill=SOFT)
     return picture.svg()
 
 
@@ -211,13 +226,15 @@ class ScheduleDesigner(CourseWidget):
     ) -> None:
         recipe = {"peak": PEAK, "final": FINAL, "batches": BATCHES, "borders": BORDERS}
         recipe |= {"annealing": ANNEALING, "magnified": MAGNIFIED, "slips": facts.SLIPS}
-        recipe |= {"warmups": WARM_UPS, "ends": ENDS, "printed": [facts.WARM_UP.value, facts.DECAY_STEPS.value]}
+        recipe |= {"warmups": WARM_UPS, "ends": ENDS}
+        recipe |= {"printed": [facts.WARM_UP.value, facts.DECAY_STEPS.value]}
         super().__init__(warmup=warmup, total=total, axis=axis, recipe=recipe)
 
     @traitlets.validate("warmup", "total")
     def _in_range(self, proposal: dict) -> int:
         name, value = proposal["trait"].name, proposal["value"]
-        low, high = (min(ends := WARM_UPS if name == "warmup" else ENDS), max(ends))
+        stops = WARM_UPS if name == "warmup" else ENDS
+        low, high = min(stops), max(stops)
         if not low <= value <= high:
             raise traitlets.TraitError(f"{name}={value!r} is not allowed: {low:,} to {high:,}")
         return value

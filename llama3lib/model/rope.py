@@ -71,9 +71,20 @@ def apply_rotary_emb(
     far positions would blur. Returns the dtype of x.
     """
     wide = torch.float64 if freqs_cis.dtype == torch.complex128 else torch.float32
+    if torch.compiler.is_compiling():  # the compiler writes no code for complex numbers
+        return _turn_real(x.to(wide), torch.view_as_real(freqs_cis)).to(x.dtype)
     pairs = torch.view_as_complex(x.to(wide).unflatten(-1, (-1, 2)))
     turned = pairs * freqs_cis.unsqueeze(2)  # the same angle for every head
     return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+
+
+def _turn_real(
+    x: Float[Tensor, "B T N H"], parts: Float[Tensor, "#B T half 2"]
+) -> Float[Tensor, "B T N H"]:
+    """The same turn written out: (a + bi)(c + si) = (ac - bs) + (as + bc)i."""
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = parts.unsqueeze(2).unbind(-1)
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
 
 
 def interleaved_to_half(weight: Float[Tensor, "NH *D"], n_heads: int) -> Float[Tensor, "NH *D"]:

@@ -256,7 +256,7 @@ def export(
         raise ValueError(f"step={step!r} is not allowed: one of {steps}")
     meta = manager.read_meta(step) or {}
     config = make_config(config_of(meta))
-    kept = meta["state"]["kept"]
+    kept = meta["state"].get("kept", {})
     if phase is None:
         weights = manager.load_tensors(step, "model")
     else:
@@ -297,7 +297,7 @@ def _write_provenance(
     data = {}
     for name, source in config.data.items():
         told = {k: v for k, v in dataclasses.asdict(source).items() if v is not None}
-        data[name] = told | {"tokens_sha256": meta["state"]["data"].get(name)}
+        data[name] = told | {"tokens_sha256": meta["state"].get("data", {}).get(name)}
     told = {
         "made_by": "llama3 train",
         "recipe": config_of(meta),

@@ -67,10 +67,12 @@ def make_band(
 ) -> Band:
     """A band from the losses of several runs of a recipe.
 
-    Raises ValueError for fewer than two runs or runs of different length.
+    Raises ValueError for fewer than two runs, runs of different length, or too short for a block.
     """
     if len(curves) < 2 or len({len(curve) for curve in curves}) != 1:
         raise ValueError("curves is not allowed: two or more, all with the same number of steps")
+    if not 1 <= block <= len(curves[0]):
+        raise ValueError(f"block={block!r} is not allowed: 1 to {len(curves[0])} steps of a run")
     rows = np.array([blocks(curve, block) for curve in curves])
     steps = tuple(block * (n + 1) for n in range(rows.shape[1]))
     low, mean, high = (tuple(np.round(f(0), 4).tolist()) for f in (rows.min, rows.mean, rows.max))

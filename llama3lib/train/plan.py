@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -105,17 +105,31 @@ def room_here() -> int | None:
 def memory_of(config: TrainConfig) -> MemoryEstimate:
     """Most bytes of any phase, on one device."""
     mixed = config.precision == "bfloat16" or (config.precision == "auto" and config.gpus > 0)
-    needs = [
-        training_memory(
+    needs = []
+    for phase in config.phases:
+        rows = min(config.micro_batch or phase.batch_size, phase.batch_size)
+        need = training_memory(
             config.model,
             seq_len=phase.length,
-            batch_size=min(config.micro_batch or phase.batch_size, phase.batch_size),
+            batch_size=rows,
             mixed_precision=mixed,
             checkpointing=config.checkpointing,
         )
-        for phase in config.phases
-    ]
+        mask = rows * phase.length**2 * _mask_bytes(config, mixed)
+        needs.append(replace(need, activations=need.activations + mask))
     return max(needs, key=lambda need: need.total)
+
+
+def _mask_bytes(config: TrainConfig, mixed: bool) -> int:
+    """Bytes for each pair of tokens in a row: of no weight at short lengths, of most at long ones.
+
+    One each for the mask and its two parts while it is made; and PyTorch keeps it for the backward
+    pass of every block, as numbers.
+    """
+    if not config.document_mask:
+        return 0
+    blocks = 1 if config.checkpointing else config.model.n_layers
+    return 3 + blocks * (2 if mixed else 4)
 
 
 def _measured_seconds(config: TrainConfig, device: torch.device) -> float:

@@ -109,6 +109,7 @@ class Trainer:
         self._kept: dict[str, CheckpointManager] = {}
         self.state = self._resumed()
         check_sources(config, sources, self.state)
+        set_positions(self.model, config, self.state.place.phase)  # of a finished run too
         self.loader: StatefulDataLoader | None = None
         if not self._is_over():
             self.loader = make_loader(config, sources, self.state)

@@ -13,7 +13,11 @@ from widgets import fill, solutions_from
 
 ROOT = Path(__file__).parents[2]
 # chapter: the last section that has something to find out
-LAST_ASKING = {"01_the_herd_and_its_architecture": 13, "02_from_web_pages_to_tokens": 15}
+LAST_ASKING = {
+    "01_the_herd_and_its_architecture": 13,
+    "02_from_web_pages_to_tokens": 15,
+    "05_the_pre_training_recipe": 10,
+}
 assert sorted(LAST_ASKING) == sorted(file.stem for file in ROOT.glob("chapters/*.ipynb"))
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from llama3lib.model import rope
 from llama3lib.model.args import RopeScaling
 from llama3lib.model.rope import (
     apply_rotary_emb,
@@ -107,3 +108,10 @@ def test_far_positions_keep_float32_accuracy():
     table = precompute_freqs_cis(128, 131_072, 500_000.0)
     angle = 131_071 * float(rope_frequencies(128, 500_000.0)[1])
     assert abs(float(table[-1, 1].real) - math.cos(angle)) < 1e-6
+
+
+def test_the_turn_written_out_is_the_same():
+    x = torch.randn(2, 5, 3, 8, dtype=torch.float64)
+    turn = precompute_freqs_cis(8, 16, 1e4, None, dtype=torch.complex128)[:5].unsqueeze(0)
+    written_out = rope._turn_real(x, torch.view_as_real(turn))
+    torch.testing.assert_close(written_out, apply_rotary_emb(x, turn), rtol=1e-12, atol=1e-12)

@@ -16,6 +16,7 @@ from llama3lib.data.dedup.minhash import MinHash, estimate_jaccard
 from llama3lib.inference import SamplingParams, generate_tokens, sampling_probs
 from llama3lib.model import DocumentMask, RopeScaling
 from llama3lib.model.rope import rope_frequencies
+from llama3lib.quant import quantize_rows
 from llama3lib.tokenizer import ChatFormat, Message, Tokenizer, ToolCall
 from llama3lib.train import lr_at
 
@@ -103,3 +104,7 @@ def jaccard_estimate(text_a: str, text_b: str, num_perm: int) -> float:
 
 def top_p_probs(logits: Tensor, temperature: float, p: float) -> Tensor:
     return sampling_probs(logits, SamplingParams(temperature=temperature, top_p=p))
+
+
+def fp8_rows(x: Tensor, upper_bound: float | None = None) -> tuple[Tensor, Tensor]:
+    return quantize_rows(x, upper_bound)

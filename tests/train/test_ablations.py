@@ -47,7 +47,7 @@ def test_a_branch_goes_on_from_the_trunk_to_the_bit(shards, tmp_path):
         [r["loss"] for r in read_metrics(tmp_path / n) if "loss" in r] for n in ("branch", "whole")
     ]
     assert rows[0] == rows[1]
-    kept = {name: tensor for name, tensor in whole.averaged["branch"].items()}
+    kept = whole.averaged["branch"]
     assert all(
         torch.equal(kept[name], tensor) for name, tensor in branch.averaged["branch"].items()
     )

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -263,6 +264,24 @@ def test_a_second_interrupt_stops_in_the_midst_of_a_step_and_saves_nothing_half_
     assert CheckpointManager(tmp_path / "checkpoints").steps()[-1] == 6
     Trainer(WHOLE, shards, tmp_path).fit()
     assert_same_end(tmp_path, whole)
+
+
+def test_a_checkpoint_appears_after_all_that_it_counts_on(shards, tmp_path):
+    """The kept weights are written slowly here; a kill right after must not find them missing."""
+    looks = []
+
+    def probe(place):
+        if place == "average_written":
+            time.sleep(0.1)
+        if place == "published":
+            state = CheckpointManager(tmp_path / "checkpoints").read_meta()["state"]
+            kept = CheckpointManager(tmp_path / "weights" / "three").steps()
+            looks.append((state["kept"].get("three", []), kept))
+            assert len(steps_told(tmp_path)) >= state["place"]["step"]
+
+    Trainer(WHOLE, shards, tmp_path, probe=probe).fit()
+    assert looks[-1] == ([11, 13], [11, 13]) and len(looks) == 7
+    assert all(set(needed) <= set(there) for needed, there in looks)
 
 
 def test_an_error_of_the_caller_loses_nothing(whole, shards, tmp_path):

@@ -94,9 +94,13 @@ def test_the_rates_are_those_that_were_planned(shards, tmp_path):
 def test_micro_batches_change_nothing_but_rounding(shards, tmp_path):
     config = recipe(phase(steps=5, batch_size=5))
     rows = []
-    for micro_batch in (None, 1, 2, 5, 99):
-        Trainer(changed(config, micro_batch=micro_batch), shards, tmp_path / f"{micro_batch}").fit()
-        rows.append([row["loss"] for row in steps_told(tmp_path / f"{micro_batch}")])
+    for micro_batch, parts in ((None, 1), (1, 5), (2, 3), (5, 1), (99, 1)):
+        folder, passes = tmp_path / f"{micro_batch}", []
+        trainer = Trainer(changed(config, micro_batch=micro_batch), shards, folder)
+        trainer.model.register_forward_hook(lambda *_, to=passes: to.append(1))
+        trainer.fit()
+        assert len(passes) == 5 * parts
+        rows.append([row["loss"] for row in steps_told(folder)])
     assert rows[0] == rows[3] == rows[4]
     for other in rows[1:3]:
         assert other == pytest.approx(rows[0], rel=2e-5)
@@ -252,11 +256,13 @@ def test_a_gate_that_never_opens_stops_the_run_and_can_be_given_more_time(shards
 
 
 def test_a_finished_run_computes_nothing_more(shards, tmp_path):
-    config = recipe(phase(steps=4, average_every=2))
+    config = recipe(phase(steps=4, length=64, average_every=2, rope_theta=1e4))
     first = Trainer(config, shards, tmp_path).fit()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").rglob("*")}
     again = Trainer(config, shards, tmp_path).fit(lambda record: pytest.fail("a step"))
     assert same(weights(again.model), weights(first.model))
+    assert again.model.args == first.model.args  # the table of positions too
+    assert torch.equal(again.model.freqs_cis, first.model.freqs_cis)
     assert same(again.averaged["main"], first.averaged["main"])
     assert (again.steps, again.tokens, again.loss) == (first.steps, first.tokens, first.loss)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "checkpoints").rglob("*")} == before

@@ -12,6 +12,7 @@ import torch
 from train_tools import (
     ARGS,
     changed,
+    drawn_model,
     everything,
     phase,
     recipe,
@@ -28,7 +29,8 @@ from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.train import DivergedError, SourceConfig, StoppedError, Trainer
 from llama3lib.train import trainer as module
 from llama3lib.train.config import make_config
-from llama3lib.train.plan import make_plan
+from llama3lib.train.plan import make_plan, memory_of
+from llama3lib.train.step import forward
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +170,28 @@ def test_a_model_that_fits_no_memory_is_reckoned_not_built():
     }
     plan = make_plan(make_config(table))
     assert not plan.measured and plan.memory.total > 6e12
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_plan_counts_what_the_document_mask_takes(layers):
+    """At 128 tokens little, at 128,000 more than everything else: it grows with the square."""
+    length, args = 128, ARGS.replace(n_layers=layers, max_seq_len=128)
+    config = recipe(phase(steps=3, batch_size=2, length=length), model=args)
+    planned = memory_of(config).activations
+    planned -= memory_of(changed(config, document_mask=False)).activations
+    owners = torch.arange(length + 1).mul(3).div(length + 1, rounding_mode="floor").expand(2, -1)
+    tokens = torch.zeros(2, length + 1, dtype=torch.long)
+    kept = []
+    for ids in (owners, torch.zeros_like(owners)):
+        storages = {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, to=storages: to.update({t.untyped_storage().data_ptr(): t}) or t, lambda t: t
+        ):
+            kept_alive = forward(drawn_model(args), tokens[:, :-1], ids[:, :-1])
+        kept.append(sum(t.untyped_storage().nbytes() for t in storages.values()))
+        del kept_alive
+    making = 3 * 2 * length**2  # the mask and its two parts, in bytes
+    assert planned - making == pytest.approx(kept[0] - kept[1], rel=0.1)
 
 
 def test_a_line_that_was_cut_off_is_written_again(shards, tmp_path):

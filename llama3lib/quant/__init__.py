@@ -1,0 +1,20 @@
+"""Fewer bits for weights and activations (section 6).
+
+- `fp8`: 8-bit floating point as the paper uses it: by row, bounded, feed-forward layers only
+- `integer`: 8- and 4-bit whole numbers for weights, which make a CPU decode faster
+- `quantize`: put either into a model
+"""
+
+from llama3lib.quant.fp8 import FP8Linear, fp8_tensorwise, quantize_rows, scaled_mm
+from llama3lib.quant.integer import Int4Linear, Int8Linear
+from llama3lib.quant.quantize import quantize_model
+
+__all__ = [
+    "FP8Linear",
+    "Int4Linear",
+    "Int8Linear",
+    "fp8_tensorwise",
+    "quantize_model",
+    "quantize_rows",
+    "scaled_mm",
+]

@@ -1,0 +1,83 @@
+"""Weights as whole numbers of 8 or 4 bits; activations stay as they are.
+
+Writing one text, a CPU waits for weights, not for arithmetic: with half the bytes it waits half as
+long. Not in the paper, which serves on GPUs; the schemes are common ones (ours to choose).
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_TINY = 1e-12
+
+
+class Int8Linear(nn.Module):
+    """x · Wᵀ with each row of W as 8-bit whole numbers and one scale, rounded to the nearest."""
+
+    def __init__(self, weight: Float[Tensor, "O I"]) -> None:
+        super().__init__()
+        wide = weight.detach().float()
+        scale = wide.abs().amax(1).clamp(min=_TINY) / 127.5
+        q = (wide / scale.unsqueeze(1)).round().clamp(-128, 127).to(torch.int8)
+        self.register_buffer("q", q, persistent=False)
+        self.register_buffer("scale", scale.to(weight.dtype), persistent=False)
+
+    def forward(self, x: Float[Tensor, "*B I"]) -> Float[Tensor, "*B O"]:
+        rows = x.reshape(-1, x.shape[-1])
+        if rows.device.type == "cpu":
+            done = torch._weight_int8pack_mm(rows, self.q, self.scale)
+        else:
+            done = F.linear(rows, self.q.to(rows.dtype)) * self.scale
+        return done.view(*x.shape[:-1], -1)
+
+    def dequantized(self) -> Float[Tensor, "O I"]:
+        """The weights that the product really uses, in float32."""
+        return self.q.float() * self.scale.float().unsqueeze(1)
+
+
+class Int4Linear(nn.Module):
+    """x · Wᵀ with each group of 32 weights of a row as 4-bit whole numbers, a scale and a zero.
+
+    CPU only: the packed order is that of PyTorch's kernel. Products are taken in bfloat16.
+
+    Raises ValueError for sizes that the kernel cannot pack.
+    """
+
+    GROUP = 32
+
+    def __init__(self, weight: Float[Tensor, "O I"]) -> None:
+        super().__init__()
+        rows, columns = weight.shape
+        if rows % 16 or columns % self.GROUP:
+            raise ValueError(
+                f"weight of {rows} x {columns} is not allowed: multiples of 16 and {self.GROUP}"
+            )
+        if weight.device.type != "cpu":
+            raise ValueError(f"device={weight.device} is not allowed: 4-bit products need a CPU")
+        groups = weight.detach().float().view(rows, -1, self.GROUP)
+        low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
+        scale = ((high - low) / 15).clamp(min=1e-6)
+        # the kernel gives back (q - 8) · scale + zero
+        zero = low + 8 * scale
+        scale, zero = scale.bfloat16(), zero.bfloat16()
+        q = ((groups - zero.float()) / scale.float() + 8).round().clamp(0, 15)
+        self._plain = q.to(torch.uint8).view(rows, columns)
+        packed = torch._convert_weight_to_int4pack_for_cpu(
+            self._plain.to(torch.int32), innerKTiles=2
+        )
+        both = torch.stack([scale, zero], -1).view(rows, -1, 2).transpose(0, 1).contiguous()
+        self.register_buffer("packed", packed, persistent=False)
+        self.register_buffer("scale_and_zero", both, persistent=False)
+
+    def forward(self, x: Float[Tensor, "*B I"]) -> Float[Tensor, "*B O"]:
+        rows = x.reshape(-1, x.shape[-1]).bfloat16()
+        done = torch._weight_int4pack_mm_for_cpu(rows, self.packed, self.GROUP, self.scale_and_zero)
+        return done.to(x.dtype).view(*x.shape[:-1], -1)
+
+    def dequantized(self) -> Float[Tensor, "O I"]:
+        """The weights that the product really uses, in float32."""
+        rows, columns = self._plain.shape
+        scale, zero = self.scale_and_zero.float().transpose(0, 1).unsqueeze(-1).unbind(2)
+        groups = self._plain.float().view(rows, -1, self.GROUP)
+        return ((groups - 8) * scale + zero).view(rows, columns)

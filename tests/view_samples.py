@@ -1,0 +1,39 @@
+"""Small made-up things for tests of views to look at."""
+
+import numpy as np
+
+from llama3lib.eval import NeedleGrid
+from llama3lib.train import Band
+
+
+def some_band():
+    steps = tuple(range(10, 210, 10))
+    mean = [0.5 + 3 * 0.8**i for i in range(20)]
+    low, high = tuple(m - 0.06 for m in mean), tuple(m + 0.06 for m in mean)
+    return Band("tiny", (1, 2, 3), steps, low, tuple(mean), high)
+
+
+def some_losses(offset=0.0):
+    # the first half near the band's mean, the second half further and further above it
+    means = [m + offset * max(0, i - 9) for i, m in enumerate(some_band().mean)]
+    return [mean + 0.01 * (-1) ** step for mean in means for step in range(10)]
+
+
+def some_grids():
+    found = np.array([[40, 40, 40, 40], [40, 38, 36, 37], [30, 18, 12, 20], [5, 1, 0, 2]])
+    tries, nats = np.full((4, 4), 40), 3 - found / 20
+    axes = (64, 128, 256, 512), (0.0, 0.25, 0.5, 0.75)
+    short = NeedleGrid((64,), axes[1], found[1:2], tries[:1], np.full((1, 4), np.inf))
+    after = NeedleGrid(*axes, np.minimum(found + 15, 40), tries, nats / 2)
+    return {"before": NeedleGrid(*axes, found, tries, nats), "short": short, "after": after}
+
+
+def some_points():
+    valley = [(i / 20, 2.1 - 0.1 * i / 20 + 0.79 * (i / 20) * (i / 20 - 1)) for i in range(21)]
+    flat = [(i / 20, 1.8 - 0.0004 * i) for i in range(21)]
+    means = [(k, 1.76 + 0.24 / k) for k in range(1, 11)]
+    worse = [(k, 1.792 + 0.0006 * (k - 1)) for k in range(1, 9)]
+    return {
+        "constant rate": {"line": valley, "means": means},
+        "rate to 0": {"line": flat, "means": worse},
+    }
