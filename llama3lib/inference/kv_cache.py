@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llama3lib.model import Transformer
+from llama3lib.model.attention import ScaledDotProductAttention
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class KVCache:
 
     def __enter__(self) -> "KVCache":
         attentions = [layer.attention for layer in self.model.layers.values()]
-        if any(isinstance(a.inner_attention, CachedAttention) for a in attentions):
+        if not all(isinstance(a.inner_attention, ScaledDotProductAttention) for a in attentions):
             raise ValueError("the model has a cache already: end that generation first")
         self._originals = [a.inner_attention for a in attentions]
         for attention, (keys, values) in zip(attentions, self._store, strict=True):

@@ -9,6 +9,7 @@ from llama3lib.inference.paged_attention import PagedAttention, PagedMetadata
 from llama3lib.inference.sampling import sample
 from llama3lib.inference.scheduler import ScheduledSequence
 from llama3lib.model import Transformer
+from llama3lib.model.attention import ScaledDotProductAttention
 
 
 class ModelRunner:
@@ -27,8 +28,7 @@ class ModelRunner:
         self.cache = torch.zeros(shape, dtype=weight.dtype, device=self.device)
         self._originals: list[nn.Module] = []
         attentions = [layer.attention for layer in model.layers.values()]
-        plain = type(attentions[0].inner_attention).__name__ == "ScaledDotProductAttention"
-        if not plain:
+        if not all(isinstance(a.inner_attention, ScaledDotProductAttention) for a in attentions):
             raise ValueError("model is not allowed: it has a cache already")
         self._originals = [attention.inner_attention for attention in attentions]
         for attention, (keys, values) in zip(attentions, self.cache, strict=True):
