@@ -28,7 +28,7 @@ from llama3lib.model import ModelArgs, Transformer
 from llama3lib.model.flops import count_parameters
 from llama3lib.train.metrics import peak_flops
 from llama3lib.train.optim import make_adamw
-from llama3lib.train.step import train_step
+from llama3lib.train.step import part_loss, train_step
 from llama3lib.utils.files import atomic_write
 
 SHAPES = {
@@ -65,14 +65,26 @@ def make_pair(args: ModelArgs) -> tuple[Transformer, LlamaForCausalLM]:
     return ours.train(), theirs.train()
 
 
-def our_step(model: Transformer, batch: Batch, dtype: torch.dtype) -> Callable[[], float]:
+def our_step(
+    model: Transformer, batch: Batch, dtype: torch.dtype, compiled: bool
+) -> Callable[[], float]:
     """A step through the trainer's own function."""
     optimizer = make_adamw(model, RATE)
-    return lambda: train_step(model, optimizer, batch, clip=CLIP, dtype=dtype).loss
+    loss_of = torch.compile(part_loss) if compiled else part_loss
+
+    def step() -> float:
+        told = train_step(model, optimizer, batch, clip=CLIP, dtype=dtype, loss_of=loss_of)
+        return told.loss
+
+    return step
 
 
-def their_step(model: LlamaForCausalLM, batch: Batch, dtype: torch.dtype) -> Callable[[], float]:
+def their_step(
+    model: LlamaForCausalLM, batch: Batch, dtype: torch.dtype, compiled: bool
+) -> Callable[[], float]:
     """The same step as a plain loop around transformers' model and loss."""
+    if compiled:
+        model.compile()
     optimizer = torch.optim.AdamW(_groups(model), lr=RATE, betas=(0.9, 0.95), fused=True)
     inputs = batch.inputs.contiguous()
     # transformers shifts labels itself: a first label that nobody reads, then our targets
@@ -111,10 +123,8 @@ def measure(shape: str, dtype: str, compiled: bool, rounds: int, peak: float) ->
     ours, theirs = make_pair(args)
     tokens = torch.randint(VOCAB, (rows, LENGTH + 1), generator=torch.Generator().manual_seed(1))
     batch = Batch(tokens, torch.zeros_like(tokens), ("random",) * rows)
-    if compiled:
-        ours.compile()
-        theirs.compile()
-    steps = [f(m, batch, DTYPES[dtype]) for f, m in ((our_step, ours), (their_step, theirs))]
+    pairs = ((our_step, ours), (their_step, theirs))
+    steps = [make(model, batch, DTYPES[dtype], compiled) for make, model in pairs]
     for _ in range(3):
         losses = [step() for step in steps]
         gap = abs(losses[0] - losses[1])

@@ -1,9 +1,11 @@
 """One step: forward, loss, backward, clip, update."""
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from llama3lib.data.loader import Batch
@@ -33,17 +35,24 @@ def train_step(
     clip: float = 1.0,
     dtype: torch.dtype = torch.float32,
     document_mask: bool = True,
+    loss_of: "LossOf | None" = None,
 ) -> StepResult:
     """Change the weights by one batch, `micro_batch` sequences at a time.
 
     However the batch is cut, the gradient is that of the mean over all targets of the whole batch.
     `dtype` bfloat16 computes products in it (autocast); weights and gradients keep theirs.
+    `loss_of`: `part_loss`, or what `torch.compile` makes of it.
 
     Raises DivergedError if loss or gradient is not finite; the weights are then as before.
     """
     optimizer.zero_grad()
     loss, targets = backward(
-        model, batch, micro_batch=micro_batch, dtype=dtype, document_mask=document_mask
+        model,
+        batch,
+        micro_batch=micro_batch,
+        dtype=dtype,
+        document_mask=document_mask,
+        loss_of=loss_of,
     )
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
     told = StepResult(float(loss), float(norm), targets)
@@ -60,6 +69,7 @@ def backward(
     micro_batch: int | None = None,
     dtype: torch.dtype = torch.float32,
     document_mask: bool = True,
+    loss_of: "LossOf | None" = None,
 ) -> tuple[Tensor, int]:
     """Add the batch's gradient to `.grad`; the loss and the number of targets."""
     device = next(model.parameters()).device
@@ -68,26 +78,39 @@ def backward(
     total = torch.zeros((), device=device)
     for start in range(0, rows, micro_batch or rows):
         part = slice(start, start + (micro_batch or rows))
+        owners = batch.document_ids[part, :-1] if document_mask else None
+        inputs, mask = on_device(batch.inputs[part], owners, device)
+        wanted = targets[part].to(device, non_blocking=True)
         with autocast(device, dtype):
-            owners = batch.document_ids[part, :-1] if document_mask else None
-            logits = forward(model, batch.inputs[part], owners)
-        loss = next_token_loss(logits, targets[part].to(device), valid)
+            loss = (loss_of or part_loss)(model, inputs, mask, wanted, valid)
         loss.backward()
         total += loss.detach()
     return total, valid
 
 
-def forward(model: Transformer, inputs: Tensor, document_ids: Tensor | None) -> Tensor:
-    """Logits [B, T, V]; documents do not see each other, and positions begin anew in each.
+LossOf = Callable[[Transformer, Tensor, DocumentMask | None, Tensor, int], Tensor]
 
-    Without document ids all of a row is one document.
-    """
-    device = next(model.parameters()).device
+
+def part_loss(
+    model: Transformer,
+    inputs: Int[Tensor, "B T"],
+    mask: DocumentMask | None,
+    targets: Int[Tensor, "B T"],
+    valid: int,
+) -> Float[Tensor, ""]:
+    """The share of the loss that some sequences have in a batch of `valid` targets."""
+    positions = None if mask is None else mask.positions()
+    return next_token_loss(model(inputs, positions, mask), targets, valid)
+
+
+def on_device(
+    inputs: Tensor, document_ids: Tensor | None, device: torch.device
+) -> tuple[Tensor, DocumentMask | None]:
+    """Inputs and the mask between documents; none where each row is a single document."""
     inputs = inputs.to(device, non_blocking=True)
     if document_ids is None or bool((document_ids == document_ids[:, :1]).all()):
-        return model(inputs)
-    mask = DocumentMask(document_ids.to(device, non_blocking=True))
-    return model(inputs, mask.positions(), mask)
+        return inputs, None
+    return inputs, DocumentMask(document_ids.to(device, non_blocking=True))
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
@@ -100,6 +123,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
 @torch.no_grad()
 def batch_loss(model: Transformer, batch: Batch) -> tuple[float, int]:
     """Sum of the losses of a batch in nats, and how many targets it has; nothing is trained."""
-    logits = forward(model, batch.inputs, batch.document_ids[:, :-1])
-    targets = batch.targets.to(logits.device)
-    return next_token_loss(logits, targets, 1).item(), int(count_valid(batch.targets))
+    device = next(model.parameters()).device
+    inputs, mask = on_device(batch.inputs, batch.document_ids[:, :-1], device)
+    loss = part_loss(model, inputs, mask, batch.targets.to(device), 1)
+    return loss.item(), int(count_valid(batch.targets))

@@ -27,7 +27,7 @@ from llama3lib.train.optim import make_adamw
 from llama3lib.train.prepare import check_sources, make_loader, set_positions, starting_model
 from llama3lib.train.schedule import rate_at
 from llama3lib.train.state import RunState, model_tensors, training_tensors
-from llama3lib.train.step import DivergedError, train_step
+from llama3lib.train.step import DivergedError, part_loss, train_step
 from llama3lib.utils.device import pick_device, pick_dtype
 from llama3lib.utils.files import atomic_write
 from llama3lib.utils.logging import get_logger
@@ -119,8 +119,7 @@ class Trainer:
         self.log = MetricLog(self.folder, from_step=self.state.place.step, tensorboard=tensorboard)
         if config.checkpointing:
             apply_activation_checkpointing(self.model)
-        if config.compile:
-            self.model.compile()
+        self.loss_of = torch.compile(part_loss) if config.compile else part_loss
 
     # ---- the loop
 
@@ -181,6 +180,7 @@ class Trainer:
                 clip=self.config.optimizer.clip,
                 dtype=self.dtype,
                 document_mask=self.config.document_mask,
+                loss_of=self.loss_of,
             )
         except DivergedError as error:
             raise DivergedError(f"step {place.step + 1}: {error}. {self._last_good()}") from None
