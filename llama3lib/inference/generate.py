@@ -22,7 +22,7 @@ def generate_tokens(
     """
     params = params or SamplingParams()
     prompt_ids = list(prompt_ids)
-    _check_prompt(model, prompt_ids, params)
+    check_prompt(model, prompt_ids, params)
     return _tokens(model, prompt_ids, params)
 
 
@@ -46,11 +46,12 @@ def generate(
             raise ValueError("prompt='' is not allowed: at least one character")
         prompt = tokenizer.encode(prompt, bos=True)
     prompt = list(prompt)
-    _check_prompt(model, prompt, params)
+    check_prompt(model, prompt, params)
     return _text(model, tokenizer, prompt, params)
 
 
-def _check_prompt(model: Transformer, ids: list[int], params: SamplingParams) -> None:
+def check_prompt(model: Transformer, ids: list[int], params: SamplingParams) -> None:
+    """Raises ValueError for a prompt that the model cannot go on from; see `generate_tokens`."""
     if not ids:
         raise ValueError("prompt_ids=[] is not allowed: at least one token")
     vocab_size, room = model.args.vocab_size, model.args.max_seq_len

@@ -113,6 +113,24 @@ class KVCache:
         Raises ValueError outside the `with` block, for another number of rows than batch_size,
         and if there is no token or no room.
         """
+        h = self._read(tokens, last_only=True)
+        return self.model.output(h[:, -1:]).squeeze(1)
+
+    @torch.no_grad()
+    def step_all(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
+        """The same with the scores after each of the tokens, not only the last."""
+        return self.model.output(self._read(tokens, last_only=False))
+
+    def forget(self, length: int) -> None:
+        """Keep only the first `length` tokens, as if the others had not been read.
+
+        Raises ValueError if there are not so many.
+        """
+        if not 0 <= length <= self.length:
+            raise ValueError(f"length={length!r} is not allowed: 0 to {self.length}")
+        self.length = length
+
+    def _read(self, tokens: Int[Tensor, "B T"], *, last_only: bool) -> Float[Tensor, "B T D"]:
         if not self._originals:
             raise ValueError("the cache is not in the model: use it inside `with KVCache(...)`")
         if tokens.shape[0] != self.batch_size:
@@ -123,7 +141,7 @@ class KVCache:
         room = self.max_seq_len - start
         if not start < end <= self.max_seq_len:
             raise ValueError(f"{end - start} tokens after {start} are not allowed: 1 to {room}")
-        window = CacheWindow(start, end, last_only=True)
+        window = CacheWindow(start, end, last_only=last_only)
         h = self.model.hidden_states(tokens, self._positions[:, start:end], window)
         self.length = end
-        return self.model.output(h[:, -1:]).squeeze(1)
+        return h
