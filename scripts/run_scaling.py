@@ -1,18 +1,23 @@
-"""Make the stored points of chapter 03: a sweep per seed, a prediction written down, its test.
+"""Make the stored points of chapter 03: a sweep per seed, predictions written down, their tests.
 
-    python scripts/run_scaling.py --runs FOLDER            # about ten minutes on two cores
+    python scripts/run_scaling.py --runs FOLDER          # about a quarter of an hour on two cores
 
-For each seed the grid of `llama3 scaling sweep toy` is run and its law fitted; the loss of a run of
-four times the largest budget is predicted and written to FOLDER before that run is made. Points go
-to `llama3lib/assets/scaling/toy.json`, a longer budget to `toy-long.json`, the runs held out and
-what was predicted of them to `toy-held-out.json`.
+For each seed the grid of `llama3 scaling sweep toy` is run and its law fitted; losses of runs of
+four and of ten times the largest budget are predicted and written to FOLDER before those runs are
+made. An interrupted script goes on. Into `llama3lib/assets/scaling` go
+
+- `toy.json`: the grids; `toy-long.json`: one more budget
+- `toy-held-out.json`, `toy-ten-times.json`: the larger runs, and what was predicted of them
+- `toy-unfinished.json`: two budgets again, each run cut out of one four times as long
 """
 
 import argparse
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -22,25 +27,70 @@ from llama3lib.scaling.plan import SweepConfig
 from llama3lib.scaling.points import STORED
 from llama3lib.utils.files import atomic_write
 
-HELD_OUT = 1.2e12
+HELD_OUT = {"toy-held-out": 1.2e12, "toy-ten-times": 3e12}
 LONG = Budget(flops=1e12, models=((48, 1), (64, 1), (88, 1), (120, 1), (160, 1)))
-WIDTHS = (64, 80, 96, 112, 128, 144, 160)
+WIDTHS = (64, 80, 96, 112, 128, 144, 160, 192, 224, 256)
+UNFINISHED = (1e11, 3e11)
+COSINE = 4.0
 
 
-def nearest(config: SweepConfig, parameters: float) -> SweepConfig:
-    """The one run of the held-out budget whose size is nearest to the best one."""
-    tried = Budget(flops=HELD_OUT, models=tuple((width, 1) for width in WIDTHS))
+def nearest(config: SweepConfig, flops: float, parameters: float) -> SweepConfig:
+    """The one run of a held-out budget whose size is nearest to the best one."""
+    tried = Budget(flops=flops, models=tuple((width, 1) for width in WIDTHS))
     best = min(
         cells(replace(config, budgets=(tried,))), key=lambda c: abs(c.parameters - parameters)
     )
-    only = Budget(flops=HELD_OUT, models=((best.model.dim, best.model.n_layers),))
+    only = Budget(flops=flops, models=((best.model.dim, best.model.n_layers),))
     return replace(config, budgets=(only,))
+
+
+def unfinished(config: SweepConfig) -> SweepConfig:
+    """Two budgets of the sweep, with a cosine that ends long after the run."""
+    cut = [replace(b, cosine=COSINE) for b in config.budgets if b.flops in UNFINISHED]
+    return replace(config, budgets=tuple(cut))
 
 
 def grid(config: SweepConfig, folder: Path, processes: int) -> list[Run]:
     """All runs of a sweep, with a progress bar."""
     with tqdm(desc=f"seed {config.seeds[0]}") as bar:
         return run_sweep(config, folder, processes=processes, on_run=lambda record: bar.update())
+
+
+def foretold(runs: Sequence[Run], seed: int, flops: float) -> dict[str, Any]:
+    """What the sweep of a seed says of a larger run, with and without a floor of the loss."""
+    told = fit_isoflop(runs, floor="fit").predict(flops)
+    straight = fit_isoflop(runs).predict(flops)
+    return {
+        "seed": seed,
+        "flops": flops,
+        "size": [round(v) for v in (told.size.score, told.size.low, told.size.high)],
+        "loss": [round(v, 4) for v in (told.loss.score, told.loss.low, told.loss.high)],
+        "loss_without_floor": round(straight.loss.score, 4),
+    }
+
+
+def tested(
+    config: SweepConfig, runs: Sequence[Run], flops: float, folder: Path
+) -> tuple[Run, dict[str, Any]]:
+    """A run beyond the grid and what was written down of it before."""
+    note = foretold(runs, config.seeds[0], flops)
+    path = folder / f"prediction-{flops:.3g}-seed{config.seeds[0]}.json"
+    if not path.exists():  # written down once, before the run
+        with atomic_write(path) as file:
+            file.write_text(json.dumps(note) + "\n", encoding="utf-8")
+    (run,) = grid(nearest(config, flops, note["size"][0]), folder, 1)
+    return run, json.loads(path.read_text(encoding="utf-8"))
+
+
+def store(name: str, what: str, runs: Sequence[Run], **more: Any) -> None:
+    """Write points to the assets, with where they come from."""
+    told = {
+        "what": what,
+        "made_by": "scripts/run_scaling.py",
+        "machine": f"{platform.machine()}, one thread a run, torch {torch.__version__}",
+        "unit": "nats a token (one word) on held-out text; nll: nats a character",
+    }
+    write_runs(STORED / f"{name}.json", runs, told | more)
 
 
 def main() -> None:
@@ -51,40 +101,24 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     points: list[Run] = []
-    tests: list[Run] = []
-    notes = []
+    cut: list[Run] = []
+    tests: dict[str, list[tuple[Run, dict[str, Any]]]] = {name: [] for name in HELD_OUT}
     for seed in options.seeds:
         config = load_sweep("toy", [f"seeds=[{seed}]"])
         runs = grid(config, options.runs, options.processes)
-        told = fit_isoflop(runs, floor="fit").predict(HELD_OUT)
-        straight = fit_isoflop(runs).predict(HELD_OUT)
-        note = {
-            "seed": seed,
-            "flops": HELD_OUT,
-            "size": [round(v) for v in (told.size.score, told.size.low, told.size.high)],
-            "loss": [round(v, 4) for v in (told.loss.score, told.loss.low, told.loss.high)],
-            "loss_without_floor": round(straight.loss.score, 4),
-        }
-        path = options.runs / f"prediction-seed{seed}.json"
-        if not path.exists():  # written down once, before the run
-            with atomic_write(path) as file:
-                file.write_text(json.dumps(note) + "\n", encoding="utf-8")
-        (held,) = grid(nearest(config, told.size.score), options.runs, 1)
-        tests.append(held)
-        notes.append(note)
         points += runs
-    told = {
-        "what": "sweep toy on the invented language",
-        "made_by": "scripts/run_scaling.py",
-        "machine": f"{platform.machine()}, one thread a run, torch {torch.__version__}",
-        "unit": "nats a token (one word) on held-out text; nll: nats a character",
-    }
-    write_runs(STORED / "toy.json", points, told)
+        for name, flops in HELD_OUT.items():
+            tests[name].append(tested(config, runs, flops, options.runs))
+        cut += grid(unfinished(config), options.runs, options.processes)
+    store("toy", "sweep toy on the invented language", points)
     long = run_sweep(replace(load_sweep("toy"), budgets=(LONG,)), options.runs, processes=1)
-    what = "one more budget for sweep toy, too long for a lesson"
-    write_runs(STORED / "toy-long.json", long, told | {"what": what})
-    what = "one run a seed with four times the largest budget; predicted from that seed's sweep"
-    write_runs(STORED / "toy-held-out.json", tests, told | {"what": what, "predictions": notes})
+    store("toy-long", "one more budget for sweep toy, too long for a lesson", long)
+    what = "sweep toy again, its learning rate not yet down: cosine four times as long as the run"
+    store("toy-unfinished", what, cut)
+    for (name, found), times in zip(tests.items(), ("four", "ten"), strict=True):
+        what = f"one run a seed of {times} times the largest budget, foretold by that seed's sweep"
+        runs = [run for run, _ in found]
+        store(name, what, runs, predictions=[note for _, note in found])
 
 
 if __name__ == "__main__":

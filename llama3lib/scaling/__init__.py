@@ -22,7 +22,12 @@ from llama3lib.scaling.isoflop import (
     in_other_counts,
 )
 from llama3lib.scaling.language import InventedLanguage
-from llama3lib.scaling.parametric import ParametricFit, ParametricLaw, fit_parametric
+from llama3lib.scaling.parametric import (
+    REPLICATION,
+    ParametricFit,
+    ParametricLaw,
+    fit_parametric,
+)
 from llama3lib.scaling.plan import Budget, Cell, SweepConfig, cells, load_sweep, sweep_names
 from llama3lib.scaling.points import Run, by_budget, read_runs, stored_path, write_runs
 from llama3lib.scaling.power_law import PowerLaw, PowerLawFit, fit_line, fit_power_law
@@ -30,6 +35,7 @@ from llama3lib.scaling.serving import Life, break_even, cheapest, life, tokens_f
 from llama3lib.scaling.sweep import finished, one_run, run_sweep
 
 __all__ = [
+    "REPLICATION",
     "Budget",
     "Cell",
     "InventedLanguage",

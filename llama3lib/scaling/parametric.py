@@ -73,6 +73,11 @@ class ParametricLaw:
         return math.exp(size), math.exp(math.log(flops / 6) - size)
 
 
+REPLICATION = ParametricLaw(E=1.8172, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658)
+"""Chinchilla's formula as Besiroglu and others 2024 refitted it, from points read off a figure of
+Hoffmann and others 2022. Not the Llama 3 paper's."""
+
+
 @dataclass(frozen=True)
 class ParametricFit:
     """A law, how well it fits, and what else it might have been.

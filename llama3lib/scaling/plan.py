@@ -34,10 +34,15 @@ class Budget:
     models: tuple[tuple[int, int], ...]
     batch_size: int = 4
     """Sequences a step, fixed for a budget as in the paper (§3.2.1)."""
+    cosine: float = 1.0
+    """Length of the cosine over that of the run. Above 1 a run stops before its learning rate is
+    down, as one that was cut out of a longer run: its loss is too high."""
 
     def __post_init__(self) -> None:
         _require(math.isfinite(self.flops) and self.flops > 0, "flops", self.flops, "above 0")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        ok = math.isfinite(self.cosine) and self.cosine >= 1
+        _require(ok, "cosine", self.cosine, "1 or more")
         good = all(len(m) == 2 and min(m) >= 1 for m in self.models)
         _require(bool(self.models) and good, "models", self.models, "pairs of width and layers")
 
@@ -106,12 +111,14 @@ class Cell:
     steps: int
     length: int
     seed: int
+    cosine: float = 1.0
 
     @property
     def name(self) -> str:
         """For files."""
         flops = f"{self.budget:.4g}".replace("+", "")
-        return f"{flops}-{self.model.dim}x{self.model.n_layers}-seed{self.seed}"
+        longer = f"-cosine{self.cosine:g}" if self.cosine > 1 else ""
+        return f"{flops}-{self.model.dim}x{self.model.n_layers}{longer}-seed{self.seed}"
 
     @property
     def tokens(self) -> int:
@@ -183,17 +190,19 @@ def _cell(
         steps=steps,
         length=config.length,
         seed=seed,
+        cosine=budget.cosine,
     )
 
 
 def train_config(config: SweepConfig, cell: Cell) -> TrainConfig:
-    """The trainer's recipe: the cosine ends with the run, as each isoFLOP run must (§3.2.1)."""
+    """The trainer's recipe: the cosine ends with the run, unless `Budget.cosine` says otherwise."""
     peak = config.peak * math.sqrt(32 / cell.model.dim)
     phase = Phase(name="main", steps=cell.steps, batch_size=cell.batch_size, length=cell.length)
     optimizer = OptimizerConfig(
         peak=peak,
         warmup=max(1, round(config.warmup_share * cell.steps)),
         minimum=config.end_share * peak,
+        decay_steps=round(cell.cosine * cell.steps) if cell.cosine > 1 else None,
     )
     return TrainConfig(
         title=cell.name,

@@ -168,7 +168,8 @@ def best_floors(
     for _ in range(3):
         tried = low + np.linspace(0, 1, 60)[:, None] * (high - low)
         above = rows - tried[..., None]
-        line = np.exp(np.log(above) @ hat.T)
+        with np.errstate(invalid="ignore"):  # rows that gave no curve stay NaN
+            line = np.exp(np.log(above) @ hat.T)
         place = np.nan_to_num(((line - above) ** 2).sum(axis=2), nan=np.inf).argmin(axis=0)
         step = (high - low) / 59
         middle = tried[place, np.arange(len(rows))]

@@ -58,6 +58,19 @@ def test_the_cosine_ends_with_the_run_and_the_rate_falls_with_width():
     assert peaks[8] / peaks[12] == pytest.approx(math.sqrt(1.5), rel=0.05)
 
 
+def test_a_longer_cosine_is_cut_off_and_its_runs_have_names_of_their_own():
+    (whole,) = cells(config(budgets=(Budget(flops=1e10, models=((8, 1),)),)))
+    (cut,) = cells(config(budgets=(Budget(flops=1e10, models=((8, 1),), cosine=4.0),)))
+    assert cut.steps == whole.steps and cut.name != whole.name
+    planned = train_config(config(), cut)
+    rates = planned_rates(planned)
+    middle = 0.5 * (1 + math.cos(math.pi / 4))  # a quarter of the way down, nearly
+    assert len(rates) == whole.steps
+    assert rates[-1] == pytest.approx(planned.optimizer.peak * (0.05 + 0.95 * middle), rel=0.02)
+    with pytest.raises(ValueError, match=r"cosine=0\.5"):
+        Budget(flops=1e9, models=((8, 1),), cosine=0.5)
+
+
 def test_long_runs_come_first_and_seeds_one_after_another():
     planned = cells(config(seeds=(3, 5)))
     assert [cell.seed for cell in planned] == [3, 3, 5, 5]

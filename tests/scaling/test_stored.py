@@ -84,3 +84,25 @@ def test_accuracy_follows_from_compute_in_two_steps(runs, held):
     for run in held:
         assert told.nll.holds(run.nll)
         assert told.accuracy.score == pytest.approx(run.accuracy, abs=0.05)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ten_times_the_largest_budget_is_foretold_within_two_per_cent(runs, seed):
+    (run,) = of(seed, read_runs(stored_path("toy-ten-times")))
+    mine = of(seed, runs)
+    assert run.budget == pytest.approx(10 * max(r.budget for r in mine))
+    assert fit_isoflop(mine, floor="fit").predict(run.budget).loss.score == pytest.approx(
+        run.loss, rel=0.02
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_runs_whose_cosine_has_not_ended_shift_the_law_to_larger_models(runs, seed):
+    cut = of(seed, read_runs(stored_path("toy-unfinished")))
+    budgets = {run.budget for run in cut}
+    mixed = [run for run in of(seed, runs) if run.budget not in budgets] + cut
+    right, wrong = fit_isoflop(of(seed, runs)), fit_isoflop(mixed)
+    assert wrong.size.exponent.low > right.size.exponent.high
+    for one, other in zip(right.curves[2:], wrong.curves[2:], strict=True):
+        assert other.parabola.lowest > 1.04 * one.parabola.lowest
+        assert other.parabola.best > 1.1 * one.parabola.best
