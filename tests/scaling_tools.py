@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from llama3lib.scaling import ParametricLaw, Run
+from llama3lib.scaling import REPLICATION, Run
 
-CHINCHILLA = ParametricLaw(E=1.82, A=482.0, B=2085.0, alpha=0.348, beta=0.366)
+CHINCHILLA = REPLICATION
 
 
 def curves(

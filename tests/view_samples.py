@@ -3,6 +3,7 @@
 import numpy as np
 
 from llama3lib.eval import NeedleGrid
+from llama3lib.scaling import Run, Sigmoid
 from llama3lib.train import Band
 
 
@@ -53,3 +54,27 @@ def some_waits():
         ("long", 8, 900.0, 2.6, 18.0),
     ]
     return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def some_task_runs(noise=0.0, seeds=1):
+    """Runs whose two steps are planted: the best of each budget lies on a line over ln FLOPs."""
+    sigmoid, rng, runs = Sigmoid(0.25, 1.0, 1.0, 0.2), np.random.default_rng(0), []
+    for budget in (1e15, 1e16, 1e17, 1e18):
+        for seed in range(seeds):
+            for away in (-1, 0, 1):
+                nll = 1.3 - 0.1 * np.log(budget / 1e15) + 0.05 * away**2 + noise * rng.normal()
+                size = 1e-3 * budget**0.5 * 3.0**away
+                runs.append(
+                    Run(
+                        parameters=size,
+                        tokens=budget / 6 / size,
+                        loss=3 * float(nll),
+                        budget=budget,
+                        seed=seed,
+                        nll=float(nll),
+                        accuracy=sigmoid.predict(float(nll)),
+                    )
+                )
+    nll = 1.3 - 0.1 * np.log(4e3)
+    held = {"parameters": 2e6, "tokens": 4e18 / 12e6, "budget": 4e18, "loss": 3.0}
+    return runs, [Run(**held, nll=float(nll), accuracy=sigmoid.predict(float(nll)))]

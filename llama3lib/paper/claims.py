@@ -274,7 +274,77 @@ INFERENCE = (
         ),
     ),
 )
-ALL = ARCHITECTURE + DATA + INFERENCE
+
+
+def _by_the_figure(flops: float) -> tuple[float, float]:
+    """Tokens and parameters of the law, with the figure's exponent and coefficient."""
+    tokens = scaling.optimal_tokens(
+        flops, scaling.EXPONENT_FIGURE.value, scaling.COEFFICIENT_FIGURE.value
+    )
+    return tokens, flops / (6 * tokens)
+
+
+def _law_is_of_tokens() -> bool:
+    found, _ = _by_the_figure(herd.FLOPS.value)
+    near = abs(found / scaling.OPTIMAL_TOKENS.value - 1) < 0.02
+    return near and round(found / scaling.OPTIMAL_PARAMETERS.value) == 41
+
+
+def _tokens_each_by_law() -> list[float]:
+    """Tokens for each parameter at the smallest and the largest budget, and at the flagship's."""
+    budgets = (*scaling.BUDGET_ENDS.value, herd.FLOPS.value)
+    return [round(tokens / size, 1) for tokens, size in map(_by_the_figure, budgets)]
+
+
+def _small_sizes_by_law() -> dict[str, int]:
+    """Billions of parameters that the law gives for what the small models cost."""
+    costs = {size: scaling.SIX_ND.cell(size, "FLOPs") for size in ("8B", "70B")}
+    return {size: round(_by_the_figure(cost)[1] / 1e9) for size, cost in costs.items()}
+
+
+def _digits_of_an_exponent() -> bool:
+    flops, (low, high) = herd.FLOPS.value, (-0.005, 0.005)
+    pair = scaling.EXPONENT.value, scaling.COEFFICIENT.value
+    ends = [scaling.optimal_tokens(flops, pair[0] + a, pair[1] + a) for a in (low, high)]
+    swing = math.exp(high * math.log(flops)) - 1
+    return (
+        round(swing, 2) == scaling.SHIFT_OF_ALPHA.value
+        and ends[1] < scaling.OPTIMAL_TOKENS.value
+        and ends[1] / ends[0] > 1.8
+    )
+
+
+SCALING = (
+    Claim(
+        "The law N*(C) predicts the best number of parameters.",
+        "It predicts training tokens: the y axis of Figure 3. With the figure's coefficients it "
+        "gives 16.3T at 3.8e25 FLOPs, 41 times the 402B parameters; those follow from the budget.",
+        "§3.2.1, Figure 3",
+        _law_is_of_tokens,
+    ),
+    Claim(
+        "Chinchilla's 20 tokens for each parameter is a constant of nature.",
+        "By the paper's own law the best ratio grows with compute: 13 at its smallest budget, 23 "
+        "at its largest, 42 at the flagship's.",
+        "from §3.2.1",
+        lambda: _tokens_each_by_law() == [13.2, 22.8, 41.9],
+    ),
+    Claim(
+        "The sizes of the 8B and the 70B come from the scaling law.",
+        "Only the 405B's does. For what the small ones cost the law would train 62B and 170B; they "
+        "were trained far longer, to be cheap to use.",
+        "from §3.2.1",
+        lambda: _small_sizes_by_law() == {"8B": 62, "70B": 170},
+    ),
+    Claim(
+        "Two decimals are enough for an exponent.",
+        "At 3.8e25 FLOPs half a unit of the second decimal moves the tokens by 34 percent, and no "
+        "pair that rounds to the printed (0.53, 0.29) reaches the printed 16.55T.",
+        "from §3.2.1",
+        _digits_of_an_exponent,
+    ),
+)
+ALL = ARCHITECTURE + DATA + INFERENCE + SCALING
 """Every claim so far."""
 
 NOT_IN_PAPER = (

@@ -115,11 +115,11 @@ def fit_sigmoid(
 
     low = [x.min() - 10 * spread, math.log(spread / 1000)]
     high = [x.max() + 10 * spread, math.log(spread * 100)]
-    starts = [
-        (float(np.quantile(x, q)), math.log(spread / w)) for q in (0.1, 0.5, 0.9) for w in (2, 8)
-    ]
-    if near is not None:
-        starts = [np.clip((near.middle, math.log(near.width)), low, high).tolist()]
+    if near is None:
+        middles = np.quantile(x, [0.1, 0.5, 0.9])
+        starts = [(m, math.log(spread / w)) for m in middles for w in (2, 8)]
+    else:
+        starts = [np.clip((near.middle, math.log(near.width)), low, high)]
     tried = [least_squares(miss, s, slope, bounds=(low, high)) for s in starts]
     best = min(tried, key=lambda r: r.cost)
     return Sigmoid(chance, top, float(best.x[0]), math.exp(float(best.x[1])))

@@ -5,14 +5,19 @@ patterns lack it: a model of 14,000 parameters learns all patterns at once and i
 cliff. Here each word has its own order of followers, the first far likelier than the next, and
 each text a topic; so the next most frequent pair is always waiting. All of it is our invention.
 
-One word is one token, as in a tokenizer that knows the whole vocabulary.
+One word is one token, as in a tokenizer that knows the whole vocabulary. And since we wrote the
+language, we know what nobody knows of a real one: the least loss that any model can have.
 """
 
 import bisect
 import itertools
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
 
 WORDS = 2047
 """Together with the token that ends a text, a round number."""
@@ -23,6 +28,7 @@ _FOLLOW, _TOPIC = 0.85, 0.10  # else: any word, by its frequency
 _STEEP = 2.0  # how much likelier the first follower is than the next
 _FOLLOWERS = 32
 _TOPICS, _TOPIC_WORDS = 64, 12
+_SHORTEST, _LONGEST = 20, 80
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,38 @@ class InventedLanguage:
         """Endless texts of 20 to 80 words, as places in `words`; another seed, other texts."""
         rng = random.Random(f"text {seed}")
         while True:
-            yield self._document(rng, rng.randint(20, 80))
+            yield self._document(rng, rng.randint(_SHORTEST, _LONGEST))
 
     def written(self, ids: list[int] | tuple[int, ...]) -> str:
         """The text of a document."""
         return " ".join(self.words[n] for n in ids)
+
+    def nats(self, document: Sequence[int]) -> Float[np.ndarray, "T"]:
+        """What each word, and then the end, costs one who knows the language: minus ln chance.
+
+        Such a reader knows all frequencies, but has to find out the topic from the words so far.
+        No model has a lower mean over many documents. T is the number of words and 1 for the end.
+
+        Raises ValueError for a document that this language cannot write.
+        """
+        if not all(0 <= word < len(self.words) for word in document):
+            raise ValueError(f"document={document!r} is not allowed: 0 to {len(self.words) - 1}")
+        topics, costs = _topic_chances(), []
+        for place, word in enumerate(document):
+            by_topic = self._chances(document[place - 1] if place else None, word)
+            chance = float(topics @ by_topic) * (1 - _end_chance(place))
+            if not chance > 0:
+                raise ValueError(f"document is not allowed: word {word!r} cannot be at {place}")
+            costs.append(-math.log(chance))
+            topics = topics * by_topic / (topics @ by_topic)
+        if not _end_chance(len(document)) > 0:
+            raise ValueError(f"document has {len(document)} words, but none ends there")
+        return np.array([*costs, -math.log(_end_chance(len(document)))])
+
+    def least_loss(self, count: int, seed: int) -> float:
+        """Mean nats a token, ends included, of that reader on so many documents of a seed."""
+        costs = [self.nats(text) for text in itertools.islice(self.documents(seed), count)]
+        return float(np.concatenate(costs).mean())
 
     def questions(self, count: int, seed: int, choices: int = 4) -> list[Question]:
         """Which word comes next? The right one is the first follower of the last word given.
@@ -101,9 +134,32 @@ class InventedLanguage:
                 ids.append(self._any(rng))
         return ids
 
+    def _chances(self, previous: int | None, word: int) -> Float[np.ndarray, "K"]:
+        """Chance of a word after another (None: it is the first), for each of the K topics."""
+        before = self._running[word - 1] if word else 0.0
+        anywhere = (self._running[word] - before) / self._running[-1]
+        if previous is None:
+            return np.full(_TOPICS, anywhere)
+        follows = 0.0
+        if word in self._followers[previous]:
+            rank = self._followers[previous].index(word)
+            follows = (rank + 1) ** -_STEEP / self._steep[-1]
+        in_topic = np.array([words.count(word) / _TOPIC_WORDS for words in self._topics])
+        return _FOLLOW * follows + _TOPIC * in_topic + (1 - _FOLLOW - _TOPIC) * anywhere
+
     def _any(self, rng: random.Random) -> int:
         place = bisect.bisect(self._running, rng.random() * self._running[-1])
         return min(place, len(self.words) - 1)
+
+
+def _topic_chances() -> Float[np.ndarray, "K"]:
+    """How likely each topic is: the first ones are chosen more often."""
+    return np.diff(np.sqrt(np.arange(_TOPICS + 1) / _TOPICS))
+
+
+def _end_chance(words: int) -> float:
+    """Chance that a document ends after so many words, if it has come so far."""
+    return 1 / (_LONGEST + 1 - words) if _SHORTEST <= words <= _LONGEST else 0.0
 
 
 def _different(rng: random.Random, running: list[float], count: int) -> list[int]:

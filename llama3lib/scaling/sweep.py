@@ -45,12 +45,14 @@ def run_sweep(
     processes: int = 2,
     part: tuple[int, int] = (1, 1),
     on_run: Callable[[Record], None] | None = None,
+    on_step: Callable[[Record], None] | None = None,
 ) -> list[Run]:
     """Make every run that is not in `folder` yet; returns all that are finished.
 
     part: (i, n) makes only the i-th of n shares of the runs, for a job array of n jobs; prepare
     the folder with `prepare` before such jobs start.
     on_run: told each record as it is finished.
+    on_step: told what the trainer logs of each step; needs processes=1.
     A run whose loss became no number is recorded as such, warned of, and left out of the result.
 
     Raises ValueError if the folder belongs to a sweep with other settings, or for parts and
@@ -58,8 +60,10 @@ def run_sweep(
     """
     if processes < 1:
         raise ValueError(f"processes={processes!r} is not allowed: 1 or more")
+    if on_step is not None and processes > 1:
+        raise ValueError(f"processes={processes!r} is not allowed with on_step: 1")
     todo = waiting(config, folder, part)
-    for record in _records(config, Path(folder), todo, processes):
+    for record in _records(config, Path(folder), todo, processes, on_step):
         if on_run is not None:
             on_run(record)
     return finished(config, folder)
@@ -112,7 +116,12 @@ def finished(config: SweepConfig, folder: str | Path) -> list[Run]:
     return found
 
 
-def one_run(config: SweepConfig, cell: Cell, folder: str | Path) -> Record:
+def one_run(
+    config: SweepConfig,
+    cell: Cell,
+    folder: str | Path,
+    on_step: Callable[[Record], None] | None = None,
+) -> Record:
     """Make one run and write its line. A run that was cut short goes on from its checkpoint."""
     folder, begun = Path(folder), time.process_time()
     shards, work = _shards(config, folder), folder / "work" / cell.name
@@ -131,7 +140,8 @@ def one_run(config: SweepConfig, cell: Cell, folder: str | Path) -> Record:
     }
     with one_thread():
         try:
-            model = Trainer(train_config(config, cell), {TEXT: shards[TEXT]}, work).fit().model
+            trainer = Trainer(train_config(config, cell), {TEXT: shards[TEXT]}, work)
+            model = trainer.fit(on_step).model
         except DivergedError as error:
             _log.warning("%s: %s", cell.name, error)
         else:
@@ -150,11 +160,15 @@ def one_run(config: SweepConfig, cell: Cell, folder: str | Path) -> Record:
 
 
 def _records(
-    config: SweepConfig, folder: Path, todo: Sequence[Cell], processes: int
+    config: SweepConfig,
+    folder: Path,
+    todo: Sequence[Cell],
+    processes: int,
+    on_step: Callable[[Record], None] | None,
 ) -> Iterator[Record]:
     if processes == 1 or len(todo) < 2:
         for cell in todo:
-            yield one_run(config, cell, folder)
+            yield one_run(config, cell, folder, on_step)
         return
     context = multiprocessing.get_context("spawn")
     with (

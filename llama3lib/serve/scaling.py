@@ -12,7 +12,7 @@ from llama3lib.scaling.isoflop import Axis, fit_isoflop
 from llama3lib.scaling.parametric import fit_parametric
 from llama3lib.scaling.plan import cells, load_sweep
 from llama3lib.scaling.points import Run, read_runs, stored_names, stored_path, write_runs
-from llama3lib.scaling.sweep import run_sweep, waiting
+from llama3lib.scaling.sweep import prepare, run_sweep, waiting
 
 
 def sweep(
@@ -22,9 +22,12 @@ def sweep(
     *,
     processes: int,
     part: str,
-    dry_run: bool,
+    only_prepare: bool = False,
+    dry_run: bool = False,
 ) -> int:
     """Tell the runs, make those that are missing, write FOLDER/points.json; the exit code.
+
+    only_prepare: write text and settings only. dry_run: tell the runs only.
 
     Raises ValueError for a wrong sweep, or a folder of another one.
     """
@@ -35,6 +38,10 @@ def sweep(
         for cell in planned:
             size = f"{cell.parameters:>13,} parameters {cell.tokens:>15,} tokens"
             print(f"{cell.budget:9.2e} FLOPs {size} {cell.steps:>8,} steps  seed {cell.seed}")
+        return 0
+    if only_prepare:
+        prepare(config, folder)
+        print(f"{folder} is ready: start the jobs")
         return 0
     left = len(waiting(config, folder, share))
     with tqdm(total=left, desc="runs", disable=not sys.stderr.isatty()) as bar:

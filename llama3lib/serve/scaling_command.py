@@ -20,6 +20,8 @@ class Sweep:
     """Runs side by side, one thread each."""
     part: str = "1/1"
     """I/N: make only the I-th of N shares, as one job of an array of N."""
+    prepare: bool = False
+    """Only write text and settings into FOLDER, before jobs of an array start together."""
     dry_run: bool = False
     """Only tell the runs."""
 
@@ -32,6 +34,7 @@ class Sweep:
             self.set,
             processes=self.processes,
             part=self.part,
+            only_prepare=self.prepare,
             dry_run=self.dry_run,
         )
 

@@ -89,7 +89,8 @@ def make_plan(config: TrainConfig, *, measure: bool = True) -> Plan:
 
 def has_hardware(config: TrainConfig) -> bool:
     """Whether this machine has the GPUs that the recipe is made for."""
-    return config.gpus <= (torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    needed = max(config.gpus, int(config.device.startswith("cuda")))
+    return needed <= (torch.cuda.device_count() if torch.cuda.is_available() else 0)
 
 
 def room_here() -> int | None:

@@ -15,7 +15,7 @@ from llama3lib.inference.sequence import Sequence
 from llama3lib.inference.speculative import _verify
 from llama3lib.model import Transformer, get_preset
 from widgets import check
-from widgets.checks import Mistake, ch09_fp8, ch09_patience
+from widgets.checks import Mistake, ch09_fp8, patience
 from widgets.checks.ch09 import CHECKS, HINTS
 from widgets.checks.ch09_guesses import RIGHT as RIGHT_STEP
 from widgets.checks.ch09_guesses import law_of
@@ -152,15 +152,15 @@ def _cell(source):
 
 @pytest.mark.parametrize("exercise", CHECKS)
 def test_an_endless_loop_is_ended_and_told(exercise, monkeypatch, capsys):
-    monkeypatch.setattr(ch09_patience, "A_CALL", 0.3)
+    monkeypatch.setattr(patience, "A_CALL", 0.3)
     assert check(exercise, _cell(_ENDLESS)) is False
     told = capsys.readouterr().out
     assert "your code does not end" in told and "Which loop" in told and "In endless" in told
 
 
 def test_many_slow_calls_are_ended_and_nothing_comes_after(monkeypatch):
-    monkeypatch.setattr(ch09_patience, "IN_ALL", 0.8)
-    monkeypatch.setattr(ch09_patience, "A_CALL", 0.6)
+    monkeypatch.setattr(patience, "IN_ALL", 0.8)
+    monkeypatch.setattr(patience, "A_CALL", 0.6)
 
     def slow(*given):
         time.sleep(0.05)

@@ -42,6 +42,15 @@ def test_it_agrees_with_curve_fit():
     assert (found.middle, found.width) == pytest.approx((middle, width), rel=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_beginning_near_the_result_finds_the_same(seed):
+    nll, accuracy = noisy(seed, noise=0.03)
+    found = fit_sigmoid(nll, accuracy)
+    for start in (TRUE, Sigmoid(0.25, 1.0, 9.0, 80.0)):  # the second is clipped into range
+        again = fit_sigmoid(nll, accuracy, near=start)
+        assert (again.middle, again.width) == pytest.approx((found.middle, found.width), rel=1e-5)
+
+
 def test_both_steps_find_what_was_planted_and_extrapolate():
     nll, accuracy = noisy(0, noise=0.0)
     fit = fit_two_steps(FLOPS, NLL, nll, accuracy)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from llama3lib.model import ModelArgs, Transformer
-from llama3lib.scaling import InventedLanguage
+from llama3lib.scaling import InventedLanguage, read_runs, stored_path
 from llama3lib.scaling.task import answer
 
 
@@ -33,6 +33,50 @@ def test_words_have_a_long_tail(language):
     slope, _ = np.polyfit(np.log(np.arange(10, 1000)), np.log(counts[9:999]), 1)
     assert -1.5 < slope < -0.5
     assert len(counts) > 1900  # nearly all occur
+
+
+def test_who_knows_the_language_gives_all_words_together_chance_one():
+    small = InventedLanguage(seed=3, words=64)
+    text = next(small.documents(5))
+    for place in (0, 1, 7, 25):
+        chances = 0.0
+        for word in range(64):
+            try:
+                cost = small.nats([*text[:place], word, *text[place + 1 :]])[place]
+            except ValueError:  # the next word cannot follow this one
+                continue
+            chances += np.exp(-cost)
+        ending = 1 / (81 - place) if place >= 20 else 0.0
+        assert chances == pytest.approx(1 - ending, abs=1e-9)
+    ends = sum(np.exp(-small.nats((text * 4)[:n])[-1]) for n in (80,))
+    assert ends == 1.0  # none is longer
+
+
+def test_no_stored_model_has_a_lower_loss_than_who_knows_the_language(language):
+    least = language.least_loss(600, 1_000_003)  # the documents held out
+    names = ("toy", "toy-long", "toy-held-out", "toy-ten-times", "toy-unfinished")
+    assert 2 < least < min(run.loss for n in names for run in read_runs(stored_path(n)))
+    assert least == pytest.approx(language.least_loss(600, 5), rel=0.02)
+
+
+def test_a_slightly_wrong_reader_loses_more(language, monkeypatch):
+    texts = list(islice(language.documents(9), 300))
+    least = sum(language.nats(text).sum() for text in texts)
+    for name, value in (("_FOLLOW", 0.8), ("_FOLLOW", 0.88), ("_TOPIC", 0.12), ("_TOPIC", 0.07)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"llama3lib.scaling.language.{name}", value)
+            assert sum(language.nats(text).sum() for text in texts) > least
+
+
+def test_what_the_language_cannot_write_is_refused(language):
+    text = next(language.documents(1))
+    for wrong, named in (
+        ([*text, 5000], "0 to 2046"),
+        (text[:10], "10 words, but none ends there"),
+        ((text * 5)[:90], "cannot be at 80"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            language.nats(wrong)
 
 
 def test_pairs_tell_more_than_words(language):

@@ -36,7 +36,7 @@ def test_more_use_makes_it_smaller_and_trained_longer():
 
 def test_a_size_that_never_gets_there_needs_endless_tokens():
     assert tokens_for(CHINCHILLA, 1e6, 2.2) == math.inf
-    with pytest.raises(ValueError, match=r"loss=1\.8 is not allowed: above 1\.82"):
+    with pytest.raises(ValueError, match=r"loss=1\.8 is not allowed: above 1\.8172"):
         cheapest(CHINCHILLA, 1.8, 0)
 
 

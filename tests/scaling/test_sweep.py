@@ -42,6 +42,16 @@ def test_every_run_is_made_and_told_once(made):
     assert all(json.loads(p.read_text()) for p in (folder / "runs").glob("*.json"))
 
 
+def test_every_step_of_a_run_is_told(tmp_path):
+    only = replace(CONFIG, budgets=(replace(CONFIG.budgets[0], models=((4, 1),)),), questions=0)
+    steps = []
+    run_sweep(only, tmp_path, processes=1, on_step=steps.append)
+    (cell,) = cells(only)
+    assert [record["step"] for record in steps] == list(range(1, cell.steps + 1))
+    with pytest.raises(ValueError, match="processes=2 is not allowed with on_step"):
+        run_sweep(only, tmp_path, processes=2, on_step=steps.append)
+
+
 def test_finished_runs_are_kept_and_missing_ones_made_to_the_same_digits(made, tmp_path):
     folder, runs, _ = made
     shutil.copytree(folder, tmp_path / "again")

@@ -35,7 +35,12 @@ def test_a_sweep_tells_its_runs_makes_them_once_and_writes_points(tmp_path, caps
     line = ["scaling", "sweep", str(recipe), str(folder), "--processes", "1"]
     assert cli.main([*line, "--dry-run"]) == 0
     assert "Tiny: 2 runs, 4.0" in capsys.readouterr().out and not folder.exists()
+    assert cli.main([*line, "--prepare"]) == 0
+    assert "ready" in capsys.readouterr().out
+    assert (folder / "sweep.json").is_file() and not (folder / "runs").exists()
+    text = (folder / "text.json").stat().st_mtime_ns
     assert cli.main([*line, "--part", "2/2"]) == 0
+    assert (folder / "text.json").stat().st_mtime_ns == text
     assert "finished: 1 of 2" in capsys.readouterr().out
     first = next((folder / "runs").glob("*.json"))
     time = first.stat().st_mtime_ns

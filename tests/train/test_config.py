@@ -53,8 +53,16 @@ def test_every_recipe_that_comes_along_is_sound():
         plan = make_plan(config, measure=False)
         assert plan.tokens == config.total_tokens
         assert plan.lines()
-        assert has_hardware(config) == (config.gpus == 0) or has_hardware(config)
         assert len(planned_rates(config)) == config.total_steps
+
+
+@pytest.mark.parametrize(("there", "wanted"), [(0, [True, False, False]), (1, [True, True, False])])
+def test_a_recipe_knows_whether_its_gpus_are_here(there, wanted, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: there)
+    recipe = load_config("tiny-cpu")
+    on = [recipe, dataclasses.replace(recipe, device="cuda"), dataclasses.replace(recipe, gpus=2)]
+    assert [has_hardware(config) for config in on] == wanted
 
 
 def test_sizes_of_the_recipes_are_what_their_names_say():

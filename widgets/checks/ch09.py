@@ -12,10 +12,10 @@ from widgets.checks.ch09_blocks import check_write_token
 from widgets.checks.ch09_cache import check_cached_attention
 from widgets.checks.ch09_fp8 import check_fp8_rows
 from widgets.checks.ch09_hints import HINTS
-from widgets.checks.ch09_patience import patiently
 from widgets.checks.ch09_serving import check_plan_step
 from widgets.checks.ch09_speculative import check_speculative_step
 from widgets.checks.ch09_top_p import check_top_p
+from widgets.checks.patience import patiently
 
 __all__ = ["CHECKS", "HINTS"]
 

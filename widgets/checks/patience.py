@@ -1,4 +1,4 @@
-"""Chapter 09: no check waits for ever. A call that takes too long is ended, and told."""
+"""No check waits for ever. A call that takes too long is ended, and told."""
 
 import ctypes
 import reprlib

@@ -1,0 +1,298 @@
+"""Answers to exercises 4 to 6 of chapter 03: right ones in different ways, and planted mistakes."""
+
+import math
+
+import numpy as np
+
+from llama3lib.scaling import (
+    by_budget,
+    fit_isoflop,
+    fit_line,
+    fit_parabola,
+    fit_parametric,
+    fit_power_law,
+)
+
+
+def _curves(runs):
+    return {
+        budget: fit_parabola([r.parameters for r in found], [r.loss for r in found])
+        for budget, found in by_budget(runs).items()
+    }
+
+
+# 03.4
+def spoilt_left_out(runs):
+    """Leave each budget out; the one without which the losses lie best on a line is spoilt."""
+    misses = {}
+    for budget in by_budget(runs):
+        rest = [run for run in runs if run.budget != budget]
+        law = fit_isoflop(rest, resamples=50)
+        misses[budget] = sum(
+            math.log(curve.parabola.lowest / law.loss.law.predict(curve.budget)) ** 2
+            for curve in law.curves
+        )
+    spoilt = min(misses, key=misses.get)
+    rest = [run for run in runs if run.budget != spoilt]
+    return spoilt, fit_isoflop(rest, resamples=50).size.law.exponent
+
+
+def spoilt_by_floor(runs):
+    """The same with a floor, with arrays, and the exponent by np.polyfit."""
+    budgets = np.array(sorted({run.budget for run in runs}))
+    curves = []
+    for budget in budgets:
+        x, y = np.array([(r.parameters, r.loss) for r in runs if r.budget == budget]).T
+        a, b, c = np.polyfit(np.log(x), y, 2)
+        curves.append((-b / (2 * a), c - b * b / (4 * a)))
+    logs, least = np.array(curves).T
+    left = []
+    for place in range(len(budgets)):
+        keep = np.arange(len(budgets)) != place
+        law = fit_power_law(budgets[keep], least[keep], floor="fit", resamples=10).law
+        miss = [law.predict(c) - y for c, y in zip(budgets[keep], least[keep], strict=True)]
+        left.append(np.square(miss).sum())
+    place = int(np.argmin(left))
+    keep = np.arange(len(budgets)) != place
+    return budgets[place], np.polyfit(np.log(budgets[keep]), logs[keep], 1)[0]
+
+
+def spoilt_by_bend(runs):
+    """The row of ln losses should be smooth: a parabola through the others, and who is above."""
+    curves = _curves(runs)
+    x, y = np.log(list(curves)), np.log([curve.lowest for curve in curves.values()])
+    left = []
+    for place in range(len(x)):
+        keep = np.arange(len(x)) != place
+        fit = np.polyfit(x[keep] - x.mean(), y[keep], 2)
+        left.append(np.square(np.polyval(fit, x[keep] - x.mean()) - y[keep]).sum())
+    spoilt = list(curves)[int(np.argmin(left))]
+    return spoilt, _size_exponent([run for run in runs if run.budget != spoilt])
+
+
+def spoilt_by_size(runs):
+    """By the best sizes instead of the losses; the exponent from that of the tokens."""
+    curves = _curves(runs)
+    left = {}
+    for budget in curves:
+        rest = {c: curve.best for c, curve in curves.items() if c != budget}
+        law = fit_line(list(rest), list(rest.values()))
+        left[budget] = sum(math.log(law.predict(c) / best) ** 2 for c, best in rest.items())
+    spoilt = min(left, key=left.get)
+    rest = [run for run in runs if run.budget != spoilt]
+    return [spoilt, 1 - fit_isoflop(rest, "tokens", resamples=5).size.law.exponent]
+
+
+def _size_exponent(runs):
+    curves = _curves(runs)
+    return fit_line(list(curves), [curve.best for curve in curves.values()]).exponent
+
+
+def _chosen(score):
+    """The budget whose runs have the most of something."""
+
+    def find_spoilt(runs):
+        groups = by_budget(runs)
+        spoilt = max(groups, key=lambda budget: score(groups[budget]))
+        return spoilt, _size_exponent([run for run in runs if run.budget != spoilt])
+
+    return find_spoilt
+
+
+def _squares(found):
+    curve = fit_parabola([r.parameters for r in found], [r.loss for r in found])
+    return np.square([r.loss - curve.predict(r.parameters) for r in found]).sum()
+
+
+def _with(exponent):
+    """The right budget, another exponent."""
+
+    def find_spoilt(runs):
+        spoilt, right = spoilt_by_bend(runs)
+        return spoilt, exponent(runs, [r for r in runs if r.budget != spoilt], right)
+
+    return find_spoilt
+
+
+def _tried(runs):
+    groups = by_budget(runs)
+    best = [min(found, key=lambda run: run.loss).parameters for found in groups.values()]
+    return fit_line(list(groups), best).exponent
+
+
+SPOILT_WRONG = {
+    "the budget whose parabola fits worst": _chosen(_squares),
+    "the budget of the highest loss": _chosen(lambda found: min(run.loss for run in found)),
+    "the budget of the lowest loss": _chosen(lambda found: -min(run.loss for run in found)),
+    "the spoilt budget is left in": _with(lambda runs, rest, right: _size_exponent(runs)),
+    "the tokens' exponent, not the parameters'": _with(
+        lambda runs, rest, right: fit_isoflop(rest, "tokens", resamples=5).size.law.exponent
+    ),
+    "the exponent of the loss": _with(
+        lambda runs, rest, right: fit_isoflop(rest, resamples=5).loss.law.exponent
+    ),
+    "the best of the sizes tried": _with(lambda runs, rest, right: _tried(rest)),
+    "a place, not a budget": lambda runs: (
+        sorted(by_budget(runs)).index(spoilt_by_bend(runs)[0]),
+        spoilt_by_bend(runs)[1],
+    ),
+    "the two results are swapped": lambda runs: spoilt_by_bend(runs)[::-1],
+    "another budget is spoilt": lambda runs: (
+        sorted(by_budget(runs))[2],
+        spoilt_by_bend(runs)[1],
+    ),
+    "find_spoilt: 2 results are needed": lambda runs: spoilt_by_bend(runs)[0],
+    "none of the budgets": lambda runs: (1e30, 0.5),
+}
+
+
+# 03.5
+def served_library(law, small, large):
+    from llama3lib.scaling import break_even, life, tokens_for
+
+    tokens = tokens_for(law, large, law.predict(*small))
+    if tokens == math.inf:
+        return 0.0
+    return break_even(life(*small, 0.0), life(large, tokens, 0.0))
+
+
+def served_halving(law, small, large):
+    """Tokens of the other model by halving; then the two straight lines of cost are compared."""
+    loss = law.E + law.A / small[0] ** law.alpha + law.B / small[1] ** law.beta
+    if law.E + law.A / large**law.alpha >= loss:
+        return 0
+    low, high = -50.0, 400.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        value = law.predict(large, math.exp(middle))
+        low, high = (low, middle) if value < loss else (middle, high)
+    first, second = 6 * small[0] * small[1], 6 * large * math.exp(low)
+    if first <= second and small[0] < large:
+        return 0
+    return (
+        math.inf if small[0] > large else np.float64((first - second) / (2 * large - 2 * small[0]))
+    )
+
+
+def _tokens(law, small, large, floor=True):
+    room = law.predict(*small) - law.A / large**law.alpha - (law.E if floor else 0)
+    return (law.B / room) ** (1 / law.beta) if room > 0 else math.inf
+
+
+def _served(tokens=_tokens, train=6, serve=lambda small, large: 2 * (large - small)):
+    def served_until_cheaper(law, small, large):
+        with_large = tokens(law, small, large)
+        if with_large == math.inf:
+            return 0.0
+        ahead = train * (small[0] * small[1] - large * with_large)
+        if ahead <= 0:
+            return 0.0 if small[0] < large else math.inf
+        return ahead / serve(small[0], large) if small[0] < large else math.inf
+
+    return served_until_cheaper
+
+
+def _bare(law, small, large):
+    ahead = 6 * (small[0] * small[1] - large * _tokens(law, small, large))
+    return ahead / (2 * (large - small[0]))
+
+
+SERVED_WRONG = {
+    "the other one is not trained to the same loss": _served(
+        lambda law, small, large: small[0] * small[1] / large
+    ),
+    "as many training tokens for both": lambda law, small, large: (
+        (6 * small[0] * small[1] - 6 * large * small[1]) / (2 * large - 2 * small[0])
+    ),
+    "20 tokens for each parameter": _served(lambda law, small, large: 20 * large),
+    "the law's floor E is not subtracted": _served(
+        lambda law, small, large: _tokens(law, small, large, floor=False)
+    ),
+    "training and serving cost the same": _served(train=2),
+    "serving costs 1 FLOP": _served(serve=lambda small, large: large - small),
+    "the large one serves at no cost": _served(serve=lambda small, large: 2 * small),
+    "the small one serves at no cost": _served(serve=lambda small, large: 2 * large),
+    "FLOPs, not tokens": _served(serve=lambda small, large: 1),
+    "below zero": _bare,
+    "the sign is turned round": lambda *given: -_bare(*given),
+    "never is forgotten": lambda *given: max(0.0, _bare(*given)),
+    "a loss out of reach of the other one": lambda law, small, large: (
+        math.inf if _tokens(law, small, large) == math.inf else served_library(law, small, large)
+    ),
+    "served_until_cheaper: a number is needed": lambda *given: str(served_library(*given)),
+}
+
+
+# 03.6
+def foretell_library(runs, flops):
+    return fit_isoflop(runs, floor="fit", resamples=50).predict(flops).loss.score
+
+
+def foretell_by_hand(runs, flops):
+    """Lowest points with np.polyfit, then every floor is tried, and the straightest line taken."""
+    groups = by_budget(runs)
+    least = []
+    for found in groups.values():
+        a, b, c = np.polyfit([math.log(r.parameters) for r in found], [r.loss for r in found], 2)
+        least.append(c - b * b / (4 * a))
+    x, y = np.log(list(groups)), np.array(least)
+    best = None
+    for floor in np.linspace(0, min(y) - 0.005, 800):
+        fit = np.polyfit(x, np.log(y - floor), 1)
+        miss = np.square(floor + np.exp(np.polyval(fit, x)) - y).sum()
+        if best is None or miss < best[0]:
+            best = miss, floor + math.exp(np.polyval(fit, math.log(flops)))
+    return best[1]
+
+
+def foretell_formula(runs, flops):
+    """The other method: one formula for all runs, and its optimum."""
+    law = fit_parametric(runs, polished=8).law
+    return law.predict(*law.optimum(flops))
+
+
+def _least(runs):
+    curves = _curves(runs)
+    return list(curves), [curve.lowest for curve in curves.values()]
+
+
+def _to_line(last):
+    def foretell(runs, flops):
+        budgets, losses = _least(runs)
+        return fit_line(budgets[-last:], losses[-last:]).predict(flops)
+
+    return foretell
+
+
+def _half_log(runs, flops):
+    budgets, losses = _least(runs)
+    return np.polyval(np.polyfit(np.log10(budgets), losses, 1), math.log10(flops))
+
+
+def _sizes(runs, flops):
+    return fit_isoflop(runs, resamples=5).size.law.predict(flops)
+
+
+FORETELL_WRONG = {
+    "a straight line without a floor": _to_line(4),
+    "only the last two budgets": _to_line(2),
+    "only the last three budgets, without a floor": _to_line(3),
+    "the loss of the largest budget": lambda runs, flops: _least(runs)[1][-1],
+    "a line of the loss over log FLOPs": _half_log,
+    "a law through all runs, not through the best ones": lambda runs, flops: fit_line(
+        [r.budget for r in runs], [r.loss for r in runs]
+    ).predict(flops),
+    "the best size, not its loss": _sizes,
+    "a parabola through the logarithms": lambda runs, flops: math.exp(
+        np.polyval(
+            np.polyfit(np.log10(_least(runs)[0]), np.log(_least(runs)[1]), 2), math.log10(flops)
+        )
+    ),
+    "a floor from elsewhere": lambda runs, flops: fit_line(*_least(runs), 1.69).predict(flops),
+    "the logarithm is not undone": lambda runs, flops: math.log(_to_line(4)(runs, flops)),
+    "foretell: a number is needed": lambda runs, flops: fit_isoflop(
+        runs, floor="fit", resamples=5
+    ).predict(flops),
+    "foretell: too low": lambda runs, flops: 0.95 * foretell_library(runs, flops),
+    "foretell: too high": lambda runs, flops: 1.02 * foretell_library(runs, flops) + 0.02,
+}
