@@ -56,7 +56,7 @@ def grid(config: SweepConfig, folder: Path, processes: int) -> list[Run]:
         return run_sweep(config, folder, processes=processes, on_run=lambda record: bar.update())
 
 
-def foretold(runs: Sequence[Run], seed: int, flops: float) -> dict[str, Any]:
+def predicted(runs: Sequence[Run], seed: int, flops: float) -> dict[str, Any]:
     """What the sweep of a seed says of a larger run, with and without a floor of the loss."""
     told = fit_isoflop(runs, floor="fit").predict(flops)
     straight = fit_isoflop(runs).predict(flops)
@@ -73,7 +73,7 @@ def tested(
     config: SweepConfig, runs: Sequence[Run], flops: float, folder: Path
 ) -> tuple[Run, dict[str, Any]]:
     """A run beyond the grid and what was written down of it before."""
-    note = foretold(runs, config.seeds[0], flops)
+    note = predicted(runs, config.seeds[0], flops)
     path = folder / f"prediction-{flops:.3g}-seed{config.seeds[0]}.json"
     if not path.exists():  # written down once, before the run
         with atomic_write(path) as file:
@@ -116,7 +116,7 @@ def main() -> None:
     what = "sweep toy again, its learning rate not yet down: cosine four times as long as the run"
     store("toy-unfinished", what, cut)
     for (name, found), times in zip(tests.items(), ("four", "ten"), strict=True):
-        what = f"one run a seed of {times} times the largest budget, foretold by that seed's sweep"
+        what = f"one run a seed, {times} times the largest budget; predicted from that seed's sweep"
         runs = [run for run, _ in found]
         store(name, what, runs, predictions=[note for _, note in found])
 

@@ -33,6 +33,25 @@ def curves(
     return found
 
 
+def scattered(scatter, seed, *, budgets=6, sizes=7, noise=0.001):
+    """`curves` with a = 0.5 whose lowest points are each off by luck of their own.
+
+    Best sizes by `scatter` in ln, losses by a tenth of it.
+    """
+    rng, found = np.random.default_rng(1000 + seed), []
+    for budget in np.geomspace(1e18, 1e18 * 10 ** ((budgets - 1) / 2), budgets):
+        away, luck, again = rng.normal(), rng.normal(), int(rng.integers(1 << 30))
+        found += curves(
+            noise,
+            again,
+            budgets=(budget,),
+            sizes=sizes,
+            coefficient=0.1 * np.exp(scatter * away),
+            loss=(50 * np.exp(0.1 * scatter * luck), -0.07),
+        )
+    return found
+
+
 def grid_runs(law, noise=0.0, seed=0, budgets=9, sizes=15):
     """Runs of many sizes at many budgets whose losses follow a formula, with heavy-tailed noise."""
     rng, found = np.random.default_rng(seed), []

@@ -197,7 +197,10 @@ class IsoFlopExplorer(CourseWidget):
             "flat": FLAT,
         }
         super().__init__(facts=facts)
-        self.budget = max(run.budget for run in runs or stored) if budget is None else budget
+        if budget is None:  # runs of a curve may differ from its budget by a rounding
+            largest = max(run.budget for run in runs or stored)
+            budget = min(self.curves, key=lambda known: abs(known - largest))
+        self.budget = budget
         self.stop, self.axis = stop, axis
 
     @traitlets.validate("budget", "axis")

@@ -90,8 +90,8 @@ def notes(law: ParametricLaw, loss: float, served: float, size: float, source: s
     if (when := cheapest_when(law, size, loss)) is None:
         line += " Larger than the cheapest to train: some smaller size always costs less."
     else:
-        line += f" It beats Chinchilla's optimum from {power(break_even(own, first))} tokens served"
-        line += f", and every other size at {power(when)}."
+        line += f" Cheaper than Chinchilla's optimum once {power(break_even(own, first))} tokens"
+        line += f" are served; cheapest of all sizes at {power(when)}."
     return [*told, line, source]
 
 

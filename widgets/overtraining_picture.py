@@ -125,7 +125,10 @@ def _draw_mark(picture: Drawing, name: str, it: Life | None, x: float, spot: Spo
     y = LOW
     if it is not None:
         y = _inside(spot(it.parameters, it.total))[1]
-        told = [f"{short(it.tokens)} tokens", f"{three(it.tokens / it.parameters)} a parameter"]
+        told = [
+            f"needs {short(it.tokens)} tokens",
+            f"{three(it.tokens / it.parameters)} a parameter",
+        ]
     picture.text(x, PLOT["y"] - 52, name, anchor="middle", font_weight=600, size=15)
     for place, line in enumerate(told):
         at = PLOT["y"] - 34 + 17 * place

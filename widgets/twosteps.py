@@ -1,6 +1,6 @@
 """From FLOPs to loss to accuracy, with points taken away (section 3.2.1, Figure 4).
 
-Step 1 foretells the loss of the right answers from compute, step 2 the accuracy from that loss.
+Step 1 predicts the loss of the right answers from compute, step 2 the accuracy from that loss.
 What if fewer budgets had been seen, or other models? All fits are made once, in Python, and handed
 to the browser as numbers, so a saved page still works.
 """
@@ -49,7 +49,7 @@ def measured(facts: dict) -> tuple[float, float] | None:
 
 
 def headline(facts: dict, entry: dict, models: str, form: str) -> str:
-    """The title: what is foretold with so much seen, and what came."""
+    """The title: what is predicted with so much seen, and what came."""
     seen = f"Seen up to {sci(entry['limit'])} FLOPs"
     if why := trouble(entry, models, form):
         return f"{seen}: no prediction. {why}"
@@ -114,7 +114,7 @@ def notes(facts: dict, entry: dict, models: str, form: str) -> list[str]:
 
 
 def top_words(second: dict, told: dict | None, top: float) -> str:
-    """Which tops these models allow, and what they would foretell."""
+    """Which tops these models allow, and what they would predict."""
     if not second["tops"]:
         return "With fewer than five models nothing can be said of the sigmoid's top."
     high, low = second["tops"][0][1], second["tops"][-1][1]
@@ -154,11 +154,11 @@ def table_rows(facts: dict, form: str) -> list[dict[str, object]]:
 
 
 class TwoStepsView(CourseWidget):
-    """Take points away and see what the two steps foretell then.
+    """Take points away and see what the two steps predict then.
 
     runs: finished runs with `nll` and `accuracy`, of two budgets or more; step 1 sees the one of
-    least loss of each budget and seed. held_out: runs to foretell, in no fit; those of the largest
-    budget count. Without any, four times the largest budget is foretold.
+    least loss of each budget and seed. held_out: runs to predict, in no fit; those of the largest
+    budget count. Without any, four times the largest budget is predicted.
     limit: the largest budget that is seen, from the second one up. models: a key of MODELS. form:
     a key of FORMS. chance, top: ends of the sigmoid, set as in `fit_sigmoid`. level, resamples,
     seed: of the intervals. Works in a saved page.

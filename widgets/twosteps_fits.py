@@ -20,6 +20,7 @@ MODELS = {
     "others": "larger budgets too",
 }
 _FEW = "Step 2 has too few points: a sigmoid needs three models of different loss"
+_RISES = "Step 2 finds no slope: accuracy does not fall with the loss of these models"
 _SHORT = "Step 1 has too few points: a floor needs three budgets"
 
 
@@ -93,7 +94,11 @@ def fit_all(
         for models in MODELS:
             mine = chosen(runs, limit, models)
             key = keys[models] = tuple(map(id, mine))
-            if key not in second and len({run["nll"] for run in mine}) >= 3:
+            if key in second or len({run["nll"] for run in mine}) < 3:
+                continue
+            if _rises(*_both(mine)):
+                second[key] = {"trouble": _RISES}
+            else:
                 found[key] = steps["line"] = fit_two_steps(*points, *_both(mine), **ends, **noise)
                 second[key] = _second(mine, found[key], ends, level)
         if "line" not in steps:  # all sigmoids were there already
@@ -157,20 +162,27 @@ def _both(runs: Sequence[dict]) -> tuple[list[float], list[float]]:
     return [run["nll"] for run in runs], [run["accuracy"] for run in runs]
 
 
+def _rises(nll: Sequence[float], accuracy: Sequence[float]) -> bool:
+    """Whether a line through the models does not fall: through these goes no sigmoid."""
+    return float(np.cov(nll, accuracy)[0, 1]) > -1e-12
+
+
 def _second(mine: Sequence[dict], fit: TwoSteps, ends: dict, level: float) -> dict:
     nll, accuracy = _both(mine)
     tops = tops_that_fit(nll, accuracy, chance=ends["chance"], level=level)
     band = []
     for x in np.linspace(-1, 1, 81) * 1.2 * max(nll):
-        drawn = [s.predict(x) for s in fit.sigmoids]
-        band.append([float(x), *np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2]).tolist()])
+        drawn = np.array([s.predict(x) for s in fit.sigmoids])  # NaN where a draw could not tell
+        low, high = (np.where(np.isnan(drawn), ends[name], drawn) for name in ("chance", "top"))
+        sides = np.quantile(low, 0.5 - level / 2), np.quantile(high, 0.5 + level / 2)
+        band.append([float(x), *map(float, sides)])
     ways = [[s.chance, s.top, s.middle, s.width] for s in (fit.sigmoid, *tops)]
     span = [min(accuracy), max(accuracy)]
     return {"sigmoid": ways[0], "tops": ways[1:], "models": len(mine), "span": span, "band": band}
 
 
 def _told(step: TwoSteps, with_: TwoSteps, second: dict, target: float) -> dict:
-    """Accuracy foretold, and what it were with each of the tops that fit as well."""
+    """Accuracy predicted, and what it were with each of the tops that fit as well."""
     told = replace(step, sigmoid=with_.sigmoid, sigmoids=with_.sigmoids).predict(target)
     others = [Sigmoid(*way).predict(told.nll.score) for way in second["tops"]]
     by_top = [min(others), max(others)] if others else None

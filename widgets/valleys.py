@@ -166,7 +166,7 @@ def notes(curve: Curve, axis: str, stop: int) -> list[str]:
     simple = curve.budget / (6 * it.parameters)
     paper = "The paper's curves get flatter with more compute (§3.2.1)."
     same = abs(math.log(simple / it.tokens)) < 0.01
-    rule = f"{amount(simple)}: it counts embedding look-ups as arithmetic, but no attention"
+    rule = f"{amount(simple)}, for it is meant for large models"
     return [
         f"Yours: {amount(it.parameters)} parameters on {amount(it.tokens)} tokens, "
         f"{three(it.tokens / it.parameters, 2)} tokens for each parameter. Its loss by the "
@@ -174,7 +174,7 @@ def notes(curve: Curve, axis: str, stop: int) -> list[str]:
         f"The valley's floor: from {amount(low)} to {amount(high)} {axis}, a factor of "
         f"{three(high / low, 2)}, the loss is at most {percent(FLAT)} above the lowest.",
         f"{_sure(valley, axis)} {paper}",
-        "Tokens: between those of the runs, in logs. C / (6 · N) says "
+        "Its tokens are read off between those of the runs. The rule C / (6 · N) says "
         f"{'the same' if same else rule}.",
     ]
 

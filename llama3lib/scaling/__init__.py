@@ -1,7 +1,8 @@
 """Scaling laws (§3.2.1): small runs, their curves and laws, and how far to trust those.
 
-- `points`: finished runs, and files of them
+- `points`, `tables`: finished runs, and files of them
 - `plan`, `sweep`: which runs a sweep makes, and making them on the trainer
+- `folder`, `records`, `locks`, `workers`: where they are kept, and many at once
 - `language`, `task`: a text with a long tail, and a task on it
 - `isoflop`, `power_law`, `noise`: the paper's method, with error bars
 - `parametric`: the other method, one formula for all runs

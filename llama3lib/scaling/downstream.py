@@ -18,6 +18,9 @@ from jaxtyping import Float
 from llama3lib.eval.intervals import Interval
 from llama3lib.scaling.noise import check_level, interval_of, redraw
 from llama3lib.scaling.power_law import PowerLawFit, fit_power_law
+from llama3lib.utils.logging import get_logger
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class TwoSteps:
     """Loss at ln FLOPs = 0, and its change for one unit of ln FLOPs, below 0; None with `law`."""
     lines: Float[np.ndarray, "R 2"]
     sigmoids: tuple[Sigmoid, ...]
+    """One a draw; NaN inside where the draw could not tell, which widens the intervals."""
     law: PowerLawFit | None = None
     """Instead of the line: floor + coefficient · FLOPs^exponent."""
     level: float = 0.95
@@ -93,11 +97,38 @@ def fit_sigmoid(
     are flawed. Both are set and not fitted: a few points on the slope do not tell the ends.
     near: begin at this one only, if the result is known to be near; ten times as fast.
 
-    Raises ValueError for fewer than three points, or numbers out of range.
+    Points on one end only, all near chance say, do not tell where the slope is: the search then
+    ends at its bounds (ten times the span of the losses beyond them, widths of 1/1000 to 100 times
+    the span), and that is warned of.
+
+    Raises ValueError for fewer than three points, numbers out of range, or accuracy that does not
+    fall with the loss.
     """
     x, y = _points(nll, accuracy)
     if not 0 <= chance < top <= 1:
         raise ValueError(f"chance={chance!r}, top={top!r} are not allowed: 0 <= chance < top <= 1")
+    if not _falls(x, y):
+        raise ValueError(
+            f"accuracy={np.round(y, 4).tolist()} does not fall with nll={np.round(x, 4).tolist()}: "
+            "no sigmoid"
+        )
+    found, inside = _search(x, y, chance, top, near)
+    if not inside:
+        _log.warning(
+            f"the sigmoid ended at the bounds of its search (middle {found.middle:.3g}, width "
+            f"{found.width:.3g}): these models do not show where accuracy rises"
+        )
+    return found
+
+
+def _falls(x: np.ndarray, y: np.ndarray) -> bool:
+    return float((x - x.mean()) @ (y - y.mean())) < -1e-12
+
+
+def _search(
+    x: np.ndarray, y: np.ndarray, chance: float, top: float, near: Sigmoid | None
+) -> tuple[Sigmoid, bool]:
+    """The sigmoid, and whether it lies inside the bounds of the search."""
     from scipy.optimize import least_squares
 
     spread = max(float(np.ptp(x)), 1e-6)
@@ -122,7 +153,9 @@ def fit_sigmoid(
         starts = [np.clip((near.middle, math.log(near.width)), low, high)]
     tried = [least_squares(miss, s, slope, bounds=(low, high)) for s in starts]
     best = min(tried, key=lambda r: r.cost)
-    return Sigmoid(chance, top, float(best.x[0]), math.exp(float(best.x[1])))
+    room = np.minimum(best.x - low, np.subtract(high, best.x)) / np.subtract(high, low)
+    found = Sigmoid(chance, top, float(best.x[0]), math.exp(float(best.x[1])))
+    return found, bool((room > 0.01).all())
 
 
 def fit_two_steps(
@@ -142,11 +175,14 @@ def fit_two_steps(
 
     first: "line" as in the paper, or "floor": a power law with a floor that is fitted too.
     flops, nll: one compute-optimal model a budget. all_nll, all_accuracy: every model there is.
-    Each draw puts noise on the line and takes the models of the sigmoid with replacement.
+    Each draw puts noise on the line and takes the models of the sigmoid with replacement; a draw
+    whose sigmoid cannot be told (see `fit_sigmoid`) counts as one that could be anywhere.
 
-    Raises ValueError for fewer than two budgets or three models, or numbers out of range.
+    Raises ValueError for fewer than two budgets, another `first`, or as `fit_sigmoid`.
     """
     check_level(level, resamples)
+    if first not in ("line", "floor"):
+        raise ValueError(f"first={first!r} is not allowed: 'line' or 'floor'")
     x = np.asarray(flops, dtype=np.float64)
     y = np.asarray(nll, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape or len(np.unique(x)) < 2:
@@ -163,13 +199,17 @@ def fit_two_steps(
         line, lines = None, np.empty((0, 2))
     sigmoid = fit_sigmoid(all_nll, all_accuracy, chance=chance, top=top)
     points = np.stack(_points(all_nll, all_accuracy), axis=1)
-    others = []
+    others, lost = [], Sigmoid(chance, top, math.nan, math.nan)
     for _ in range(resamples):
         again = points[rng.integers(len(points), size=len(points))]
         if len(np.unique(again[:, 0])) < 3:
             continue
-        others.append(fit_sigmoid(*again.T, chance=chance, top=top, near=sigmoid))
-    return TwoSteps(sigmoid, line, lines, tuple(others) or (sigmoid,), law, level)
+        if not _falls(*again.T):
+            others.append(lost)
+            continue
+        other, inside = _search(*again.T, chance, top, sigmoid)
+        others.append(other if inside else lost)
+    return TwoSteps(sigmoid, line, lines, tuple(others) or (lost,), law, level)
 
 
 def _points(

@@ -4,7 +4,7 @@ The lowest points of several budgets give the two laws: the best size, and the l
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,12 +21,21 @@ from llama3lib.scaling.noise import (
     standard_residuals,
 )
 from llama3lib.scaling.points import Run, by_budget
-from llama3lib.scaling.power_law import PowerLaw, PowerLawFit, fit_line, law_of
+from llama3lib.scaling.power_law import (
+    PowerLaw,
+    PowerLawFit,
+    check_floor,
+    fit_line,
+    law_of_judged,
+)
 from llama3lib.utils.logging import get_logger
 
 _log = get_logger(__name__)
 Axis = Literal["parameters", "tokens", "non_embedding"]
 AXES = ("parameters", "tokens", "non_embedding")
+DOUBTFUL = 3.0
+"""A law that misses its points by more (`PowerLawFit.misfit`), or sides of a parabola that differ
+by more standard errors, are warned of (ours)."""
 
 
 @dataclass(frozen=True)
@@ -134,21 +143,25 @@ def fit_isoflop(
     Each draw of the bootstrap goes all the way: noise on the runs, new parabolas, new laws. The
     noise is that of all curves together, since five runs alone say little about it. A draw in
     which a curve has no lowest point is one that could be anywhere, and widens the intervals.
+    Lowest points that miss their law by more than the noise of runs widen them too, see
+    `PowerLawFit.misfit`; above `DOUBTFUL` it is warned of, as are curves whose sides differ: a
+    parabola's lowest point is then off by more than its interval says.
+    With four budgets and a fitted floor, 95 % of the intervals of the loss four times farther on
+    hold it, and 94 % of those of the floor; where there is none they end a little above 0.
 
-    Raises ValueError for fewer than two budgets (four to fit a floor), fewer than four runs at one
-    (three go through a parabola exactly and show no noise), a curve without a lowest point, or one
-    on the edge.
+    Raises ValueError for fewer than two budgets (four to fit a floor), budgets all within a factor
+    of 1.5, fewer than four runs at one (three go through a parabola exactly and show no noise), a
+    curve without a lowest point, or one on the edge.
     """
     check_level(level, resamples)
+    check_floor(floor, fit=True)
     groups = by_budget(runs)
-    if len(groups) < 2:
-        raise ValueError(f"budgets={list(groups)} are not allowed: a law needs two or more")
-    if floor == "fit" and len(groups) < 4:
-        raise ValueError(f"floor='fit' is not allowed with {len(groups)} budgets: 4 or more")
+    _check_budgets(list(groups), floor)
     data, noises = {}, []
     for budget, found in groups.items():
         data[budget], noise = _one(budget, found, axis, edges)
         noises.append(noise)
+    _warn_of_sides(data)
     noise, rng = pooled(noises), np.random.default_rng(seed)
     curves, best, lowest = [], [], []
     for budget, (log_x, y, parabola) in data.items():
@@ -167,8 +180,9 @@ def fit_isoflop(
     sizes = np.array([curve.parabola.best for curve in curves])
     losses = np.array([curve.parabola.lowest for curve in curves])
     with np.errstate(over="ignore"):
-        size = law_of(budgets, sizes, np.exp(np.stack(best, 1)), 0.0, level)
-    loss = law_of(budgets, losses, np.stack(lowest, 1), floor, level)
+        size = law_of_judged(budgets, sizes, np.exp(np.stack(best, 1)), rng, 0.0, level)
+    loss = law_of_judged(budgets, losses, np.stack(lowest, 1), rng, floor, level)
+    _warn_of_misfits({"best size": size, "loss": loss})
     return ScalingLaw(axis, tuple(curves), size, loss)
 
 
@@ -179,15 +193,18 @@ def in_other_counts(law: ScalingLaw, runs: Sequence[Run]) -> tuple[PowerLaw, Pow
     embedding and the output matrix both from the parameters and from the FLOPs (6 · N · D), as
     Kaplan and others 2020 did. Small models are mostly embedding, so the second is steeper.
 
-    Raises ValueError if the law is not over parameters or a run has no other count.
+    Raises ValueError if the law is not over parameters, a run has no other count, or there are
+    no runs of one of the law's budgets.
     """
     if law.axis != "parameters":
         raise ValueError(f"law.axis={law.axis!r} is not allowed: 'parameters'")
-    small, spent = [], []
+    small, spent, groups = [], [], by_budget(runs)
     for curve in law.curves:
-        found = by_budget(runs)[curve.budget]
+        near = [found for b, found in groups.items() if abs(math.log(b / curve.budget)) < 0.01]
+        if not near:
+            raise ValueError(f"runs have none at budget {curve.budget:.3g}, which the law is from")
         size = math.log(curve.parabola.best)
-        place = sorted({(r.parameters, size_of(r, "non_embedding"), r.tokens) for r in found})
+        place = sorted({(r.parameters, size_of(r, "non_embedding"), r.tokens) for r in near[0]})
         logs = np.log(np.array(place))
         small.append(math.exp(float(np.interp(size, logs[:, 0], logs[:, 1]))))
         tokens = math.exp(float(np.interp(size, logs[:, 0], logs[:, 2])))
@@ -195,12 +212,37 @@ def in_other_counts(law: ScalingLaw, runs: Sequence[Run]) -> tuple[PowerLaw, Pow
     return law.size.law, fit_line(spent, small)
 
 
+def _check_budgets(budgets: Sequence[float], floor: float | str) -> None:
+    if len(budgets) < 2:
+        raise ValueError(f"budgets={budgets} are not allowed: a law needs two or more")
+    if max(budgets) < 1.5 * min(budgets):
+        raise ValueError(
+            f"budgets={budgets} are not allowed: the largest must be 1.5 times the smallest or "
+            "more, for a law"
+        )
+    if floor == "fit" and len(budgets) < 4:
+        raise ValueError(f"floor='fit' is not allowed with {len(budgets)} budgets: 4 or more")
+
+
+def _warn_of_misfits(laws: Mapping[str, PowerLawFit]) -> None:
+    for what, law in laws.items():
+        if law.misfit is not None and law.misfit > DOUBTFUL:
+            told = f"the law of the {what} misses its own points, {law.misfit:.1f} times"
+            _log.warning(f"{told} what their error bars let expect")
+
+
 def _one(
     budget: float, found: Sequence[Run], axis: Axis, edges: bool
 ) -> tuple[tuple[np.ndarray, np.ndarray, Parabola], Noise]:
     where = f"budget {budget:.3g}"
+    sizes = [size_of(run, axis) for run in found]
+    if len(set(sizes)) < 3:
+        raise ValueError(
+            f"{where}: {len(set(sizes))} different sizes among {len(found)} runs are too few: a "
+            "parabola needs 3; runs whose budgets are within 1 % are one curve"
+        )
     try:
-        log_x, y = _checked([size_of(run, axis) for run in found], [run.loss for run in found])
+        log_x, y = _checked(sizes, [run.loss for run in found])
         parabola = fit_parabola(np.exp(log_x), y)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
@@ -218,6 +260,28 @@ def _one(
             raise ValueError(told)
         _log.warning(told)
     return (log_x, y, parabola), noise
+
+
+def _warn_of_sides(data: dict[float, tuple[np.ndarray, np.ndarray, Parabola]]) -> None:
+    """Warn if all curves together rise faster on one side: a cubic term common to them."""
+    squares, product, left, freedom = 0.0, 0.0, 0.0, -1
+    for log_x, y, _ in data.values():
+        design = _design(log_x)
+        rest = np.eye(len(y)) - design @ np.linalg.pinv(design)
+        cubic, missed = rest @ design[:, 1] ** 3, rest @ y
+        squares += float(cubic @ cubic)
+        product += float(cubic @ missed)
+        left += float(missed @ missed)
+        freedom += len(y) - 3
+    if freedom < 4 or squares < 1e-9:  # so few would often warn of nothing
+        return
+    noise = max(0.0, left - product**2 / squares) / freedom + 1e-18
+    t = product / math.sqrt(squares * noise)
+    if abs(t) > DOUBTFUL:
+        _log.warning(
+            f"the curves are steeper on one side (t = {t:.1f} for a cubic term): the lowest point "
+            "of a parabola is then off; leave out the sizes farthest from it"
+        )
 
 
 def _checked(

@@ -29,6 +29,8 @@ _STEEP = 2.0  # how much likelier the first follower is than the next
 _FOLLOWERS = 32
 _TOPICS, _TOPIC_WORDS = 64, 12
 _SHORTEST, _LONGEST = 20, 80
+MEAN_TOKENS = (_SHORTEST + _LONGEST) / 2 + 1
+"""Of a text, on average; the end counts as one."""
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,12 @@ def draw_noise(
 
 
 def interval_of(score: float, drawn: Float[np.ndarray, "R"], level: float) -> Interval:
-    """Percentiles of draws; one that failed (NaN) counts as being off on both sides."""
+    """Percentiles of draws; one that failed (NaN) counts as being off on both sides.
+
+    Fewer draws than 2 / (1 - level), 40 at 95 %, do not show the ends: these are then infinite.
+    """
+    if len(drawn) < math.ceil(2 / (1 - level) - 1e-9):
+        return Interval(float(score), -math.inf, math.inf, level)
     tail = (1 - level) / 2
     low = np.sort(np.where(np.isnan(drawn), -np.inf, drawn))
     high = np.sort(np.where(np.isnan(drawn), np.inf, drawn))

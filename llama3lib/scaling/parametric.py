@@ -17,7 +17,9 @@ from jaxtyping import Float
 from llama3lib.eval.intervals import Interval
 from llama3lib.scaling.noise import check_level, interval_of
 from llama3lib.scaling.points import Run
+from llama3lib.utils.logging import get_logger
 
+_log = get_logger(__name__)
 STARTS = {
     "a": (0.0, 5.0, 10.0, 15.0, 20.0, 25.0),
     "b": (0.0, 5.0, 10.0, 15.0, 20.0, 25.0),
@@ -50,12 +52,17 @@ class ParametricLaw:
 
     @property
     def size_exponent(self) -> float:
-        """a in N ~ C^a: how the best size grows with compute."""
+        """a in N ~ C^a: how the best size grows with compute.
+
+        Raises ValueError if alpha or beta is not above 0; `token_exponent` does too.
+        """
+        self._check_exponents()
         return self.beta / (self.alpha + self.beta)
 
     @property
     def token_exponent(self) -> float:
         """b in D ~ C^b; the Llama 3 paper's alpha is this one (§3.2.1)."""
+        self._check_exponents()
         return self.alpha / (self.alpha + self.beta)
 
     def optimum(self, flops: float) -> tuple[float, float]:
@@ -65,12 +72,15 @@ class ParametricLaw:
         """
         if not (math.isfinite(flops) and flops > 0):
             raise ValueError(f"flops={flops!r} is not allowed: a finite number above 0")
-        if not (self.alpha > 0 and self.beta > 0):
-            raise ValueError(f"alpha={self.alpha}, beta={self.beta}: no optimum, both must be > 0")
+        self._check_exponents()
         total = self.alpha + self.beta
         balance = math.log(self.alpha * self.A) - math.log(self.beta * self.B)
         size = balance / total + self.size_exponent * math.log(flops / 6)
         return math.exp(size), math.exp(math.log(flops / 6) - size)
+
+    def _check_exponents(self) -> None:
+        if not (self.alpha > 0 and self.beta > 0):
+            raise ValueError(f"alpha={self.alpha}, beta={self.beta}: no optimum, both must be > 0")
 
 
 REPLICATION = ParametricLaw(E=1.8172, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658)
@@ -92,8 +102,25 @@ class ParametricFit:
     draws: Float[np.ndarray, "R 5"]
     level: float = 0.95
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What the runs could not tell, a sentence each; none if all is well."""
+        told = [
+            f"{name}={value:.3g}: more {what} do not lower the loss of these runs"
+            for name, value, what in (
+                ("alpha", self.law.alpha, "parameters"),
+                ("beta", self.law.beta, "tokens"),
+            )
+            if value <= 0
+        ]
+        if self.law.E < 1e-2:
+            told.append(f"E={self.law.E:.3g}: these runs do not show where the loss ends")
+        return tuple(told)
+
     def interval(self, name: str) -> Interval:
         """Interval of E, A, B, alpha, beta, or of size_exponent.
+
+        A draw without an optimum (alpha or beta not above 0) has no size_exponent.
 
         Raises ValueError for another name, or if there are no draws.
         """
@@ -103,7 +130,9 @@ class ParametricFit:
         if not len(self.draws):
             raise ValueError("resamples=0 is not allowed here: no draws, no interval")
         if name == "size_exponent":
-            drawn = self.draws[:, 4] / (self.draws[:, 3] + self.draws[:, 4])
+            alpha, beta = self.draws[:, 3:].T
+            good = (alpha > 0) & (beta > 0)
+            drawn = np.where(good, beta / np.where(good, alpha + beta, 1.0), np.nan)
         else:
             drawn = self.draws[:, names.index(name)]
         return interval_of(getattr(self.law, name), drawn, self.level)
@@ -127,20 +156,30 @@ def fit_parametric(
     of the grid are looked at; the best one of each pair of exponents goes first.
     resamples: draws of runs with replacement for intervals, each from the best fit on.
 
-    Raises ValueError for fewer than six runs (the formula has five unknowns), sizes or token
-    counts that are all alike, or settings out of range.
+    A law with an exponent of 0 or less, or without an E, is warned of; see `ParametricFit.doubts`.
+
+    Raises ValueError for fewer than six runs that differ in size or tokens (the formula has five
+    unknowns), sizes, token counts or losses that are all alike, losses outside 0.01 to 100 nats
+    (the starts of the search are made for these), or settings out of range.
     """
-    check_level(level, max(1, resamples))
-    if not delta > 0 or polished < 1 or drop_highest < 0:
-        raise ValueError(f"delta={delta}, polished={polished}, drop_highest={drop_highest}: > 0")
+    check_level(level, 1)
+    _check_settings(delta, polished, drop_highest, resamples)
     kept = sorted(runs, key=lambda run: run.loss)
-    kept = kept[: len(kept) - drop_highest]
-    if len(kept) < 6:
-        raise ValueError(f"{len(kept)} runs are too few: the formula has 5 unknowns, so 6 or more")
+    kept = kept[: max(0, len(kept) - drop_highest)]
+    different = len({(run.parameters, run.tokens) for run in kept})
+    if different < 6:
+        raise ValueError(
+            f"{len(kept)} runs are too few, {different} of them different in parameters or tokens: "
+            "the formula has 5 unknowns, so 6 or more"
+        )
+    if not 0.01 <= kept[0].loss <= kept[-1].loss <= 100:
+        raise ValueError(
+            f"losses of {kept[0].loss:.3g} to {kept[-1].loss:.3g} are not allowed: 0.01 to 100 nats"
+        )
     data = np.log(np.array([[run.parameters, run.tokens, run.loss] for run in kept]))
-    for column, name in enumerate(("parameters", "tokens")):
+    for column, name in enumerate(("parameters", "tokens", "losses")):
         if np.ptp(data[:, column]) < 1e-9:
-            raise ValueError(f"{name} are the same in all runs: their exponent cannot be seen")
+            raise ValueError(f"{name} are the same in all runs: no exponent can be seen")
     tried = [_descend(s, data, delta, tight=False) for s in _starts(data, delta, polished)]
     tried.sort(key=lambda one: one[0])
     value, theta = min((_descend(s, data, delta) for _, s in tried[:5]), key=lambda one: one[0])
@@ -150,7 +189,23 @@ def fit_parametric(
         draws.append(_plain(_descend(theta, again, delta)[1]))
     found = _plain(theta)
     table = np.array(draws).reshape(-1, 5)
-    return ParametricFit(ParametricLaw(*found.tolist()), value * delta**2, len(kept), table, level)
+    law = ParametricLaw(*found.tolist())
+    fit = ParametricFit(law, value * delta**2, len(kept), table, level)
+    for doubt in fit.doubts:
+        _log.warning(doubt)
+    return fit
+
+
+def _check_settings(delta: float, polished: int, drop_highest: int, resamples: int) -> None:
+    if not (math.isfinite(delta) and delta > 0):
+        raise ValueError(f"delta={delta!r} is not allowed: a finite number above 0")
+    for name, value, least in (
+        ("polished", polished, 1),
+        ("drop_highest", drop_highest, 0),
+        ("resamples", resamples, 0),
+    ):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}={value!r} is not allowed: a whole number, {least} or more")
 
 
 def _plain(theta: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ count is the trap of Kaplan and others (`in_other_counts`).
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +40,14 @@ class Budget:
     down, as one that was cut out of a longer run: its loss is too high."""
 
     def __post_init__(self) -> None:
-        _require(math.isfinite(self.flops) and self.flops > 0, "flops", self.flops, "above 0")
-        _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        _positive("flops", self.flops)
+        _whole("batch_size", self.batch_size, 1)
         ok = math.isfinite(self.cosine) and self.cosine >= 1
         _require(ok, "cosine", self.cosine, "1 or more")
-        good = all(len(m) == 2 and min(m) >= 1 for m in self.models)
+        good = all(len(m) == 2 and all(_is_whole(n, 1) for n in m) for m in self.models)
         _require(bool(self.models) and good, "models", self.models, "pairs of width and layers")
+        once = len({tuple(m) for m in self.models}) == len(self.models)
+        _require(once, "models", self.models, "each once")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +86,22 @@ class SweepConfig:
         flops = [budget.flops for budget in self.budgets]
         once = bool(flops) and len(set(flops)) == len(flops)
         _require(once, "budgets", flops, "one or more, each once")
-        _require(bool(self.seeds), "seeds", (), "one or more")
+        good = bool(self.seeds) and all(_is_whole(seed, 0) for seed in self.seeds)
+        _require(good, "seeds", self.seeds, "one or more whole numbers from 0")
+        _require(len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "each once")
+        for name in ("n_heads", "invented"):
+            if getattr(self, name) is not None:
+                _whole(name, getattr(self, name), 1)
+        for name, least in (("head_dim", 1), ("length", 1), ("test_windows", 1), ("questions", 0)):
+            _whole(name, getattr(self, name), least)
+        for name in ("peak", "rope_theta"):
+            _positive(name, getattr(self, name))
         for name in ("warmup_share", "end_share"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 to below 1")
+        known = re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", self.device)
+        _require(bool(known), "device", self.device, "auto, cpu, cuda, cuda:0 or mps")
+        kinds = ("auto", "float32", "bfloat16")
+        _require(self.precision in kinds, "precision", self.precision, f"one of {kinds}")
         own = self.train is not None and self.held_out is not None
         if (self.invented is None) == (not own) or (self.invented is not None and self.train):
             raise ValueError("give either invented, or both train and held_out")
@@ -149,7 +165,8 @@ def vocabulary(config: SweepConfig) -> int:
 def cells(config: SweepConfig) -> list[Cell]:
     """Every run, the longest first, so that processes side by side end together.
 
-    Raises ValueError for a model too large for its budget: fewer than 50 steps.
+    Raises ValueError for a model too large for its budget (fewer than 50 steps), and for runs that
+    would have one name: budgets that differ only after four digits.
     """
     vocab_size = vocabulary(config)
     found = [
@@ -158,14 +175,31 @@ def cells(config: SweepConfig) -> list[Cell]:
         for budget in config.budgets
         for model in budget.models
     ]
+    names: dict[str, Cell] = {}
+    for cell in found:
+        other = names.setdefault(cell.name, cell)
+        if other is not cell:
+            both = [other.budget, cell.budget]
+            raise ValueError(f"budgets={both!r} is not allowed: runs of both are {cell.name!r}")
     return sorted(found, key=lambda cell: (cell.seed, -cell.steps * cell.batch_size))
+
+
+def share(found: Sequence[Cell], part: tuple[int, int]) -> list[Cell]:
+    """The runs of one part of a job array: (i, n) is the i-th of n.
+
+    Raises ValueError if there is no such part.
+    """
+    number, parts = part
+    if not 1 <= number <= parts:
+        raise ValueError(f"part={part!r} is not allowed: (i, n) with i from 1 to n")
+    return list(found[number - 1 :: parts])
 
 
 def _cell(
     config: SweepConfig, budget: Budget, shape: Sequence[int], vocab_size: int, seed: int
 ) -> Cell:
     dim, layers = shape
-    heads = config.n_heads or max(1, dim // config.head_dim)
+    heads = max(1, dim // config.head_dim) if config.n_heads is None else config.n_heads
     model = ModelArgs(
         dim=dim,
         n_layers=layers,
@@ -238,6 +272,18 @@ def load_sweep(name: str, changes: Sequence[str] = ()) -> SweepConfig:
         refuse_unknown("sweep", [name], sweep_names())
         path = STORED / f"{name}.toml"
     return build(SweepConfig, with_overrides(read_toml(path, "sweep"), changes), "sweep")
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    _require(_is_whole(value, least), name, value, f"a whole number, {least} or more")
+
+
+def _positive(name: str, value: float) -> None:
+    _require(math.isfinite(value) and value > 0, name, value, "a finite number above 0")
 
 
 def _require(ok: bool, name: str, value: object, allowed: str) -> None:

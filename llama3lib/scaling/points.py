@@ -1,27 +1,34 @@
 """Finished training runs as points: how large, how many tokens, what loss; and files of them.
 
 A file may be ours (JSON, or one JSON object a line) or a table of others (CSV, TSV, JSON): columns
-are found by the usual names, and what cannot be understood is refused with its row.
+are found by the usual names, and what cannot be understood, or in two ways, is refused with its
+line.
 """
 
-import csv
-import io
 import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
 from pathlib import Path
+from statistics import median, median_low
 from typing import Any
 
+from llama3lib.scaling.tables import number, read_json, read_table, read_text
 from llama3lib.utils.files import atomic_write
+from llama3lib.utils.logging import get_logger
 
+_log = get_logger(__name__)
 STORED = Path(__file__).parent.parent / "assets" / "scaling"
 NAMES = {
     "parameters": ("parameters", "params", "n", "modelsize", "size", "nparams", "numparams"),
     "tokens": ("tokens", "d", "trainingtokens", "data", "ntokens", "numtokens", "trainingdata"),
     "loss": ("loss", "l", "finalloss", "validationloss", "valloss", "testloss"),
-    "flops": ("flops", "flop", "c", "compute", "trainingflop", "trainingflops", "trainingcompute"),
+    "flops": (
+        *("flops", "flop", "c", "compute", "computeflops", "computeflop", "trainingflops"),
+        *("trainingflop", "trainingcompute", "trainingcomputeflops", "trainingcomputeflop"),
+    ),
     "budget": ("budget", "flopsbudget", "flopbudget"),
     "non_embedding": ("nonembedding", "nonembeddingparameters", "nonembeddingparams"),
     "seed": ("seed",),
@@ -29,6 +36,17 @@ NAMES = {
     "accuracy": ("accuracy",),
 }
 """Spellings of each column, in small letters and without signs."""
+_LARGE = ("parameters", "tokens", "flops", "budget", "non_embedding")
+
+
+class ColumnError(ValueError):
+    """No column fits a field, or several do; naming one is the cure."""
+
+    def __init__(self, told: str, field: str) -> None:
+        super().__init__(f"{told}; give names={{{field!r}: …}}")
+        self.told = told
+        """What is wrong, without the cure."""
+        self.field = field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +72,26 @@ class Run:
     """Share of the task's questions answered right."""
 
     def __post_init__(self) -> None:
+        self._above_0("parameters", "tokens", "loss")
         if self.flops is None:
             object.__setattr__(self, "flops", 6.0 * self.parameters * self.tokens)
         if self.budget is None:
             object.__setattr__(self, "budget", self.flops)
-        for name in ("parameters", "tokens", "loss", "flops", "budget", "non_embedding", "nll"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name}={value!r} is not allowed: a finite number above 0")
+        self._above_0("flops", "budget", "non_embedding", "nll")
+        if not isinstance(self.seed, Integral):
+            raise ValueError(f"seed={self.seed!r} is not allowed: a whole number")
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
             raise ValueError(f"accuracy={self.accuracy!r} is not allowed: 0 to 1")
+
+    def _above_0(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            try:
+                right = value is None or (math.isfinite(value) and value > 0)
+            except OverflowError:  # a whole number beyond all floats
+                right = False
+            if not right:
+                raise ValueError(f"{name}={value!r} is not allowed: a finite number above 0")
 
     @property
     def tokens_per_parameter(self) -> float:
@@ -76,31 +104,48 @@ def read_runs(path: str | Path, *, names: Mapping[str, str] | None = None) -> li
 
     names: the file's column for a field of `Run`, where it is not found by itself, as in
     {"parameters": "Model size (own count)"}.
-    Tokens may be missing where FLOPs are given: they are then FLOPs / (6 · parameters).
+    Tokens may be missing where FLOPs are given: they are then FLOPs / (6 · parameters). What
+    `doubt_of_flops` says of the runs is logged as a warning: the unit may be another one.
+    Commas are read between thousands only, and not in a loss, nll or accuracy.
 
-    Raises ValueError naming the file and the row of what cannot be read, NaN included.
+    Raises ValueError naming the file and the line (the row of a .json) of what cannot be read, NaN
+    included; `ColumnError` if no column fits a field that is needed, or several fit one.
     """
     path = Path(path)
-    rows = _rows(path)
-    if not rows:
+    table = read_table(path)
+    if not table.rows:
         raise ValueError(f"{path}: no rows")
-    columns = _columns(path, dict.fromkeys(key for row in rows for key in row), names or {})
+    columns = _columns(path, table.columns, names or {})
     runs = []
-    for number, row in enumerate(rows, 1):
+    for place, row in table.rows:
         try:
-            values = {f: _number(row.get(c), c) for f, c in columns.items()}
-            runs.append(_run(values))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, row {number}: {error}") from None
+            told = {f: number(row.get(c), c, commas=f in _LARGE) for f, c in columns.items()}
+            runs.append(_run(told))
+        except ValueError as error:
+            raise ValueError(f"{path}, {place}: {error}") from None
+    if doubt := doubt_of_flops(runs):
+        _log.warning("%s, column %r: %s", path, columns["flops"], doubt)
     return runs
+
+
+def doubt_of_flops(runs: Sequence[Run]) -> str | None:
+    """What is odd if most runs have FLOPs below 0.3 or above 3 times 6 · parameters · tokens."""
+    shares = [run.flops / run.parameters / run.tokens / 6 for run in runs]
+    if 2 * sum(not 0.3 <= share <= 3 for share in shares) <= len(shares):
+        return None
+    return (
+        f"flops are {median(shares):.3g} times 6 · parameters · tokens: "
+        "are they in FLOPs, and of whole runs?"
+    )
 
 
 def write_runs(
     path: str | Path, runs: Iterable[Run], provenance: Mapping[str, Any] | None = None
 ) -> None:
     """Write runs as JSON for `read_runs`, whole or not at all, with where they come from."""
-    lines = [json.dumps({k: v for k, v in asdict(run).items() if v is not None}) for run in runs]
-    told = json.dumps(dict(provenance or {}), indent=1)
+    told = json.dumps(dict(provenance or {}), indent=1, default=_plain)
+    known = [{k: v for k, v in asdict(run).items() if v is not None} for run in runs]
+    lines = [json.dumps(run, default=_plain) for run in known]
     body = ",\n  ".join(lines)
     with atomic_write(path) as file:
         text = f'{{\n"provenance": {told},\n"runs": [\n  {body}\n]\n}}\n'
@@ -108,9 +153,15 @@ def write_runs(
 
 
 def provenance(path: str | Path) -> dict[str, Any]:
-    """What a file of ours says about where its runs come from; empty for files of others."""
-    told = json.loads(Path(path).read_text(encoding="utf-8"))
-    return dict(told.get("provenance", {})) if isinstance(told, dict) else {}
+    """What a file of ours says about where its runs come from; empty for files of others.
+
+    Raises ValueError if the file cannot be read.
+    """
+    path = Path(path)
+    text = read_text(path)
+    told = read_json(path, text) if path.suffix.lower() == ".json" else None
+    said = told.get("provenance") if isinstance(told, dict) else None
+    return dict(said) if isinstance(said, dict) else {}
 
 
 def stored_names() -> list[str]:
@@ -128,91 +179,78 @@ def stored_path(name: str) -> Path:
     return STORED / f"{name}.json"
 
 
-def _rows(path: Path) -> list[Mapping[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read: {error}") from None
-    kind = path.suffix.lower()
-    try:
-        if kind == ".json":
-            told = json.loads(text)
-            rows = told.get("runs") if isinstance(told, dict) else told
-        elif kind == ".jsonl":
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        elif kind in (".csv", ".tsv", ".txt"):
-            rows = _table(text)
-        else:
-            raise ValueError("use .csv, .tsv, .json or .jsonl")
-    except (json.JSONDecodeError, csv.Error) as error:
-        raise ValueError(f"{str(path)!r} cannot be read: {error}") from None
-    except ValueError as error:
-        raise ValueError(f"path={str(path)!r} is not allowed: {error}") from None
-    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
-        raise ValueError(f"{path}: a list of objects is needed, one for each run")
-    return rows
+def by_budget(runs: Sequence[Run], tolerance: float = 0.01) -> dict[float, list[Run]]:
+    """Runs of each budget, from the smallest budget up; the key is the median of the group's.
+
+    tolerance: how far above its group's smallest budget a run may lie, as a share. Budgets that
+    are 6 · parameters · tokens of rounded numbers are never quite the same: 0.01 is enough for
+    four digits. For coarser numbers give it here, or set `budget` of each run to what was planned
+    (a file may have a column for it). 0 asks for equal budgets.
+
+    Raises ValueError for a tolerance outside 0 to 1.
+    """
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance={tolerance!r} is not allowed: 0 or more, below 1")
+    groups: list[list[Run]] = []
+    for run in sorted(runs, key=lambda run: run.budget):
+        # measured from the group's first, so that a chain of small steps ends
+        if not groups or run.budget > groups[-1][0].budget * (1 + tolerance):
+            groups.append([])
+        groups[-1].append(run)
+    return {
+        median_low(run.budget for run in group): sorted(
+            group, key=lambda run: (run.parameters, run.seed)
+        )
+        for group in groups
+    }
 
 
-def _table(text: str) -> list[Mapping[str, Any]]:
-    first = text.partition("\n")[0]
-    sign = max(",;\t", key=first.count)
-    return list(csv.DictReader(io.StringIO(text), delimiter=sign, skipinitialspace=True))
-
-
-def _columns(path: Path, row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
+def _columns(path: Path, columns: Sequence[str], names: Mapping[str, str]) -> dict[str, str]:
     """Which column of the file holds which field."""
-    known = {field.name for field in fields(Run)}
+    known, have = [field.name for field in fields(Run)], list(dict.fromkeys(columns))
     for field, column in names.items():
-        if field not in known or column not in row:
-            raise ValueError(f"names: {field!r}: {column!r} fits neither a run nor {path}")
-    plain = {re.sub(r"\W|_", "", str(column)).lower(): str(column) for column in row}
+        if field not in known:
+            raise ValueError(f"{field!r} is no field of a run: one of {known}")
+        if column not in have:
+            raise ValueError(f"{path}: no column {column!r} for {field}, only {have}")
+        same = [other for other in names if names[other] == column]
+        if len(same) > 1:
+            raise ValueError(f"{path}: column {column!r} is named for {same}: one field only")
+    free = [column for column in have if column not in names.values()]
+    plain = {column: re.sub(r"\W|_", "", column).lower() for column in free}
     found = dict(names)
     for field, spellings in NAMES.items():
-        own = next((plain[s] for s in spellings if s in plain), None)
-        if own is not None and field not in found:
-            found[field] = own
-    for field in ("parameters", "loss"):
-        _needs(path, row, found, field)
-    if "flops" not in found:
-        _needs(path, row, found, "tokens")
+        fit = [] if field in names else [c for c in free if plain[c] in spellings]
+        if len(fit) > 1:
+            raise ColumnError(f"{path}: columns {fit} all fit {field}", field)
+        if fit:
+            found[field] = fit[0]
+    for field in ("parameters", "loss", "tokens"):
+        if field not in found and not (field == "tokens" and "flops" in found):
+            raise ColumnError(f"{path}: no column for {field}, only {have}", field)
+    for column in found.values():
+        if columns.count(column) > 1:
+            raise ValueError(f"{path}: two columns are called {column!r}: rename one")
     return found
 
 
-def _needs(path: Path, row: Mapping[str, Any], found: Mapping[str, str], field: str) -> None:
-    if field not in found:
-        have = [str(column) for column in row]
-        raise ValueError(f"{path}: no column for {field}, only {have}; give names={{'{field}': …}}")
-
-
-def _number(value: Any, column: str) -> float | None:
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None
-    try:
-        number = float(value.replace(",", "") if isinstance(value, str) else value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{column}={value!r} is not a number") from None
-    if isinstance(value, bool) or not math.isfinite(number):
-        raise ValueError(f"{column}={value!r} is not allowed: a finite number")
-    return number
-
-
 def _run(values: Mapping[str, float | None]) -> Run:
-    told = {name: value for name, value in values.items() if value is not None}
+    told: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     for name in ("parameters", "loss"):
         if name not in told:
             raise ValueError(f"{name} is missing")
     if "tokens" not in told:
         if "flops" not in told:
             raise ValueError("tokens is missing")
-        told["tokens"] = told["flops"] / (6 * told["parameters"])
-    if "seed" in told:
+        # with 0 parameters there is no quotient; Run then refuses those
+        told["tokens"] = told["flops"] / 6 / (told["parameters"] or math.nan)
+    if "seed" in told and told["seed"].is_integer():
         told["seed"] = int(told["seed"])
     return Run(**told)
 
 
-def by_budget(runs: Sequence[Run]) -> dict[float, list[Run]]:
-    """Runs of each budget, from the smallest budget up."""
-    found: dict[float, list[Run]] = {}
-    for run in sorted(runs, key=lambda run: (run.budget, run.parameters, run.seed)):
-        found.setdefault(run.budget, []).append(run)
-    return found
+def _plain(value: object) -> int | float:
+    """A number of NumPy as one of Python, which JSON knows."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{value!r} cannot be written as JSON")
+    return int(value) if isinstance(value, Integral) else float(value)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,6 +12,10 @@ from llama3lib.eval.intervals import Interval
 from llama3lib.scaling.noise import Noise, check_level, draw_noise, interval_of, redraw
 
 Array = np.ndarray
+_CHANCE = 2.0
+"""Points whose scatter is noise alone miss their law by more than this in 2 to 7 of 100 cases."""
+_ROUNDING = 1e-5
+"""Points nearer than this to a law lie on it: a floor is not looked for more finely."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,10 @@ class PowerLawFit:
     law: PowerLaw
     draws: Float[np.ndarray, "R 3"]
     level: float = 0.95
+    misfit: float | None = None
+    """How far the points miss the law, in units of what their own error bars let expect (root of
+    chi² over its freedom; ours). About 1: as far as noise says. Above 3: this law is not theirs.
+    None if the points have no error bars of their own, or as many unknowns as there are points."""
 
     @property
     def exponent(self) -> Interval:
@@ -52,6 +60,11 @@ class PowerLawFit:
         with np.errstate(over="ignore"):
             drawn = np.exp(self.draws[:, 0])
         return interval_of(self.law.coefficient, drawn, self.level)
+
+    @property
+    def floor(self) -> Interval:
+        """The floor and its interval; one that was given has no width."""
+        return interval_of(self.law.floor, self.draws[:, 2], self.level)
 
     def predict(self, x: float) -> Interval:
         """y at x with the band of the curve. Raises ValueError if x is not above 0."""
@@ -70,10 +83,16 @@ def fit_line(
 
     floor: a known part of y that no x removes, such as the entropy of text; subtracted first.
 
-    Raises ValueError if there are fewer than two different x, or numbers that have no logarithm.
+    Raises ValueError if there are fewer than two different x, if these are so near each other that
+    no law can be told, for numbers that have no logarithm, or a floor below 0.
     """
+    check_floor(floor)
     log_x, log_y = _logs(x, y, floor)
     slope, middle = _solve(log_x, log_y)
+    if not abs(middle) < 700:  # its exponential would overflow
+        raise ValueError(
+            f"x={np.exp(log_x).tolist()} is not allowed: too near each other for a law"
+        )
     return PowerLaw(slope, math.exp(middle), floor)
 
 
@@ -96,6 +115,7 @@ def fit_power_law(
     outside 0 to 1, or resamples below 1.
     """
     check_level(level, resamples)
+    check_floor(floor, fit=True)
     if floor == "fit":
         return _fit_with_floor(x, y, level, resamples, seed)
     law = fit_line(x, y, floor)
@@ -146,11 +166,84 @@ def law_of(
     rows = np.concatenate([y[None], drawn])
     floors = best_floors(x, rows) if floor == "fit" else np.full(len(rows), float(floor))
     law = fit_line(x, y, float(floors[0]))
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         logs = np.log(drawn - floors[1:, None])
-    lines = logs @ np.linalg.pinv(_design(np.log(x))).T
+        lines = logs @ np.linalg.pinv(_design(np.log(x))).T
     lines[~np.isfinite(lines).all(axis=1)] = np.nan
     return PowerLawFit(law, np.column_stack([lines, floors[1:]]), level)
+
+
+def law_of_judged(
+    x: Float[np.ndarray, "M"],
+    y: Float[np.ndarray, "M"],
+    drawn: Float[np.ndarray, "R M"],
+    rng: np.random.Generator,
+    floor: float | Literal["fit"] = 0.0,
+    level: float = 0.95,
+) -> PowerLawFit:
+    """`law_of`, but doubted if y lies farther from the law than the drawn rows do from y (ours).
+
+    What is drawn knows the noise of runs only. If points miss their law by more, be it that each
+    budget is off by luck of its own or that the law is wrong, drawn points are moved away from y
+    by that factor more (Birge's ratio). Beyond `_CHANCE`, where the miss is sure and not its size,
+    each draw takes another factor (scaled inverse chi-square): few points say little of it.
+
+    Raises ValueError as `fit_line`.
+    """
+    found = law_of(x, y, drawn, floor, level)
+    misfit, freedom = _misfit(x, y, drawn, found.law, floor)
+    if misfit is None or misfit <= 1:
+        return replace(found, misfit=misfit)
+    more = np.full(len(drawn), misfit)
+    if misfit > _CHANCE:
+        more *= np.sqrt(freedom / rng.chisquare(freedom, len(drawn)))
+    more = np.maximum(more, 1)[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        if floor == "fit":
+            rows, least = y + more * (drawn - y), 0.0
+        else:  # in logs, where the law is a line
+            rows, least = floor + (y - floor) * ((drawn - floor) / (y - floor)) ** more, floor
+        rows = np.where(rows > least, rows, np.nan)
+    return replace(law_of(x, y, rows, floor, level), misfit=misfit)
+
+
+def _misfit(
+    x: Array, y: Array, drawn: Array, law: PowerLaw, floor: float | Literal["fit"]
+) -> tuple[float | None, int]:
+    """Misses over what the draws let expect, and the freedom left.
+
+    Where points are not equally well known, a fit that weighs them alike leaves of noise with
+    variances v the sum of (1 - leverage) · v in squares.
+    """
+    fitted = np.array([law.predict(value) for value in x])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if floor == "fit" and law.floor > 1e-3 * y.min():
+            above = fitted - law.floor
+            design = np.stack([np.ones_like(x), above, above * np.log(x)], axis=1)
+            left, rows, scale = y - fitted, drawn - y, y
+        else:  # a floor that went to 0 is one unknown less
+            design, scale = _design(np.log(x)), np.ones_like(y)
+            left = np.log((y - law.floor) / (fitted - law.floor))
+            rows = np.log((drawn - law.floor) / (y - law.floor))
+    freedom = len(y) - design.shape[1]
+    if freedom < 1 or len(drawn) < 40:
+        return None, freedom
+    bars = np.array([interval_of(0.0, column, 0.6827).half_width for column in rows.T])
+    if not np.isfinite(bars).all():
+        return None, freedom
+    leverage = (np.linalg.qr(design)[0] ** 2).sum(axis=1)
+    expected = float((1 - leverage) @ (bars**2 + (_ROUNDING * scale) ** 2))
+    return math.sqrt(float(left @ left) / expected), freedom
+
+
+def check_floor(floor: float | str, *, fit: bool = False) -> None:
+    """Raises ValueError unless it is a finite number of 0 or more, or, if `fit` is True, "fit"."""
+    if fit and floor == "fit":
+        return
+    numeric = isinstance(floor, int | float | np.number) and not isinstance(floor, bool)
+    if not (numeric and math.isfinite(floor) and floor >= 0):
+        also = ", or 'fit'" if fit else ""
+        raise ValueError(f"floor={floor!r} is not allowed: a finite number, 0 or more{also}")
 
 
 def best_floors(

@@ -51,7 +51,14 @@ def break_even(first: Life, second: Life) -> float:
 
 
 def tokens_for(law: ParametricLaw, parameters: float, loss: float) -> float:
-    """Tokens that a model of this size needs to reach a loss; infinite if it never does."""
+    """Tokens that a model of this size needs to reach a loss; infinite if it never does.
+
+    Raises ValueError if a number is not above 0, or an exponent of the law is not.
+    """
+    for name, value in (("parameters", parameters), ("loss", loss)):
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name}={value!r} is not allowed: a finite number above 0")
+    _check_law(law)
     room = loss - law.E - math.exp(math.log(law.A) - law.alpha * math.log(parameters))
     if room <= 0:
         return math.inf
@@ -62,8 +69,9 @@ def cheapest(law: ParametricLaw, loss: float, served: float) -> Life:
     """Of all models that reach a loss, the one that costs least with so many tokens served.
 
     Raises ValueError if no model reaches the loss (it is not above the law's E), if it asks for
-    sizes beyond all measure, or as `life`.
+    sizes beyond all measure, or as `tokens_for` and `life`.
     """
+    _check_law(law)
     if not (math.isfinite(loss) and loss > law.E):
         raise ValueError(f"loss={loss!r} is not allowed: above {law.E}, which no model passes")
     if not (math.isfinite(served) and served >= 0):
@@ -86,3 +94,10 @@ def cheapest(law: ParametricLaw, loss: float, served: float) -> Life:
         raise ValueError(f"loss={loss!r} is not allowed: so near {law.E} no size can be told")
     parameters = math.exp(least + math.exp(float(found.x)))
     return life(parameters, tokens_for(law, parameters, loss), served)
+
+
+def _check_law(law: ParametricLaw) -> None:
+    if not (law.alpha > 0 and law.beta > 0):
+        raise ValueError(
+            f"law.alpha={law.alpha}, law.beta={law.beta} are not allowed: both must be above 0"
+        )

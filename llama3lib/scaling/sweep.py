@@ -1,41 +1,44 @@
 """Run a sweep on the trainer: side by side, one thread each, and again from where it was stopped.
 
-Every finished run is one JSON line in a file of its own, written whole or not at all. So any number
-of processes, or of machines that share a folder (a job array), can work on one sweep; each run has
-the same result wherever and beside whatever it is made.
+Every finished run is one JSON line in a file of its own, written whole or not at all, and a run is
+locked while it is made. So any number of processes, or of machines that share a folder (a job
+array), can work on one sweep; each run has the same result wherever and beside whatever it is made.
 """
 
+import contextlib
+import hashlib
 import json
-import multiprocessing
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from llama3lib.data.packing import window_count
-from llama3lib.data.tokens import TokenShard, write_token_shard
+from llama3lib.data.tokens import TokenShard
 from llama3lib.eval import held_out_loss
+from llama3lib.model import Transformer
+from llama3lib.scaling.folder import TEST_SEED, begun, prepare, repeats
 from llama3lib.scaling.language import InventedLanguage
-from llama3lib.scaling.plan import TEXT, Cell, SweepConfig, cells, train_config
+from llama3lib.scaling.locks import locked
+from llama3lib.scaling.plan import TEXT, Cell, SweepConfig, cells, share, train_config
 from llama3lib.scaling.points import Run
+from llama3lib.scaling.records import Record, as_run, record_path, stored_record, write_record
 from llama3lib.scaling.task import answer
-from llama3lib.train.config import HELD_OUT, SourceConfig
-from llama3lib.train.sources import open_source, open_tokenizer
+from llama3lib.scaling.workers import side_by_side
+from llama3lib.train.config import HELD_OUT
 from llama3lib.train.step import DivergedError
 from llama3lib.train.trainer import Trainer
-from llama3lib.utils.files import atomic_write
+from llama3lib.utils.device import pick_device
 from llama3lib.utils.logging import get_logger
-from llama3lib.utils.processes import without_main_file
 from llama3lib.utils.seed import one_thread
 
 _log = get_logger(__name__)
-_TEST_SEED, _TEST_DOCUMENTS = 1_000_003, 600
-Record = dict[str, Any]
+
+
+class BusyError(RuntimeError):
+    """Another process is making this run."""
 
 
 def run_sweep(
@@ -54,18 +57,26 @@ def run_sweep(
     on_run: told each record as it is finished.
     on_step: told what the trainer logs of each step; needs processes=1.
     A run whose loss became no number is recorded as such, warned of, and left out of the result.
+    One that another process is making is left to it. Ctrl-C saves the runs under way and begins no
+    other.
 
-    Raises ValueError if the folder belongs to a sweep with other settings, or for parts and
-    processes that cannot be.
+    Raises ValueError if the folder belongs to a sweep with other settings, or for parts,
+    processes and devices that cannot be.
     """
     if processes < 1:
         raise ValueError(f"processes={processes!r} is not allowed: 1 or more")
     if on_step is not None and processes > 1:
         raise ValueError(f"processes={processes!r} is not allowed with on_step: 1")
+    pick_device(config.device)
     todo = waiting(config, folder, part)
-    for record in _records(config, Path(folder), todo, processes, on_step):
-        if on_run is not None:
-            on_run(record)
+    if told := repeats(config, folder, todo):
+        _log.warning("%s", told)
+    with contextlib.closing(_records(config, Path(folder), todo, processes, on_step)) as records:
+        for name, record in records:
+            if record is None:
+                _log.warning("%s is being made by another process: left to it", name)
+            elif on_run is not None:
+                on_run(record)
     return finished(config, folder)
 
 
@@ -74,46 +85,33 @@ def waiting(config: SweepConfig, folder: str | Path, part: tuple[int, int] = (1,
 
     Raises ValueError as `run_sweep`.
     """
-    number, parts = part
-    if not 1 <= number <= parts:
-        raise ValueError(f"part={part!r} is not allowed: (i, n) with i from 1 to n")
+    mine = share(cells(config), part)
     prepare(config, folder)
-    mine = cells(config)[number - 1 :: parts]
-    return [cell for cell in mine if not _file(Path(folder), cell).is_file()]
-
-
-def prepare(config: SweepConfig, folder: str | Path) -> None:
-    """Write text and settings to the folder, if they are not there.
-
-    Raises ValueError if the folder belongs to a sweep with other settings.
-    """
-    folder, told = Path(folder), config.fixed()
-    note = folder / "sweep.json"
-    if note.is_file():
-        old = json.loads(note.read_text(encoding="utf-8"))
-        if changed := [name for name in told if told[name] != old.get(name)]:
-            name = changed[0]
-            raise ValueError(
-                f"{name}={told[name]!r} is not allowed: {folder} was begun with {old.get(name)!r}"
-            )
-    _shards(config, folder)
-    with atomic_write(note) as file:
-        file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return [cell for cell in mine if stored_record(folder, cell) is None]
 
 
 def finished(config: SweepConfig, folder: str | Path) -> list[Run]:
-    """The runs of this sweep that are in the folder and did not diverge."""
-    folder, found = Path(folder), []
+    """The runs of this sweep that are in the folder and did not diverge.
+
+    Raises ValueError naming a file that is damaged or holds another run.
+    """
+    found = []
     for cell in cells(config):
-        if not _file(folder, cell).is_file():
+        record = stored_record(folder, cell)
+        if record is None:
             continue
-        record = json.loads(_file(folder, cell).read_text(encoding="utf-8"))
-        if record["loss"] is None:
+        run = as_run(record)
+        if run is None:
             _log.warning("%s diverged and is left out", cell.name)
-            continue
-        names = Run.__dataclass_fields__
-        found.append(Run(**{n: v for n, v in record.items() if n in names and v is not None}))
+        else:
+            found.append(run)
     return found
+
+
+def diverged(config: SweepConfig, folder: str | Path) -> list[str]:
+    """Names of the runs of this sweep that were made and diverged."""
+    stored = {cell.name: stored_record(folder, cell) for cell in cells(config)}
+    return [name for name, record in stored.items() if record and record["loss"] is None]
 
 
 def one_run(
@@ -121,16 +119,46 @@ def one_run(
     cell: Cell,
     folder: str | Path,
     on_step: Callable[[Record], None] | None = None,
+    *,
+    stop: Callable[[], bool] | None = None,
 ) -> Record:
-    """Make one run and write its line. A run that was cut short goes on from its checkpoint."""
-    folder, begun = Path(folder), time.process_time()
-    shards, work = _shards(config, folder), folder / "work" / cell.name
+    """Make one run and write its line. A run that was cut short goes on from its checkpoint.
+
+    A run that is finished is not made again: its record is returned.
+    stop: asked after each step; if it says yes, the run is saved and KeyboardInterrupt raised.
+
+    Raises BusyError if another process is making this run.
+    """
+    folder = Path(folder)
+    lock = folder / "work" / f"{cell.name}.lock"
+    with locked(lock) as ours:
+        if not ours:
+            raise BusyError(f"{cell.name} is being made by another process")
+        record = stored_record(folder, cell)
+        if record is None:
+            record = _made(config, cell, folder, on_step, stop)
+            write_record(record_path(folder, cell), record)
+            shutil.rmtree(_work(config, cell, folder), ignore_errors=True)
+    with contextlib.suppress(OSError):  # whoever takes it now finds the run finished
+        lock.unlink()
+    return record
+
+
+def _made(
+    config: SweepConfig,
+    cell: Cell,
+    folder: Path,
+    on_step: Callable[[Record], None] | None,
+    stop: Callable[[], bool] | None,
+) -> Record:
+    start, shards = time.process_time(), begun(config, folder)
     record: Record = {
         "budget": cell.budget,
         "flops": cell.flops,
         "parameters": cell.parameters,
         "non_embedding": cell.non_embedding,
         "tokens": cell.tokens,
+        "epochs": round(cell.tokens / len(shards[TEXT]), 3),
         "loss": None,
         "seed": cell.seed,
         "steps": cell.steps,
@@ -138,24 +166,40 @@ def one_run(
         "dim": cell.model.dim,
         "n_layers": cell.model.n_layers,
     }
+    work = _work(config, cell, folder)
+
+    def told(step: Record) -> None:
+        if on_step is not None:
+            on_step(step)
+        if stop is not None and stop():
+            trainer.save()
+            trainer.checkpoints.wait()
+            raise KeyboardInterrupt
+
     with one_thread():
         try:
             trainer = Trainer(train_config(config, cell), {TEXT: shards[TEXT]}, work)
-            model = trainer.fit(on_step).model
+            model = trainer.fit(told).model
         except DivergedError as error:
             _log.warning("%s: %s", cell.name, error)
         else:
-            windows = min(config.test_windows, window_count(shards[HELD_OUT], config.length))
-            test = held_out_loss(
-                model, shards[HELD_OUT], config.length, windows=windows, batch_size=50
-            )
-            record["loss"] = round(test.mean, 5)
-            if config.questions:
-                record |= answer(model, InventedLanguage(), config.questions, _TEST_SEED)
-    record["seconds"] = round(time.process_time() - begun, 1)
-    with atomic_write(_file(folder, cell)) as file:
-        file.write_text(json.dumps(record) + "\n", encoding="utf-8")
-    shutil.rmtree(work, ignore_errors=True)
+            record |= _measured(config, cell, model, shards[HELD_OUT])
+    record["seconds"] = round(time.process_time() - start, 1)
+    return record
+
+
+def _measured(config: SweepConfig, cell: Cell, model: Transformer, shard: TokenShard) -> Record:
+    windows = min(config.test_windows, window_count(shard, config.length))
+    try:
+        test = held_out_loss(model, shard, config.length, windows=windows, batch_size=50)
+    except ValueError as error:  # it diverged in its very last step
+        _log.warning("%s: %s", cell.name, error)
+        return {}
+    if not math.isfinite(test.mean):
+        return {}
+    record: Record = {"loss": round(test.mean, 5)}
+    if config.questions:
+        record |= answer(model, InventedLanguage(), config.questions, TEST_SEED)
     return record
 
 
@@ -165,55 +209,30 @@ def _records(
     todo: Sequence[Cell],
     processes: int,
     on_step: Callable[[Record], None] | None,
-) -> Iterator[Record]:
+) -> Iterator[tuple[str, Record | None]]:
+    """Name and record of each run; None for one that another process is making."""
     if processes == 1 or len(todo) < 2:
         for cell in todo:
-            yield one_run(config, cell, folder, on_step)
+            yield cell.name, _attempt(config, folder, cell, on_step=on_step)
         return
-    context = multiprocessing.get_context("spawn")
-    with (
-        without_main_file(),
-        ProcessPoolExecutor(
-            min(processes, len(todo)),
-            mp_context=context,
-            initializer=torch.set_num_threads,
-            initargs=(1,),
-        ) as pool,
-    ):
-        jobs = [pool.submit(one_run, config, cell, folder) for cell in todo]
-        try:
-            for job in as_completed(jobs):
-                yield job.result()
-        except BaseException:  # Ctrl-C too: what has not begun shall not begin
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    jobs = {cell.name: cell for cell in todo}
+    yield from side_by_side(partial(_attempt, config, folder), jobs, processes)
 
 
-def _file(folder: Path, cell: Cell) -> Path:
-    return folder / "runs" / f"{cell.name}.json"
+def _attempt(
+    config: SweepConfig,
+    folder: Path,
+    cell: Cell,
+    stop: Callable[[], bool] | None = None,
+    on_step: Callable[[Record], None] | None = None,
+) -> Record | None:
+    try:
+        return one_run(config, cell, folder, on_step, stop=stop)
+    except BusyError:
+        return None
 
 
-def _shards(config: SweepConfig, folder: Path) -> dict[str, TokenShard]:
-    """Tokens to train on and to measure on; written by whoever comes first."""
-    if config.invented is None:
-        tokenizer = open_tokenizer(config.tokenizer)
-        sources: dict[str, SourceConfig | None] = {TEXT: config.train, HELD_OUT: config.held_out}
-        return {n: open_source(s, tokenizer, folder / n) for n, s in sources.items() if s}
-    sizes = {TEXT: (config.invented, 0), HELD_OUT: (_TEST_DOCUMENTS, _TEST_SEED)}
-    language = None
-    for name, (count, seed) in sizes.items():
-        note, told = folder / f"{name}.json", {"documents": count, "seed": seed}
-        if not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != told:
-            language = language or InventedLanguage()
-            words = len(language.words)
-            write_token_shard(
-                islice(language.documents(seed), count),
-                list,
-                folder / name,
-                vocab_size=words + 1,
-                end=words,
-                overwrite=True,
-            )
-            with atomic_write(note) as file:
-                file.write_text(json.dumps(told) + "\n", encoding="utf-8")
-    return {name: TokenShard(folder / name) for name in sizes}
+def _work(config: SweepConfig, cell: Cell, folder: Path) -> Path:
+    """Where a run is made; another place for other settings, whose checkpoints would not fit."""
+    told = json.dumps([config.fixed(), train_config(config, cell).describe()], sort_keys=True)
+    return folder / "work" / f"{cell.name}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"

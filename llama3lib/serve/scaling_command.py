@@ -51,11 +51,22 @@ class Fit:
     """parametric: L(N, D) = E + A/N^alpha + B/D^beta, as Chinchilla's third method."""
     drop_highest: int = 0
     """Leave out so many runs of the highest loss (parametric only)."""
+    resamples: int = 0
+    """Draw the runs anew so often, for 95 % intervals: 40 or more (parametric only)."""
+    column: UseAppendAction[tuple[str, ...]] = ()
+    """Which column holds a field, as in loss=train_loss; may be given often."""
 
     def run(self) -> int:
         from llama3lib.serve import scaling
 
-        return scaling.fit(self.points, self.axis, self.method, self.drop_highest)
+        return scaling.fit(
+            self.points,
+            self.axis,
+            self.method,
+            self.drop_highest,
+            self.column,
+            resamples=self.resamples,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +81,13 @@ class Predict:
     """What a size is."""
     floor: bool = False
     """Fit a loss that no budget removes; takes four budgets."""
+    column: UseAppendAction[tuple[str, ...]] = ()
+    """As for fit."""
 
     def run(self) -> int:
         from llama3lib.serve import scaling
 
-        return scaling.predict(self.points, self.flops, self.axis, self.floor)
+        return scaling.predict(self.points, self.flops, self.axis, self.floor, self.column)
 
 
 Action = OmitSubcommandPrefixes[

@@ -5,11 +5,11 @@ import math
 import numpy as np
 
 from llama3lib.scaling import (
+    Run,
     by_budget,
     fit_isoflop,
     fit_line,
     fit_parabola,
-    fit_parametric,
     fit_power_law,
 )
 
@@ -224,75 +224,112 @@ SERVED_WRONG = {
 
 
 # 03.6
-def foretell_library(runs, flops):
-    return fit_isoflop(runs, floor="fit", resamples=50).predict(flops).loss.score
+def _runs(points):
+    return [Run(parameters=n, tokens=c / (6 * n), loss=y, budget=c) for c, n, y in points.tolist()]
 
 
-def foretell_by_hand(runs, flops):
-    """Lowest points with np.polyfit, then every floor is tried, and the straightest line taken."""
-    groups = by_budget(runs)
-    least = []
-    for found in groups.values():
-        a, b, c = np.polyfit([math.log(r.parameters) for r in found], [r.loss for r in found], 2)
-        least.append(c - b * b / (4 * a))
-    x, y = np.log(list(groups)), np.array(least)
+def predict_library(points, flops):
+    told = fit_isoflop(_runs(points), floor="fit", resamples=400).predict(flops).loss
+    return told.score, told.low, told.high
+
+
+def _least_of(points, rng=None):
+    """Lowest points with np.polyfit; with rng of runs that might have been."""
+    budgets, found = np.unique(points[:, 0]), []
+    for budget in budgets:
+        _, sizes, losses = points[points[:, 0] == budget].T
+        x = np.log(sizes) - np.log(sizes).mean()
+        fit = np.polyfit(x, losses, 2)
+        if rng is not None:
+            left = losses - np.polyval(fit, x)
+            size = np.sqrt((left @ left) / (len(x) - 3))
+            fit = np.polyfit(x, np.polyval(fit, x) + rng.normal(0, size, len(x)), 2)
+        found.append(fit[2] - fit[1] ** 2 / (4 * fit[0]))
+    return np.log(budgets), np.array(found)
+
+
+def _with_floor(x, y, far):
     best = None
-    for floor in np.linspace(0, min(y) - 0.005, 800):
+    for floor in np.linspace(0, y.min() * 0.999, 300):
         fit = np.polyfit(x, np.log(y - floor), 1)
         miss = np.square(floor + np.exp(np.polyval(fit, x)) - y).sum()
         if best is None or miss < best[0]:
-            best = miss, floor + math.exp(np.polyval(fit, math.log(flops)))
+            best = miss, floor + math.exp(np.polyval(fit, far))
     return best[1]
 
 
-def foretell_formula(runs, flops):
-    """The other method: one formula for all runs, and its optimum."""
-    law = fit_parametric(runs, polished=8).law
-    return law.predict(*law.optimum(flops))
+def predict_by_hand(points, flops):
+    """Every floor is tried, and the straightest line taken; again for noise drawn anew."""
+    far, rng = math.log(flops), np.random.default_rng(0)
+    drawn = [_with_floor(*_least_of(points, rng), far) for _ in range(40)]
+    middle = _with_floor(*_least_of(points), far)
+    return middle, middle - 2.2 * np.std(drawn), middle + 2.2 * np.std(drawn)
 
 
-def _least(runs):
-    curves = _curves(runs)
-    return list(curves), [curve.lowest for curve in curves.values()]
+def _least(points):
+    x, y = _least_of(points)
+    return np.exp(x), y
 
 
-def _to_line(last):
-    def foretell(runs, flops):
-        budgets, losses = _least(runs)
-        return fit_line(budgets[-last:], losses[-last:]).predict(flops)
+def _sure(loss):
+    """A loss with a narrow interval around it."""
 
-    return foretell
+    def predict_loss(points, flops):
+        value = loss(points, flops)
+        return value, value - 0.001, value + 0.001
+
+    return predict_loss
 
 
-def _half_log(runs, flops):
-    budgets, losses = _least(runs)
+def _to_line(last, floor=0.0):
+    def loss(points, flops):
+        budgets, losses = _least(points)
+        return fit_line(budgets[-last:], losses[-last:], floor).predict(flops)
+
+    return loss
+
+
+def _half_log(points, flops):
+    budgets, losses = _least(points)
     return np.polyval(np.polyfit(np.log10(budgets), losses, 1), math.log10(flops))
 
 
-def _sizes(runs, flops):
-    return fit_isoflop(runs, resamples=5).size.law.predict(flops)
+def _bent(points, flops):
+    budgets, losses = _least(points)
+    return math.exp(np.polyval(np.polyfit(np.log10(budgets), np.log(losses), 2), np.log10(flops)))
 
 
-FORETELL_WRONG = {
-    "a straight line without a floor": _to_line(4),
-    "only the last two budgets": _to_line(2),
-    "only the last three budgets, without a floor": _to_line(3),
-    "the loss of the largest budget": lambda runs, flops: _least(runs)[1][-1],
-    "a line of the loss over log FLOPs": _half_log,
-    "a law through all runs, not through the best ones": lambda runs, flops: fit_line(
-        [r.budget for r in runs], [r.loss for r in runs]
-    ).predict(flops),
-    "the best size, not its loss": _sizes,
-    "a parabola through the logarithms": lambda runs, flops: math.exp(
-        np.polyval(
-            np.polyfit(np.log10(_least(runs)[0]), np.log(_least(runs)[1]), 2), math.log10(flops)
-        )
+def _scaled(factor, more=0.0):
+    return lambda points, flops: factor * predict_library(points, flops)[0] + more
+
+
+BEYOND_WRONG = {
+    "a straight line without a floor": _sure(_to_line(4)),
+    "only the last two budgets": _sure(_to_line(2)),
+    "only the last three budgets, without a floor": _sure(_to_line(3)),
+    "the loss of the largest budget": _sure(lambda points, flops: _least(points)[1][-1]),
+    "a line of the loss over log FLOPs": _sure(_half_log),
+    "a law through all runs, not through the best ones": _sure(
+        lambda points, flops: fit_line(points[:, 0], points[:, 2]).predict(flops)
     ),
-    "a floor from elsewhere": lambda runs, flops: fit_line(*_least(runs), 1.69).predict(flops),
-    "the logarithm is not undone": lambda runs, flops: math.log(_to_line(4)(runs, flops)),
-    "foretell: a number is needed": lambda runs, flops: fit_isoflop(
-        runs, floor="fit", resamples=5
-    ).predict(flops),
-    "foretell: too low": lambda runs, flops: 0.95 * foretell_library(runs, flops),
-    "foretell: too high": lambda runs, flops: 1.02 * foretell_library(runs, flops) + 0.02,
+    "the best size, not its loss": _sure(
+        lambda points, flops: fit_isoflop(_runs(points), resamples=5).size.law.predict(flops)
+    ),
+    "a parabola through the logarithms": _sure(_bent),
+    "a floor from elsewhere": _sure(_to_line(4, 1.69)),
+    "the logarithm is not undone": _sure(
+        lambda points, flops: math.log(_to_line(4)(points, flops))
+    ),
+    "predict_loss: 3 results are needed": _scaled(1.0),
+    "predict_loss: too low": _sure(_scaled(0.95)),
+    "predict_loss: too high": _sure(_scaled(1.02, 0.02)),
+    "the interval does not hold its own loss": lambda points, flops: (
+        predict_library(points, flops)[0],
+        0.0,
+        0.1,
+    ),
+    "the interval is too wide": lambda points, flops: tuple(
+        predict_library(points, flops)[0] * factor for factor in (1.0, 0.985, 1.015)
+    ),
+    "the intervals are too narrow": _sure(_scaled(1.0)),
 }

@@ -12,7 +12,7 @@ from llama3lib.scaling import by_budget, fit_isoflop, fit_parabola
 from widgets import check
 from widgets.checks import (
     Mistake,
-    ch03_foretell,
+    ch03_beyond,
     ch03_parabola,
     ch03_serving,
     ch03_spoilt,
@@ -34,7 +34,7 @@ RIGHT = {
     "03.3": [A.PAIR_PLAIN, A.PAIR_LOGS],
     "03.4": [B.spoilt_left_out, B.spoilt_by_floor, B.spoilt_by_bend, B.spoilt_by_size],
     "03.5": [B.served_library, B.served_halving],
-    "03.6": [B.foretell_library, B.foretell_by_hand, B.foretell_formula],
+    "03.6": [B.predict_library, B.predict_by_hand],
 }
 WRONG = {
     "03.1": A.MATCH_WRONG,
@@ -42,7 +42,7 @@ WRONG = {
     "03.3": A.PAIR_WRONG,
     "03.4": B.SPOILT_WRONG,
     "03.5": B.SERVED_WRONG,
-    "03.6": B.FORETELL_WRONG,
+    "03.6": B.BEYOND_WRONG,
 }
 ANSWERS = [
     pytest.param(exercise, right, id=f"{exercise}-{number}")
@@ -257,11 +257,11 @@ def test_served_cases_hold_every_kind_of_end():
     assert all(math.isfinite(value) for value in ends) and 0.0 in ends
 
 
-def test_the_runs_to_foretell_lie_four_and_ten_times_beyond():
-    made = [one for one in ch03_foretell.cases() if one.made]
+def test_the_runs_to_predict_lie_four_and_ten_times_beyond():
+    made = [one for one in ch03_beyond.cases() if one.made]
     beyond = [one.flops / max(by_budget(one.runs)) for one in made]
     assert sorted({round(times) for times in beyond}) == [4, 10]
-    assert len(made) == 6 and len(ch03_foretell.cases()) == 10
+    assert len(made) == 6 and len(ch03_beyond.cases()) == 10
     assert all(len(by_budget(one.runs)) == 4 and len(one.runs) == 20 for one in made)
 
 

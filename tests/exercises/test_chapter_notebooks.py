@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 LAST_ASKING = {
     "01_the_herd_and_its_architecture": 13,
     "02_from_web_pages_to_tokens": 15,
+    "03_scaling_laws": 12,
     "05_the_pre_training_recipe": 10,
     "09_inference": 13,
 }

@@ -1,5 +1,6 @@
 """FLOPs to loss to accuracy: planted lines and sigmoids are found, and other fits agree."""
 
+import logging
 import math
 
 import numpy as np
@@ -100,8 +101,51 @@ def test_two_budgets_leave_the_error_unknown():
     assert fit.predict(1e22).accuracy.half_width == math.inf
 
 
+def at_the_foot(seed, middle=0.9):
+    """Models that all lie where a sigmoid has hardly begun to rise."""
+    rng, true = np.random.default_rng(seed), Sigmoid(0.25, 1.0, middle, 0.05)
+    nll = np.linspace(1.15, 1.45, 12)
+    return nll, np.array([true.predict(v) for v in nll]) + 0.01 * rng.normal(size=12)
+
+
+def test_models_at_the_foot_only_say_so_and_widen_the_interval():
+    held, unsure = 0, 0
+    for seed in range(20):
+        nll, accuracy = at_the_foot(seed, middle=1.0)
+        try:
+            fit = fit_two_steps(FLOPS, NLL, nll, accuracy, resamples=40, seed=seed)
+        except ValueError as error:
+            assert "does not fall with nll" in str(error)
+            unsure += 1
+            continue
+        told = fit.predict(1e24)
+        held += told.accuracy.holds(Sigmoid(0.25, 1.0, 1.0, 0.05).predict(told.nll.score))
+        unsure += math.isinf(told.accuracy.half_width)
+    assert held >= 17 and unsure >= 5
+
+
+def test_a_fit_that_ends_at_the_bounds_is_warned_of(caplog):
+    with caplog.at_level(logging.WARNING):
+        fit_sigmoid(*noisy(0))
+    assert not caplog.text
+    with caplog.at_level(logging.WARNING):
+        fit_sigmoid(*at_the_foot(38))
+    assert "the bounds of its search" in caplog.text
+
+
+def test_accuracy_that_rises_with_the_loss_is_refused():
+    nll, accuracy = noisy(0)
+    with pytest.raises(ValueError, match="does not fall with nll"):
+        fit_sigmoid(nll, accuracy[::-1])
+    with pytest.raises(ValueError, match="does not fall with nll"):
+        fit_two_steps(FLOPS, NLL, nll, np.full(12, 0.4))
+
+
 def test_degenerate_input_is_refused():
     nll, accuracy = noisy(0)
+    for first in ("flor", None):
+        with pytest.raises(ValueError, match=f"first={first!r} is not allowed"):
+            fit_two_steps(FLOPS, NLL, nll, accuracy, first=first)
     with pytest.raises(ValueError, match="two budgets"):
         fit_two_steps([1e20, 1e20], [1.4, 1.4], nll, accuracy)
     with pytest.raises(ValueError, match="finite"):

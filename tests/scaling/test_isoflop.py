@@ -2,12 +2,19 @@
 
 import logging
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from scaling_tools import curves
+from scaling_tools import curves, grid_runs, scattered
 
-from llama3lib.scaling import Run, fit_isoflop, fit_parabola, in_other_counts
+from llama3lib.scaling import (
+    ParametricLaw,
+    Run,
+    fit_isoflop,
+    fit_parabola,
+    in_other_counts,
+)
 
 
 def test_a_planted_parabola_is_found():
@@ -52,6 +59,70 @@ def test_intervals_hold_the_planted_laws_95_times_in_100():
             law.curves[0].best.holds(0.1 * 1e18**0.5),
         )
     assert all(181 <= count <= 199 for count in held), held
+
+
+@pytest.mark.parametrize(("budgets", "sizes"), [(6, 7), (4, 5)])
+@pytest.mark.parametrize("scatter", [0.02, 0.1])
+def test_intervals_hold_when_budgets_scatter_by_more_than_their_runs(scatter, budgets, sizes):
+    held = np.zeros(2, dtype=int)
+    for seed in range(200):
+        runs = scattered(scatter, seed, budgets=budgets, sizes=sizes)
+        law = fit_isoflop(runs, resamples=300, seed=seed)
+        held += law.size.exponent.holds(0.5), law.loss.exponent.holds(-0.07)
+    # noise of runs alone holds 5 to 30 of 200 here
+    assert all(170 <= count <= 199 for count in held), held
+
+
+def test_a_law_that_misses_its_points_is_doubted_and_said(caplog):
+    with caplog.at_level(logging.WARNING):
+        calm = fit_isoflop(curves(0.001, 1, loss=(50.0, -0.07)))
+    assert not caplog.text and calm.size.misfit < 2 and calm.loss.misfit < 2
+    bent = [
+        replace(run, loss=run.loss + 2.5 + 400 * run.budget**-0.15 - 50 * run.budget**-0.07)
+        for run in curves(0.001, 1)
+    ]
+    with caplog.at_level(logging.WARNING):
+        straight = fit_isoflop(bent)
+    assert "the law of the loss misses its own points" in caplog.text
+    assert "size misses" not in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        floored = fit_isoflop(bent, floor="fit")
+    assert not caplog.text and floored.loss.misfit < 2
+    truth = 2.5 + 400 * 1.2e20**-0.15
+    told = straight.predict(1.2e20).loss
+    assert straight.loss.misfit > 5 and told.holds(truth)
+    # the noise of runs alone would not get there
+    assert truth - told.score > 2 * max(curve.lowest.half_width for curve in straight.curves)
+
+
+def test_the_misfit_is_chi_square_over_its_freedom():
+    """Against bars and a line by other means, where all lowest points are equally well known."""
+    rng = np.random.default_rng(4)
+    runs = scattered(0.05, 3)
+    law = fit_isoflop(runs, resamples=4000)
+    x = np.log([curve.budget for curve in law.curves])
+    y = np.log([curve.parabola.best for curve in law.curves])
+    left = y - np.polyval(np.polyfit(x, y, 1), x)
+    # the vertex of a parabola through 7 points with noise .001, by plain simulation
+    away = np.linspace(-1.2, 1.2, 7)
+    fits = np.polyfit(away, 0.05 * away[:, None] ** 2 + 0.001 * rng.normal(size=(7, 4000)), 2)
+    bar = np.std(-fits[1] / (2 * fits[0]))
+    assert law.size.misfit == pytest.approx(math.sqrt(left @ left / 4) / bar, rel=0.2)
+    assert fit_isoflop(runs[:14]).size.misfit is None  # two budgets: nothing left to judge by
+    assert fit_isoflop(runs, resamples=39).size.misfit is None
+
+
+def test_sizes_so_far_apart_that_no_parabola_fits_are_warned_of(caplog):
+    law = ParametricLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
+    wide = [replace(r, budget=float(f"{r.flops:.6g}")) for r in grid_runs(law, 0.0005)]
+    near = [run for run in wide if 0.3 < run.parameters / law.optimum(run.flops)[0] < 3.5]
+    with caplog.at_level(logging.WARNING):
+        fit_isoflop(near, floor="fit")
+    assert "one side" not in caplog.text
+    with caplog.at_level(logging.WARNING):
+        fit_isoflop(wide, floor="fit")
+    assert "the curves are steeper on one side" in caplog.text
 
 
 def test_more_noise_gives_wider_intervals():
@@ -111,7 +182,7 @@ def test_degenerate_input_is_refused_by_name():
         fit_isoflop([run for run in runs if run.budget == 1e18])
     with pytest.raises(ValueError, match=r"budget 3e\+18: 3 runs are too few"):
         fit_isoflop([r for n, r in enumerate(runs) if n not in (5, 9)])
-    with pytest.raises(ValueError, match=r"budget 3e\+18: 2 different sizes"):
+    with pytest.raises(ValueError, match=r"budget 3e\+18: 2 different sizes among 2 runs .* 1 %"):
         fit_isoflop([r for n, r in enumerate(runs) if n not in (5, 6, 9)])
     with pytest.raises(ValueError, match="do not bend upwards"):
         fit_isoflop(curves(0.0, bend=-0.02))
@@ -119,6 +190,12 @@ def test_degenerate_input_is_refused_by_name():
         fit_isoflop(runs, "non_embedding")
     with pytest.raises(ValueError, match="axis='size'"):
         fit_isoflop(runs, "size")
+    near = [replace(run, budget=1.2e18) if run.budget == 3e18 else run for run in runs[:10]]
+    with pytest.raises(ValueError, match=r"1\.5 times the smallest"):
+        fit_isoflop(near)
+    for floor in (-1, True, "fitt", math.nan, None):
+        with pytest.raises(ValueError, match=rf"floor={floor!r} is not allowed.*or 'fit'"):
+            fit_isoflop(runs, floor=floor)
     with pytest.raises(ValueError, match="finite"):
         fit_parabola([1.0, 2.0, 3.0], [1.0, math.nan, 2.0])
 
@@ -146,5 +223,11 @@ def test_leaving_out_the_embedding_makes_the_law_steeper():
     assert whole.exponent == pytest.approx(0.5)
     # N_E ~ N² for small models, and 6·N_E·D then grows faster too: about 2·0.5 / (1 + 0.5)
     assert 0.6 < other.exponent < 0.7
+    with pytest.raises(ValueError, match=r"runs have none at budget 1e\+12"):
+        in_other_counts(law, runs[:10])
+    assert in_other_counts(law, [replace(r, budget=1.004 * r.budget) for r in runs]) == (
+        whole,
+        other,
+    )
     with pytest.raises(ValueError, match="'tokens'"):
         in_other_counts(fit_isoflop(runs, "tokens"), runs)

@@ -1,6 +1,8 @@
 """The formula of Chinchilla: planted constants are found, whatever SciPy method looks for them."""
 
+import logging
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,5 +105,53 @@ def test_runs_that_cannot_tell_are_refused(noisy):
         fit_parametric(same)
     with pytest.raises(ValueError, match="delta=0"):
         fit_parametric(noisy, delta=0)
+    for name, value in (
+        ("delta", math.inf),
+        ("delta", math.nan),
+        ("resamples", -3),
+        ("resamples", 1.5),
+        ("polished", 0),
+        ("drop_highest", -1),
+    ):
+        with pytest.raises(ValueError, match=f"{name}={value!r} is not allowed"):
+            fit_parametric(noisy, **{name: value})
+    with pytest.raises(ValueError, match="16 runs are too few, 2 of them different"):
+        fit_parametric([noisy[0], noisy[40]] * 8)
+    with pytest.raises(ValueError, match="losses are the same in all runs"):
+        fit_parametric([replace(run, loss=3.0) for run in noisy])
+    with pytest.raises(ValueError, match=r"losses of .*e\+30 are not allowed: 0\.01 to 100"):
+        fit_parametric([replace(run, loss=1e30 * run.loss) for run in noisy])
+    with pytest.raises(ValueError, match="0 runs are too few"):
+        fit_parametric(noisy, drop_highest=1000)
     with pytest.raises(ValueError, match="resamples=0"):
         fit_parametric(noisy[:12], polished=1).interval("E")
+
+
+def test_a_law_the_runs_cannot_tell_is_doubted(caplog, fitted):
+    assert not fitted.doubts
+    rising = [
+        Run(parameters=n, tokens=d, loss=2 + 1e-3 * math.log(n) + 400 / d**0.3)
+        for n in (1e7, 1e8, 1e9)
+        for d in (1e9, 1e10, 1e11)
+    ]
+    with caplog.at_level(logging.WARNING):
+        fit = fit_parametric(rising, resamples=40)
+    assert "more parameters do not lower the loss" in caplog.text
+    assert fit.law.alpha <= 0 and any(told.startswith("alpha=") for told in fit.doubts)
+    for name in ("size_exponent", "token_exponent"):
+        with pytest.raises(ValueError, match=r"no optimum, both must be > 0"):
+            getattr(fit.law, name)
+    endless = [
+        Run(parameters=n, tokens=d, loss=40 / n**0.1 + 40 / d**0.1)
+        for n in (1e7, 1e8, 1e9)
+        for d in (1e9, 1e10, 1e11)
+    ]
+    assert any("where the loss ends" in told for told in fit_parametric(endless).doubts)
+
+
+def test_draws_without_an_optimum_widen_the_interval_of_the_size_exponent(fitted):
+    draws = np.tile([1.8, 480.0, 2000.0, 0.35, 0.37], (100, 1))
+    draws[:, 3] += np.linspace(-0.01, 0.01, 100)
+    assert replace(fitted, draws=draws).interval("size_exponent").half_width < 0.02
+    draws[:10, 3] = -0.1
+    assert replace(fitted, draws=draws).interval("size_exponent").half_width == math.inf

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from llama3lib.scaling import Budget, SweepConfig, cells, load_sweep, sweep_names
-from llama3lib.scaling.plan import train_config
+from llama3lib.scaling.plan import share, train_config
 from llama3lib.train import SourceConfig, planned_rates
 
 
@@ -88,6 +88,21 @@ def test_long_runs_come_first_and_seeds_one_after_another():
         ({"train": SourceConfig(stories=3)}, "either invented"),
         ({"tokenizer": "llama3"}, "tokenizer='llama3'"),
         ({"end_share": 1.5}, "end_share=1.5"),
+        ({"seeds": (1.7,)}, r"seeds=\(1.7,\)"),
+        ({"seeds": (-1,)}, r"seeds=\(-1,\)"),
+        ({"seeds": (0, 0)}, r"seeds=\(0, 0\) is not allowed: each once"),
+        ({"n_heads": 0}, "n_heads=0"),
+        ({"head_dim": 0}, "head_dim=0"),
+        ({"length": 0}, "length=0"),
+        ({"invented": 0}, "invented=0"),
+        ({"test_windows": 0}, "test_windows=0"),
+        ({"test_windows": 2.5}, "test_windows=2.5"),
+        ({"questions": -1}, "questions=-1"),
+        ({"peak": -1.0}, "peak=-1.0"),
+        ({"peak": math.inf}, "peak=inf"),
+        ({"rope_theta": 0.0}, "rope_theta=0.0"),
+        ({"device": "cudda"}, "device='cudda'"),
+        ({"precision": "float16"}, "precision='float16'"),
         (
             {
                 "invented": None,
@@ -105,7 +120,11 @@ def test_wrong_settings_are_named(changes, named):
 
 
 def test_budgets_that_cannot_be_are_named():
-    for wrong in ({"flops": 0.0}, {"flops": math.nan}, {"models": ()}, {"models": ((8,),)}):
+    twice = {"models": ((8, 1), (12, 1), (8, 1))}
+    for wrong in (
+        *({"flops": 0.0}, {"flops": math.nan}, {"batch_size": 0}, {"batch_size": 1.5}),
+        *({"models": ()}, {"models": ((8,),)}, {"models": ((8, 0),)}, twice),
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Budget(**{"flops": 1e9, "models": ((8, 1),), **wrong})
     with pytest.raises(ValueError, match=r"models=\(96, 2\) is not allowed at 1e\+09"):
@@ -115,3 +134,19 @@ def test_budgets_that_cannot_be_are_named():
     with pytest.raises(ValueError, match="no such file"):
         load_sweep("none.toml")
     assert load_sweep("toy", ["seeds=[4]"]).seeds == (4,)
+
+
+def test_runs_that_would_share_a_name_are_refused():
+    near = tuple(Budget(flops=flops, models=((8, 1),)) for flops in (1e10, 1.00001e10))
+    with pytest.raises(ValueError, match=r"10000000000\.0, 10000100000\.0.* '1e10-8x1-seed0'"):
+        cells(config(budgets=near))
+
+
+def test_shares_are_all_runs_each_once():
+    planned = cells(config(seeds=(1, 2, 3)))
+    parts = [share(planned, (n, 4)) for n in (1, 2, 3, 4)]
+    assert sorted(map(len, parts)) == [1, 1, 2, 2]
+    assert {cell.name for part in parts for cell in part} == {cell.name for cell in planned}
+    for wrong in ((0, 2), (3, 2)):
+        with pytest.raises(ValueError, match="part="):
+            share(planned, wrong)

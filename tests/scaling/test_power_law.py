@@ -114,6 +114,39 @@ def test_settings_out_of_range_are_refused():
         fit_power_law([1, 2], [1, 2], resamples=0)
     with pytest.raises(ValueError, match="floor=2"):
         fit_line([1, 2], [1.5, 3], floor=2)
+    for floor in (-1, True, "fit", math.inf):
+        with pytest.raises(ValueError, match=f"floor={floor!r} is not allowed"):
+            fit_line([1, 2], [1.5, 3], floor=floor)
+    for floor in (-1, True, "fitt"):
+        with pytest.raises(ValueError, match=f"floor={floor!r} is not allowed.*'fit'"):
+            fit_power_law([1, 2, 4, 8], [4, 3, 2.5, 2.3], floor=floor)
+
+
+def test_points_too_near_each_other_are_refused():
+    with pytest.raises(ValueError, match=r"x=\[.*\] is not allowed: too near"):
+        fit_line([1e18, 1.001e18], [1, 0.9])
+
+
+def test_few_draws_do_not_show_the_ends_of_an_interval():
+    x, y = noisy(0)
+    assert fit_power_law(x, y, resamples=1).exponent.half_width == math.inf
+    assert fit_power_law(x, y, resamples=39).predict(1e23).high == math.inf
+    assert fit_power_law(x, y, resamples=40).exponent.half_width < 0.1
+    assert fit_power_law(x, y, resamples=19, level=0.9).exponent.half_width == math.inf
+    assert fit_power_law(x, y, resamples=20, level=0.9).exponent.half_width < 0.1
+
+
+def test_the_floor_has_an_interval_too():
+    x = np.geomspace(1, 1e4, 9)
+    held = 0
+    for seed in range(100):
+        y = 1.7 + 5 * x**-0.3 + 0.02 * np.random.default_rng(seed).normal(size=9)
+        told = fit_power_law(x, y, floor="fit", resamples=200, seed=seed).floor
+        assert told.low < told.score < told.high
+        held += told.holds(1.7)
+    assert held >= 88
+    known = fit_power_law(x, y, floor=1.2).floor
+    assert (known.low, known.score, known.high) == (1.2, 1.2, 1.2)
 
 
 # ---- the paper's law (§3.2.1)

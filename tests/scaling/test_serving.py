@@ -7,7 +7,7 @@ import pytest
 from scaling_tools import CHINCHILLA
 
 from llama3lib.paper import scaling as paper
-from llama3lib.scaling import break_even, cheapest, life, tokens_for
+from llama3lib.scaling import ParametricLaw, break_even, cheapest, life, tokens_for
 
 
 def test_without_serving_the_cheapest_is_the_optimum_of_the_law():
@@ -55,3 +55,13 @@ def test_costs_that_cannot_be_are_refused():
     for bad in ((0, 1, 1), (1, math.nan, 1), (1, 1, -1)):
         with pytest.raises(ValueError, match="is not allowed"):
             life(*bad)
+
+
+def test_tokens_that_cannot_be_told_are_refused():
+    for size, loss, named in ((0, 2.2, "parameters=0"), (1e9, math.nan, "loss=nan")):
+        with pytest.raises(ValueError, match=f"{named} is not allowed"):
+            tokens_for(CHINCHILLA, size, loss)
+    flat = ParametricLaw(E=1.8, A=400.0, B=2000.0, alpha=0.3, beta=0.0)
+    for call in (lambda: tokens_for(flat, 1e9, 2.2), lambda: cheapest(flat, 2.2, 0)):
+        with pytest.raises(ValueError, match=r"law\.beta=0\.0 are not allowed"):
+            call()

@@ -1,13 +1,19 @@
 """`llama3 scaling`: sweeps that go on, laws of a file, predictions with bands, clear refusals."""
 
 import json
+import math
+import os
+import re
+import subprocess
 import sys
+import time
 
 import pytest
 from scaling_tools import CHINCHILLA, curves, grid_runs
 
 from llama3lib.scaling import read_runs, write_runs
 from llama3lib.serve import cli
+from llama3lib.serve.scaling import points_of
 
 SWEEP = """
 title = "Tiny"
@@ -50,6 +56,70 @@ def test_a_sweep_tells_its_runs_makes_them_once_and_writes_points(tmp_path, caps
     assert len(read_runs(folder / "points.json")) == 2
 
 
+@pytest.fixture
+def tiny(tmp_path):
+    (tmp_path / "tiny.toml").write_text(SWEEP)
+    return ["scaling", "sweep", str(tmp_path / "tiny.toml"), str(tmp_path / "run")]
+
+
+def test_a_part_and_repeated_text_are_told_before(tiny, capsys, tmp_path):
+    assert cli.main([*tiny, "--dry-run", "--part", "2/2"]) == 0
+    told = capsys.readouterr().out
+    assert "Tiny, part 2/2: 1 runs, 2.0" in told and told.count("steps  seed") == 1
+    assert "more than once" not in told
+    assert cli.main([*tiny, "--dry-run", "--set", "invented=10"]) == 0
+    assert "note: 2 of 2 runs read their text more than once" in capsys.readouterr().out
+    assert cli.main([*tiny, "--dry-run", "--part", "3/2"]) == 2
+    assert "part=(3, 2)" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_runs_that_diverge_are_named_and_no_points_are_written(tiny, capsys, tmp_path):
+    wild = ["--set", "peak=1e30", "--set", "warmup_share=0.0", "--processes", "1"]
+    assert cli.main([*tiny, *wild]) == 1
+    *_, hint, last = capsys.readouterr().out.splitlines()
+    assert "remove its file in" in hint and "smaller peak" in hint
+    assert last.startswith("finished: 0 of 2; diverged: 2 (2e08-4x1-seed0, 2e08-6x1-seed0); no run")
+    assert not (tmp_path / "run" / "points.json").exists()
+    assert cli.main(["scaling", "fit", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err
+    assert "left out: 2e08-4x1-seed0 (diverged)" in told and "no run is finished there" in told
+
+
+def test_what_a_folder_holds_counts_whatever_call_made_it(tiny, capsys, tmp_path):
+    folder = tmp_path / "run"
+    assert cli.main([*tiny, "--processes", "1"]) == 0
+    fewer = ["--set", "budgets.0.models=[[4, 1]]"]
+    assert cli.main([*tiny, "--processes", "1", *fewer]) == 0
+    assert "finished: 1 of 1" in capsys.readouterr().out
+    assert len(read_runs(folder / "points.json")) == 2
+    whole = points_of(str(folder))
+    (folder / "points.json").unlink()  # as after Ctrl-C
+    assert points_of(str(folder)) == whole and len(whole) == 2
+    with pytest.raises(ValueError, match="column='loss=x' is not allowed with"):
+        points_of(str(folder), ["loss=x"])
+    next((folder / "runs").glob("*.json")).write_text("")
+    assert cli.main(["scaling", "fit", str(folder)]) == 2
+    assert "seed0.json is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
+def test_a_sweep_that_is_terminated_saves_its_run(tiny, tmp_path):
+    endless = ["--set", "budgets.0.flops=1e13", "--processes", "1"]
+    line = [sys.executable, "-m", "llama3lib.serve.cli", *tiny, *endless]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 60
+        while not list(tmp_path.glob("run/work/*/metrics.jsonl")) and process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        process.terminate()
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+    assert len(list(tmp_path.glob("run/work/*/checkpoints/step-*/manifest.json"))) == 1
+
+
 def test_fit_prints_the_planted_laws(points, capsys):
     assert cli.main(["scaling", "fit", points]) == 0
     told = capsys.readouterr().out
@@ -74,7 +144,24 @@ def test_the_parametric_fit_of_a_csv(tmp_path, capsys):
     path.write_text("\n".join(["Model Size,Training Tokens,loss", *rows]))
     assert cli.main(["scaling", "fit", str(path), "--method", "parametric"]) == 0
     told = capsys.readouterr().out
-    assert "E 1.8200  A 482.0" in told and "alpha 0.3480  beta 0.3660" in told
+    assert "E 1.8172  A 482.0" in told and "alpha 0.3478  beta 0.3658" in told
+    assert "size_exponent" not in told and "doubt" not in told
+    line = ["scaling", "fit", str(path), "--method", "parametric", "--resamples", "40"]
+    assert cli.main(line) == 0
+    assert "size_exponent 0.5126 (0.5126 to 0.5126)" in capsys.readouterr().out
+
+
+def test_a_formula_the_points_cannot_tell_is_doubted(tmp_path, capsys):
+    path = tmp_path / "points.csv"
+    rows = [
+        f"{n:.0f},{d:.0f},{2 + 1e-3 * math.log(n) + 400 / d**0.3}"
+        for n in (1e7, 1e8, 1e9)
+        for d in (1e9, 1e10, 1e11)
+    ]
+    path.write_text("\n".join(["N,D,loss", *rows]))
+    assert cli.main(["scaling", "fit", str(path), "--method", "parametric"]) == 0
+    told = capsys.readouterr().out
+    assert "doubt it: alpha=-" in told and "~ C^" not in told
 
 
 def test_the_papers_law_is_told_with_both_pairs(capsys):
@@ -91,6 +178,18 @@ def test_points_that_come_along_predict_the_run_held_out(capsys):
     score = float(told.split("loss: ")[1].split()[0])
     for run in read_runs(stored_path("toy-held-out")):
         assert score == pytest.approx(run.loss, rel=0.02)
+    low, high = map(float, re.search(r"floor 2\.\d+ \((.*) to (.*)\)", told).groups())
+    assert 2.5 < low < high < 3.1 and "misses" not in told
+
+
+def test_a_law_that_misses_its_own_points_is_told(points, capsys):
+    assert cli.main(["scaling", "predict", points, "1.2e20"]) == 0
+    assert "misses" not in capsys.readouterr().out
+    for argv, cure in ((["predict", "toy", "1.2e12"], "try --floor"), (["fit", "toy"], "--floor")):
+        assert cli.main(["scaling", *argv]) == 0
+        told = capsys.readouterr().out
+        assert "the law of the loss misses its own points" in told and cure in told
+        assert "law of the best parameters" not in told
 
 
 @pytest.mark.parametrize(
@@ -99,9 +198,17 @@ def test_points_that_come_along_predict_the_run_held_out(capsys):
         (["fit", "none.csv"], "none.csv"),
         (["predict", "toy", "-1"], "flops=-1"),
         (["predict", "paper", "0"], "flops=0"),
+        (["predict", "paper", "inf"], "flops=inf"),
+        (["fit", "toy", "--drop-highest", "3"], "drop_highest=3"),
+        (["fit", "toy", "--resamples", "40"], "resamples=40"),
+        (["fit", "toy", "--method", "parametric", "--axis", "tokens"], "axis='tokens'"),
         (["sweep", "toi"], "did you mean 'toy'"),
         (["sweep", "toy", "x", "--part", "3"], "part='3'"),
         (["sweep", "toy", "x", "--set", "seed=1"], "'seed' is not known"),
+        (["sweep", "toy", "x", "--set", "seeds=[1.7]"], "seeds=1.7"),
+        (["sweep", "toy", "x", "--set", "test_windows=0"], "test_windows=0"),
+        (["sweep", "toy", "x", "--set", "warmup_share=0.9999"], "warmup"),
+        (["sweep", "toy", "x", "--processes", "0"], "processes=0"),
     ],
 )
 def test_wrong_input_is_told_in_one_line(argv, named, capsys, tmp_path, monkeypatch):
@@ -125,3 +232,42 @@ def test_a_damaged_file_is_named(tmp_path, capsys):
     path.write_text(json.dumps([{"parameters": 1e9, "tokens": 1e9, "loss": "nan"}]))
     assert cli.main(["scaling", "fit", str(path)]) == 2
     assert "row 1: loss='nan'" in capsys.readouterr().err
+
+
+def test_a_column_can_be_named(tmp_path, capsys):
+    path = tmp_path / "points.csv"
+    rows = [
+        f"{r.parameters:.17g},{r.tokens:.17g},{r.budget:.17g},{r.loss},9" for r in curves(0.001)
+    ]
+    path.write_text("\n".join(["size (own count),tokens,budget,train_loss,eval", *rows]))
+    line = ["scaling", "fit", str(path), "--column", "parameters=size (own count)"]
+    assert cli.main(line) == 2
+    told = capsys.readouterr().err
+    assert "no column for loss" in told and told.endswith("give --column loss=NAME\n")
+    assert cli.main([*line, "--column", "loss=train_loss"]) == 0
+    assert "b = -0.070" in capsys.readouterr().out
+    line[1:3] = ["predict", str(path), "1.2e20"]
+    assert cli.main([*line, "--column", "loss=train_loss"]) == 0
+    assert "4 times the largest budget" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        (["loss"], "column='loss' is not allowed: FIELD=COLUMN"),
+        (["loss=loss", "loss=nll"], "column='loss=nll' is not allowed"),
+        (["los=loss"], "'los' is no field of a run"),
+        (["loss=gain"], "no column 'gain' for loss"),
+    ],
+)
+def test_a_wrong_column_is_told(points, columns, named, capsys):
+    options = [word for column in columns for word in ("--column", column)]
+    assert cli.main(["scaling", "fit", points, *options]) == 2
+    assert named in capsys.readouterr().err
+
+
+def test_flops_in_another_unit_are_doubted(tmp_path, capsys):
+    path = tmp_path / "points.csv"
+    path.write_text("N,D,compute,loss\n1e9,2e10,1.4,2.5\n")
+    assert cli.main(["scaling", "fit", str(path)]) == 2
+    assert "doubt it: flops are 1.17e-20 times 6" in capsys.readouterr().err

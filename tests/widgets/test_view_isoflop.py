@@ -210,3 +210,16 @@ def test_stored_runs_alone_are_enough():
         "lowest point",
         "yours",
     }
+
+
+def test_budgets_that_differ_by_a_rounding_are_one_curve():
+    runs = [
+        Run(parameters=run.parameters, tokens=run.tokens, loss=run.loss, budget=budget)
+        for i, run in enumerate(planted(0.0))
+        for budget in [run.budget * (1 + 1e-4 * (i % 3))]
+    ]
+    view = IsoFlopExplorer(runs)
+    assert len({run.budget for run in runs}) > len(view.curves) == 4
+    assert view.budget == pytest.approx(3e19, rel=3e-4) and view.budget < max(
+        run.budget for run in runs
+    )

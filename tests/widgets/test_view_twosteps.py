@@ -16,7 +16,7 @@ from view_tools import run_js
 from llama3lib.scaling import Sigmoid, fit_two_steps, read_runs, stored_path
 from widgets import twosteps
 from widgets.twosteps import FORMS, MODELS, TwoStepsView
-from widgets.twosteps_fits import best_runs, chosen, nll_at, tops_that_fit
+from widgets.twosteps_fits import best_runs, chosen, fit_all, nll_at, tops_that_fit
 
 LIMITS = (3e10, 1e11, 3e11)
 CASES = [*itertools.product(LIMITS, MODELS, FORMS)]
@@ -75,7 +75,7 @@ def test_every_fit_is_the_librarys(view, runs, limit, models, form):
         assert low <= fit.predict(x).nll.score <= high
 
 
-def test_planted_steps_are_foretold():
+def test_planted_steps_are_predicted():
     runs, held = some_task_runs()
     view = TwoStepsView(runs, held_out=held, limit=1e16)
     told = view.entry()["told"]["seen"]["line"]["accuracy"]
@@ -169,7 +169,7 @@ def test_what_cannot_be_told_is_said():
     json.dumps(view.facts, allow_nan=False)  # as the browser gets it
 
 
-def test_without_a_run_held_out_four_times_the_budget_is_foretold():
+def test_without_a_run_held_out_four_times_the_budget_is_predicted():
     runs, _ = some_task_runs()
     view = TwoStepsView(runs)
     assert view.facts["target"] == pytest.approx(4e18)
@@ -245,3 +245,16 @@ def test_the_two_steps_in_javascript(node, tmp_path, view):
     assert js("accuracyAt", *ways) == pytest.approx(want, rel=1e-12)
     sets = [(view.facts["runs"], limit, models) for limit, models, _ in CASES]
     assert js("chosen", *sets) == [chosen(*case) for case in sets]
+
+
+def test_models_whose_accuracy_does_not_fall_with_the_loss_are_told():
+    runs = [
+        {"budget": c, "flops": c, "best": n == 2, "nll": 2 / k - 0.05 * n, "accuracy": y}
+        for k, c in enumerate((1e10, 1e11, 1e12), 1)
+        for n, y in enumerate({1: (0.27, 0.25, 0.24), 2: (0.3, 0.33, 0.4), 3: (0.6, 0.7, 0.8)}[k])
+    ]
+    entry = fit_all(runs, 1e13, resamples=40)[-1]
+    assert "accuracy does not fall" in entry["second"]["smallest"]["trouble"]
+    assert "smallest" not in entry["told"]
+    assert all(np.isfinite(row).all() for row in np.array(entry["second"]["seen"]["band"]))
+    json.dumps(entry, allow_nan=False)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from llama3lib.paper import herd, scaling
 from widgets.checks import Case, Known, Mistake, diagnose, run
-from widgets.checks.ch03_foretell import check_foretell
+from widgets.checks.ch03_beyond import check_predict_loss
 from widgets.checks.ch03_hints import HINTS
 from widgets.checks.ch03_numbers import number
 from widgets.checks.ch03_pair import check_pair
@@ -229,5 +229,5 @@ CHECKS: dict[str, Callable[[object], None]] = {
     "03.3": check_pair,
     "03.4": patiently("find_spoilt", check_find_spoilt),
     "03.5": patiently("served_until_cheaper", check_served),
-    "03.6": patiently("foretell", check_foretell),
+    "03.6": patiently("predict_loss", check_predict_loss),
 }

@@ -5,7 +5,7 @@ HINTS: dict[str, tuple[str, str, str]] = {
         "One rule gives all costs. And what number is the same for half the budget and for twice "
         "the budget, but for its sign?",
         "First a dict: name to 6 times parameters times tokens. Then the name with the least "
-        "distance, where distance is the amount of the logarithm of cost by budget.",
+        "distance, where distance is the absolute value of log(cost / budget).",
         "costs = {name: 6 * n * d for name, (n, d) in models.items()}; min(costs, key=lambda name: "
         "abs(math.log(costs[name] / budget))).",
     ),
@@ -33,10 +33,11 @@ HINTS: dict[str, tuple[str, str, str]] = {
     ),
     "03.4": (
         "Bad training raises the whole curve of a budget, so the curve may look fine by itself. "
-        "Look at the lowest losses of all budgets together: which one breaks the row?",
+        "Look at the lowest losses of all budgets together: which one is out of line?",
         "Lowest point of each budget first. Then leave out each budget in turn, fit a power law to "
         "the lowest losses of the others, and measure how far they are off. Where is that least? "
-        "Without that budget fit the best sizes.",
+        "Without that budget fit the best sizes. (A law without a floor is good enough over so "
+        "short a range.)",
         "curves = {c: fit_parabola(sizes, losses)} for each c of by_budget(runs). For each c: law "
         "= fit_line(others, lowest of others), and the sum of squares of log(lowest / "
         "law.predict). spoilt = the c with the least sum. The exponent is fit_line(budgets, best "
@@ -55,14 +56,17 @@ HINTS: dict[str, tuple[str, str, str]] = {
         "tokens_for, life and break_even do the same.",
     ),
     "03.6": (
-        "On log-log paper the lowest losses bend, and a ruler misses the bend. What does the loss "
-        "go to, if compute has no end?",
+        "With both axes logarithmic the lowest losses bend, and a ruler misses the bend. What does "
+        "the loss go to, if compute has no end? And for the interval: the same as in 03.2, but all "
+        "the way to the end.",
         "Lowest point of each budget; then a law with three unknowns: floor + coefficient · "
         "flops ** exponent. For each floor the rest is a straight line in logarithms; take the "
-        "floor with which the points lie best on it. Another way: one formula for all runs, and "
-        "its optimum.",
-        "for floor in np.linspace(0, least, 500, endpoint=False): a line through np.log(lowest - "
-        "floor) over np.log(budgets), its squared misses in the loss itself; keep the best. Or "
-        "fit_isoflop(runs, floor='fit').predict(flops).loss.score, once you know what it does.",
+        "floor with which the points lie best on it. For the interval: noise on the runs, new "
+        "parabolas, new law, many times. What five runs leave over a parabola is too small: "
+        "divide its squares by 5 - 3, not by 5.",
+        "for floor in np.linspace(0, least, 300, endpoint=False): a line through np.log(lowest - "
+        "floor) over np.log(budgets), its squared misses in the loss itself; keep the best. Draws: "
+        "fitted + rng.normal(0, sqrt(left @ left / 2), 5) for each parabola, then all of it again. "
+        "The middle plus and minus 2.2 standard deviations of the draws will do.",
     ),
 }

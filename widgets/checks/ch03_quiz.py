@@ -33,7 +33,7 @@ _QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
             (
                 "The best number of parameters",
                 False,
-                f"Often claimed. The law gives about {_TOKENS / 1e12:.0f}T at the flagship's "
+                f"Often claimed. The law gives {_TOKENS / 1e12:.4g}T at the flagship's "
                 "budget: no size of a model.",
             ),
             (
@@ -156,7 +156,7 @@ _QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
     ),
     (
         "§3.2.1, Figure 4",
-        "Accuracy on a benchmark is foretold in two steps: FLOPs to loss, loss to accuracy. Which "
+        "Accuracy on a benchmark is predicted in two steps: FLOPs to loss, loss to accuracy. Which "
         "assumption joins them?",
         [
             (
@@ -239,7 +239,7 @@ _QUESTIONS: list[tuple[str, str, list[tuple[str, bool, str]]]] = [
     (
         "our own analysis",
         "A straight line through the lowest losses, on log-log paper, without a floor. What does "
-        "it foretell far beyond the runs?",
+        "it predict far beyond the runs?",
         [
             (
                 "Too high a loss",

@@ -67,12 +67,12 @@ export function notes(facts, curve, axis, stop) {
   const sure = valley.low === null
     ? "With the noise of these runs the lowest point could be anywhere."
     : `The lowest point lies between ${amount(valley.low)} and ${amount(valley.high)} ${axis} (95% interval).`;
-  const rule = `${amount(simple)}: it counts embedding look-ups as arithmetic, but no attention`;
+  const rule = `${amount(simple)}, for it is meant for large models`;
   return [
     `Yours: ${amount(it.parameters)} parameters on ${amount(it.tokens)} tokens, ${three(it.tokens / it.parameters, 2)} tokens for each parameter. Its loss by the parabola: ${it.loss.toFixed(3)} nats, ${it.above.toFixed(3)} above the lowest.`,
     `The valley's floor: from ${amount(low)} to ${amount(high)} ${axis}, a factor of ${three(high / low, 2)}, the loss is at most ${percent(facts.flat)} above the lowest.`,
     `${sure} ${paper}`,
-    `Tokens: between those of the runs, in logs. C / (6 · N) says ${same ? "the same" : rule}.`,
+    `Its tokens are read off between those of the runs. The rule C / (6 · N) says ${same ? "the same" : rule}.`,
   ];
 }
 

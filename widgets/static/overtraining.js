@@ -88,7 +88,7 @@ export function notes(law, loss, served, size, source) {
   if (!own) return [...told, `Yours: ${short(size)} is too small; no number of tokens brings this loss.`, source];
   const line = `Yours: ${words(own)}; ${three(own.total / best.total)} times the cheapest.`, when = cheapestWhen(law, size, loss);
   if (when === null) return [...told, `${line} Larger than the cheapest to train: some smaller size always costs less.`, source];
-  return [...told, `${line} It beats Chinchilla's optimum from ${power(breakEven(own, first))} tokens served, and every other size at ${power(when)}.`, source];
+  return [...told, `${line} Cheaper than Chinchilla's optimum once ${power(breakEven(own, first))} tokens are served; cheapest of all sizes at ${power(when)}.`, source];
 }
 
 export function tableRows(law, loss, served, models) {
@@ -145,7 +145,7 @@ function drawCurves(layer, law, loss, served, largest, spot) {
 }
 
 function drawMark(layer, name, it, x, spot) {
-  const told = it ? [`${short(it.tokens)} tokens`, `${three(it.tokens / it.parameters)} a parameter`] : ["never gets there"];
+  const told = it ? [`needs ${short(it.tokens)} tokens`, `${three(it.tokens / it.parameters)} a parameter`] : ["never gets there"];
   const y = it ? inside(spot(it.parameters, it.total))[1] : LOW;
   svg(layer, "text", { x, y: 20, "text-anchor": "middle", class: "strong" }, name);
   told.forEach((line, i) => svg(layer, "text", { x, y: 41 + 19 * i, "text-anchor": "middle", class: "soft" }, line));

@@ -1,7 +1,7 @@
-"""Chapter 03, exercise 6: the loss of a run ten times beyond all others, within 2 %.
+"""Chapter 03, exercise 6: the loss of a run ten times beyond all others, and how sure one is.
 
 Two kinds of runs: planted ones, whose law is known, and those of the toy sweep, whose held-out runs
-were really made.
+were really made. They come as bare numbers: the fit is the exercise.
 """
 
 import math
@@ -10,21 +10,29 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from jaxtyping import Float
 
 from llama3lib.scaling import (
     ParametricLaw,
     Run,
     by_budget,
+    fit_isoflop,
     fit_line,
     fit_parabola,
     read_runs,
     stored_path,
 )
 from widgets.checks import Case, Mistake, run
-from widgets.checks.ch03_numbers import near, number
+from widgets.checks.ch03_numbers import near, numbers
 
-_WHAT = "foretell"
+_WHAT = "predict_loss"
 ALLOWED = 0.02
+WIDEST = 0.04
+"""Of the loss: an interval wider than this says nothing."""
+TIMES = 2.5
+"""So many times the width that the planted noise allows, at most."""
+HELD = 8
+"""Intervals that must hold the loss."""
 HELD_OUT = ("toy-held-out", "toy-ten-times")
 """Stored runs far beyond the toy sweep: four times, and ten times."""
 _LAWS = (
@@ -45,6 +53,11 @@ class Planned:
     loss: float
     made: bool
     """Whether the run was really made; else its law is planted."""
+
+    @property
+    def points(self) -> Float[np.ndarray, "M 3"]:
+        """Budget, parameters and loss of each run."""
+        return np.array([(run.budget, run.parameters, run.loss) for run in self.runs])
 
     @property
     def shows(self) -> str:
@@ -210,12 +223,31 @@ def _best_size(one: Planned) -> float:
     return fit_line(list(groups), best).predict(one.flops)
 
 
-def check_foretell(answer: Callable) -> None:
-    """03.6: foretell(runs, flops), within 2 % on every case."""
+@cache
+def widest() -> tuple[float, ...]:
+    """Of each case: the widest interval allowed, in nats."""
+    told = []
+    for one in cases():
+        most = WIDEST * one.loss
+        if not one.made:
+            law = fit_isoflop(one.runs, floor="fit", resamples=400)
+            fair = law.predict(one.flops).loss
+            most = min(most, TIMES * (fair.high - fair.low))
+        told.append(most)
+    return tuple(told)
+
+
+def check_predict_loss(answer: Callable) -> None:
+    """03.6: predict_loss(points, flops) -> (loss, low, high): right, and rightly unsure."""
     found = []
     for one in cases():
-        result = run(answer, Case((list(one.runs), one.flops), one.shows), _WHAT)
-        found.append(number(result, _WHAT, one.shows))
+        result = run(answer, Case((one.points, one.flops), one.shows), _WHAT)
+        found.append(numbers(result, ("loss", "low", "high"), _WHAT, one.shows))
+    _judge_losses([loss for loss, _, _ in found])
+    _judge_intervals(found)
+
+
+def _judge_losses(found: list[float]) -> None:
     pairs = list(zip(found, cases(), strict=True))
     missed = [(got, one) for got, one in pairs if not near(got, one.loss, ALLOWED)]
     if not missed:
@@ -232,3 +264,21 @@ def check_foretell(answer: Callable) -> None:
     if all(got < one.loss * (1 - ALLOWED) for got, one in missed):
         raise Mistake(f"{_WHAT}: too low", shows=first.shows, why=f"{told} Is there a floor?")
     raise Mistake(f"{_WHAT}: not within 2 %", shows=first.shows, why=told)
+
+
+def _judge_intervals(found: list[tuple[float, float, float]]) -> None:
+    held = 0
+    for (loss, low, high), one, most in zip(found, cases(), widest(), strict=True):
+        if not low <= loss <= high:
+            why = f"low={low:.4g}, loss={loss:.4g}, high={high:.4g}."
+            raise Mistake("the interval does not hold its own loss", shows=one.shows, why=why)
+        if high - low > most:
+            why = f"Yours is {high - low:.3g} nats wide. These runs scatter less than that."
+            raise Mistake("the interval is too wide", shows=one.shows, why=why)
+        held += low <= one.loss <= high
+    if held < HELD:
+        why = (
+            f"{held} of {len(found)} hold what came out. Few points lie close to a curve with "
+            "three unknowns: what they leave over looks smaller than the noise is."
+        )
+        raise Mistake("the intervals are too narrow", shows=cases()[-1].shows, why=why)
