@@ -61,7 +61,9 @@ def copy(made, tmp_path):
 # ---- processes
 
 PROGRAM = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 sys.path.insert(0, {here!r})
 from test_sweep_trouble import ENDLESS, run_sweep
 run_sweep(ENDLESS, {folder!r}, processes=2)
@@ -155,7 +157,16 @@ def test_a_worker_that_dies_is_told_by_the_name_of_its_run():
     assert not multiprocessing.active_children()
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C is heard, even where the tests are a shell's background job."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @posix
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_kills_workers_that_do_not_stop():
     answers = side_by_side(work, {"quick": ("return", 3), "deaf": ("deaf", 0)}, 2)
     assert next(answers)[0] == "quick"
