@@ -199,7 +199,11 @@ def test_ctrl_c_waits_for_the_program_and_then_stops(project):
     child = "import signal, sys, time\n"
     child += "signal.signal(signal.SIGINT, lambda *a: (time.sleep(0.5), print('closed'), exit(0)))"
     child += "\nprint('up', flush=True)\ntime.sleep(30)"
-    code = f"import tasks, sys\ntasks.run(sys.executable, '-c', {child!r})\nprint('went on')"
+    heard = (
+        "signal.signal(signal.SIGINT, signal.default_int_handler)"  # a background job ignores it
+    )
+    code = f"import tasks, signal, sys\n{heard}\ntasks.run(sys.executable, '-c', {child!r})"
+    code += "\nprint('went on')"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=project,
