@@ -200,9 +200,7 @@ def test_ctrl_c_waits_for_the_program_and_then_stops(project):
     child += "signal.signal(signal.SIGINT, lambda *a: (time.sleep(0.5), print('closed'), exit(0)))"
     child += "\nprint('up', flush=True)\ntime.sleep(30)"
     # a background job of a shell ignores Ctrl-C unless told
-    heard = (
-        "signal.signal(signal.SIGINT, signal.default_int_handler)"  # a background job ignores it
-    )
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"
     code = f"import tasks, signal, sys\n{heard}\ntasks.run(sys.executable, '-c', {child!r})"
     code += "\nprint('went on')"
     process = subprocess.Popen(
