@@ -161,4 +161,17 @@ function picture(parent, { width, height }) {
   return { plot, describe: (name, words) => { title.textContent = name; description.textContent = words; } };
 }
 
+// 268,000 or 16.3T: so many digits, and a letter from a million on.
+export function withUnit(value, digits = 3) {
+  const [size, unit] = [[1e12, "T"], [1e9, "B"], [1e6, "M"], [0, ""]].find(([least]) => value >= least);
+  const short = Number((value / (size || 1)).toPrecision(digits));
+  return short.toLocaleString("en-US", { maximumFractionDigits: 20 }) + unit;
+}
+
+// 3.8e25, as budgets are written.
+export function flopsText(value) {
+  const [digits, power] = value.toExponential(2).split("e");
+  return `${Number(digits)}e${Number(power)}`;
+}
+
 const thousands = (value) => Math.round(value).toLocaleString("en-US");

@@ -1,20 +1,9 @@
 // IsoFLOP explorer. Pure functions first (tested in node against Python), drawing last.
 
 const PLOT = { x: 72, y: 34, width: 904, height: 350 };
-const UNITS = [[1e12, "T"], [1e9, "B"], [1e6, "M"]];
 
 export function three(value, digits = 3) {
   return Number(value.toPrecision(digits)).toLocaleString("en-US", { maximumFractionDigits: 20 });
-}
-
-export function amount(value, digits = 3) {
-  const [size, unit] = UNITS.find(([least]) => value >= least) || [1, ""];
-  return three(value / size, digits) + unit;
-}
-
-export function flopsText(value) {
-  const [digits, power] = value.toExponential(2).split("e");
-  return `${Number(digits)}e${Number(power)}`;
 }
 
 export const percent = (share) => share >= 1e-4 ? `${three(100 * share, 2)}%` : "under 0.01%";
@@ -57,7 +46,7 @@ export function headline(facts, curve, axis, stop) {
   if (!valley.inside) return `${where} the lowest point lies outside the sizes tried: add models beyond`;
   const [has, word, kind] = axis === "tokens" ? ["run reads", "with ", "as many"] : ["model has", "", "as large"];
   const times = Math.abs(Math.log(ratio)) > 0.05 ? `${three(ratio, 2)} times ${kind}` : `about ${kind}`;
-  return `${where} the best ${has} ${amount(valley.best)} ${axis}; yours, ${word}${times}, costs ${percent(it.share)} more loss`;
+  return `${where} the best ${has} ${withUnit(valley.best)} ${axis}; yours, ${word}${times}, costs ${percent(it.share)} more loss`;
 }
 
 export function notes(facts, curve, axis, stop) {
@@ -66,11 +55,11 @@ export function notes(facts, curve, axis, stop) {
   const paper = "The paper's curves get flatter with more compute (§3.2.1).";
   const sure = valley.low === null
     ? "With the noise of these runs the lowest point could be anywhere."
-    : `The lowest point lies between ${amount(valley.low)} and ${amount(valley.high)} ${axis} (95% interval).`;
-  const rule = `${amount(simple)}, for it is meant for large models`;
+    : `The lowest point lies between ${withUnit(valley.low)} and ${withUnit(valley.high)} ${axis} (95% interval).`;
+  const rule = `${withUnit(simple)}, for it is meant for large models`;
   return [
-    `Yours: ${amount(it.parameters)} parameters on ${amount(it.tokens)} tokens, ${three(it.tokens / it.parameters, 2)} tokens for each parameter. Its loss by the parabola: ${it.loss.toFixed(3)} nats, ${it.above.toFixed(3)} above the lowest.`,
-    `The valley's floor: from ${amount(low)} to ${amount(high)} ${axis}, a factor of ${three(high / low, 2)}, the loss is at most ${percent(facts.flat)} above the lowest.`,
+    `Yours: ${withUnit(it.parameters)} parameters on ${withUnit(it.tokens)} tokens, ${three(it.tokens / it.parameters, 2)} tokens for each parameter. Its loss by the parabola: ${it.loss.toFixed(3)} nats, ${it.above.toFixed(3)} above the lowest.`,
+    `The valley's floor: from ${withUnit(low)} to ${withUnit(high)} ${axis}, a factor of ${three(high / low, 2)}, the loss is at most ${percent(facts.flat)} above the lowest.`,
     `${sure} ${paper}`,
     `Its tokens are read off between those of the runs. The rule C / (6 · N) says ${same ? "the same" : rule}.`,
   ];
@@ -90,9 +79,9 @@ export function tableRows(facts, chosen, axis, stop) {
     if (valley.inside) points.push(["lowest point", ...pair, valley.lowest]);
     for (const [point, size, tokens, loss] of points) {
       rows.push({
-        FLOPs: flopsText(curve.budget), point, parameters: amount(size), tokens: amount(tokens),
+        FLOPs: flopsText(curve.budget), point, parameters: withUnit(size), tokens: withUnit(tokens),
         "tokens per parameter": three(tokens / size, 2), loss: loss.toFixed(3), "above the lowest": (loss - valley.lowest).toFixed(3),
-        [`within 1% (${axis})`]: point === "lowest point" ? flatOf(valley, facts.flat).map((v) => amount(v)).join(" to ") : "",
+        [`within 1% (${axis})`]: point === "lowest point" ? flatOf(valley, facts.flat).map((v) => withUnit(v)).join(" to ") : "",
       });
     }
   }
@@ -141,7 +130,7 @@ function drawAxes(layer, facts, axis) {
   for (const mark of roundMarks(least / 1.05, most * 1.05)) {
     const x = spot(mark, low)[0];
     svg(layer, "line", { x1: x, x2: x, y1: PLOT.y, y2: bottom, class: "grid" });
-    svg(layer, "text", { x, y: bottom + 22, "text-anchor": "middle", class: "soft" }, amount(mark));
+    svg(layer, "text", { x, y: bottom + 22, "text-anchor": "middle", class: "soft" }, withUnit(mark));
   }
   svg(layer, "text", { x: PLOT.x + PLOT.width / 2, y: bottom + 46, "text-anchor": "middle" }, `${axis}, log axis; each curve is one budget of FLOPs`);
   svg(layer, "rect", { ...PLOT, class: "border" });
@@ -171,7 +160,7 @@ function drawCurve(layer, facts, curve, axis, strong) {
   if (strong && Math.max(low, left) < Math.min(high, right)) line(Math.max(low, left), Math.min(high, right), "flat");
   line(low, high, strong ? "curve strong" : "curve");
   for (const run of curve.runs) {
-    const words = `${amount(run[0])} parameters, ${amount(run[1])} tokens: ${run[2].toFixed(3)}`;
+    const words = `${withUnit(run[0])} parameters, ${withUnit(run[1])} tokens: ${run[2].toFixed(3)}`;
     drawPoint(layer, spot(placeOf(run, axis), run[2]), run[3], strong, words);
   }
   if (valley.inside) drawCross(layer, ...spot(valley.best, valley.lowest));
@@ -212,7 +201,7 @@ function render({ model, el }) {
   const facts = model.get("facts");
   const view = frame(el, { title: "", name: "isoflop" });
   const chosen = () => facts.curves.find((curve) => curve.budget === model.get("budget"));
-  const sizeText = (stop) => `${amount(dotOf(facts, chosen(), "parameters", stop).parameters)} parameters`;
+  const sizeText = (stop) => `${withUnit(dotOf(facts, chosen(), "parameters", stop).parameters)} parameters`;
   const budgets = slider(model, view.controls, "budget", "budget", { stops: facts.curves.map((curve) => curve.budget), text: (flops) => `${flopsText(flops)} FLOPs` });
   const sizes = slider(model, view.controls, "stop", "size", { max: facts.stops, text: sizeText });
   const axes = choice(model, view.controls, "axis", "axis", [["parameters", "parameters"], ["tokens", "tokens (as Fig. 2)"]]);

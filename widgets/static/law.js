@@ -2,20 +2,9 @@
 
 const MAIN = { x: 84, y: 48, width: 564, height: 330 };
 const ZOOM = { x: 712, y: 48, width: 172, height: 330 };
-const UNITS = [[1e12, "T"], [1e9, "B"], [1e6, "M"]];
 
 export function three(value, digits = 3) {
   return Number(value.toPrecision(digits)).toLocaleString("en-US", { maximumFractionDigits: 20 });
-}
-
-export function amount(value, digits = 3) {
-  const [size, unit] = UNITS.find(([least]) => value >= least) || [1, ""];
-  return three(value / size, digits) + unit;
-}
-
-export function flopsText(value) {
-  const [digits, power] = value.toExponential(2).split("e");
-  return `${Number(digits)}e${Number(power)}`;
 }
 
 export const tokensOf = (pair, flops, nudge = 0) => pair.coefficient * flops ** (pair.exponent + nudge);
@@ -28,10 +17,10 @@ const ordersBeyond = (facts, flops) => Math.log10(flops / largestOf(facts));
 
 export function headline(facts, name, flops, nudge) {
   const pair = facts.pairs[name], who = pair.name + (nudge ? ` with alpha ${(pair.exponent + nudge).toFixed(3)}` : "");
-  const says = `At ${flopsText(flops)} FLOPs ${who} says ${amount(tokensOf(pair, flops, nudge))} tokens`;
-  if (flops === facts.flagship) return `${says}; the paper says ${amount(facts.crosses[0][1], 4)}`;
+  const says = `At ${flopsText(flops)} FLOPs ${who} says ${withUnit(tokensOf(pair, flops, nudge))} tokens`;
+  if (flops === facts.flagship) return `${says}; the paper says ${withUnit(facts.crosses[0][1], 4)}`;
   const other = facts.pairs[name === "printed" ? "figure" : "printed"];
-  return `${says}; ${other.name} says ${amount(tokensOf(other, flops))}`;
+  return `${says}; ${other.name} says ${withUnit(tokensOf(other, flops))}`;
 }
 
 function reachOf(facts, flops) {
@@ -44,11 +33,11 @@ function reachOf(facts, flops) {
 export function notes(facts, name, flops, nudge) {
   const pair = facts.pairs[name], read = tokensOf(pair, flops, nudge), size = parametersOf(flops, read);
   const [low, high] = bandOf(pair, flops), told = facts.crosses[0][1], reach = low <= told && told <= high ? "is among them" : "is out of their reach";
-  const paper = flops === facts.flagship ? `; ${amount(told, 4)} ${reach}` : "";
+  const paper = flops === facts.flagship ? `; ${withUnit(told, 4)} ${reach}` : "";
   const one = Math.exp(0.001 * Math.log(flops)) - 1, nudged = nudge ? `; this nudge makes them ${three(flops ** nudge)} times as many` : "";
   return [
-    `${amount(read)} tokens go with ${amount(size)} parameters, C / (6 · N*): ${three(read / size)} tokens for each parameter.`,
-    `All pairs that round to ${digitsOf(pair)} give ${amount(low)} to ${amount(high)} tokens${paper}.${Math.abs(nudge) > pair.half + 1e-9 ? " The nudge goes beyond that rounding." : ""}`,
+    `${withUnit(read)} tokens go with ${withUnit(size)} parameters, C / (6 · N*): ${three(read / size)} tokens for each parameter.`,
+    `All pairs that round to ${digitsOf(pair)} give ${withUnit(low)} to ${withUnit(high)} tokens${paper}.${Math.abs(nudge) > pair.half + 1e-9 ? " The nudge goes beyond that rounding." : ""}`,
     `d ln N* / d alpha = ln C = ${Math.log(flops).toFixed(1)}: 0.001 more in alpha is ${three(100 * one, 2)}% more tokens${nudged}.`,
     reachOf(facts, flops),
   ];
@@ -59,10 +48,10 @@ export function tableRows(facts, name, flops, nudge) {
   for (let power = facts.decades[0]; power <= facts.decades[1]; power++) all.add(Number(`1e${power}`));
   return [...all].sort((a, b) => a - b).map((at) => {
     const read = tokensOf(pair, at, nudge), [low, high] = bandOf(pair, at), row = { FLOPs: flopsText(at) };
-    for (const one of Object.values(facts.pairs)) row[`tokens ${digitsOf(one)}`] = amount(tokensOf(one, at));
+    for (const one of Object.values(facts.pairs)) row[`tokens ${digitsOf(one)}`] = withUnit(tokensOf(one, at));
     return {
-      ...row, "chosen, nudged": amount(read), "its parameters": amount(parametersOf(at, read)),
-      "tokens per parameter": three(read / parametersOf(at, read)), "rounding from": amount(low), "rounding to": amount(high),
+      ...row, "chosen, nudged": withUnit(read), "its parameters": withUnit(parametersOf(at, read)),
+      "tokens per parameter": three(read / parametersOf(at, read)), "rounding from": withUnit(low), "rounding to": withUnit(high),
       "beyond Figure 2": at > largestOf(facts) ? `${ordersBeyond(facts, at).toFixed(2)} orders` : "no",
     };
   });
@@ -105,7 +94,7 @@ function drawAxes(layer, box, ends) {
   for (const mark of marks(low, high, wide ? [1] : [1, 2, 3, 5])) {
     const y = spot(left, mark)[1];
     svg(layer, "line", { x1: box.x, x2: box.x + box.width, y1: y, y2: y, class: "grid" });
-    svg(layer, "text", { x: box.x - 7, y: y + 5, "text-anchor": "end", class: "soft" }, amount(mark));
+    svg(layer, "text", { x: box.x - 7, y: y + 5, "text-anchor": "end", class: "soft" }, withUnit(mark));
   }
   for (const mark of marks(left, right, wide ? [1] : [1, 1.5, 2, 3, 4, 6])) {
     if (wide && Math.round(Math.log10(mark)) % 2) continue;
@@ -134,7 +123,7 @@ function drawPanel(layer, facts, box, ends, name, flops, nudge) {
   }
   const read = tokensOf(pair, flops, nudge), [x, y] = spot(flops, read);
   drawDiamond(layer, x, y, 9);
-  if (box === ZOOM) svg(layer, "text", { x: x - 13, y: y - 8, "text-anchor": "end", class: "halo name" }, amount(read));
+  if (box === ZOOM) svg(layer, "text", { x: x - 13, y: y - 8, "text-anchor": "end", class: "halo name" }, withUnit(read));
 }
 
 function drawBudgets(layer, facts) {
