@@ -192,7 +192,7 @@ def doctor() -> int:
 
 def progress_folder() -> list[str]:
     """The folder a learner's progress is kept in, if the course can be asked; as a list."""
-    told = ask("from widgets.progress import default_path; print(default_path().parent)")
+    told = ask("from widgets.core.progress import default_path; print(default_path().parent)")
     return [told] if told else []
 
 

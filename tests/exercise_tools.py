@@ -6,9 +6,10 @@ from types import ModuleType
 
 
 def load_answers(chapter: str) -> ModuleType:
-    """`tests/exercises/answers_chNN.py`: right and wrong answers."""
-    name = f"answers_ch{chapter}"
-    path = Path(__file__).parent / "exercises" / f"{name}.py"
+    """`tests/course/chNN/answers.py`, for "NN_REST" `answers_REST.py`: right and wrong answers."""
+    number, _, rest = chapter.partition("_")
+    name = f"answers_{rest}" if rest else "answers"
+    path = Path(__file__).parent / "course" / f"ch{number}" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

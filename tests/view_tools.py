@@ -4,7 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from widgets.base import esm
+from widgets.core.widget import esm
 
 
 def run_js(node: str, folder: Path, widget: str, function: str, *cases: list) -> list:

@@ -2,40 +2,40 @@
 
 import importlib
 
-from widgets.exercises import check, fill, hint, solutions_from
-from widgets.figure import live_figure
-from widgets.predict import predict, reveal
-from widgets.progress import use_ledger
-from widgets.quiz import Option, Question, Quiz
-from widgets.report import report
-from widgets.source import show_source
+from widgets.core.exercise import check, fill, hint, solutions_from
+from widgets.core.figure import live_figure
+from widgets.core.predict import predict, reveal
+from widgets.core.progress import use_ledger
+from widgets.core.quiz import Option, Question, Quiz
+from widgets.core.report import report
+from widgets.core.source import show_source
 
 # views build real models: they are imported when first asked for
 _VIEWS = {
-    "ArchitectureTracer": "tracer",
-    "AveragingLine": "averaging",
-    "BandView": "band",
-    "BatchingTimeline": "batching",
-    "ChatPanel": "chat",
-    "FP8Grid": "fp8",
-    "FunnelExplorer": "funnel",
-    "GQAExplorer": "gqa",
-    "IsoFlopExplorer": "isoflop",
-    "Landscape": "landscape",
-    "LatencyCurve": "latency",
-    "LawSlider": "law",
-    "MixtureExplorer": "mixture",
-    "NeedleMap": "needles",
-    "OvertrainingCost": "overtraining",
-    "PagingBoard": "paging",
-    "ParameterTreemap": "treemap",
-    "RooflineDot": "roofline",
-    "RopeExplorer": "rope",
-    "SCurve": "scurve",
-    "SamplingExplorer": "sampling",
-    "ScheduleDesigner": "schedule",
-    "TokenizerCompare": "tokenizers",
-    "TwoStepsView": "twosteps",
+    "ArchitectureTracer": "ch01.views.tracer",
+    "AveragingLine": "ch05.views.averaging",
+    "BandView": "ch05.views.band",
+    "BatchingTimeline": "ch09.views.batching",
+    "ChatPanel": "ch09.views.chat",
+    "FP8Grid": "ch09.views.fp8",
+    "FunnelExplorer": "ch02.views.funnel",
+    "GQAExplorer": "ch01.views.gqa",
+    "IsoFlopExplorer": "ch03.views.isoflop",
+    "Landscape": "ch01.views.landscape",
+    "LatencyCurve": "ch09.views.latency",
+    "LawSlider": "ch03.views.law",
+    "MixtureExplorer": "ch02.views.mixture",
+    "NeedleMap": "ch05.views.needles",
+    "OvertrainingCost": "ch03.views.overtraining",
+    "PagingBoard": "ch09.views.paging",
+    "ParameterTreemap": "ch01.views.treemap",
+    "RooflineDot": "ch09.views.roofline",
+    "RopeExplorer": "ch01.views.rope",
+    "SCurve": "ch02.views.scurve",
+    "SamplingExplorer": "ch09.views.sampling",
+    "ScheduleDesigner": "ch05.views.schedule",
+    "TokenizerCompare": "ch02.views.tokenizers",
+    "TwoStepsView": "ch03.views.twosteps",
 }
 
 

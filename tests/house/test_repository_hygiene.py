@@ -37,7 +37,7 @@ def project_files():
 
 FILES = project_files()
 SOURCES = [file for file in FILES if file.suffix in (".py", ".js", ".css")]
-LEARNERS_ANSWERS = re.compile(r"tests/exercises/answers_ch\d\d\.py")  # many short ones, one file
+LEARNERS_ANSWERS = re.compile(r"tests/course/ch\d\d/answers\w*\.py")  # many short ones, one file
 
 
 def source_of(cell):

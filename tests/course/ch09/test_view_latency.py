@@ -1,0 +1,174 @@
+"""The latency curve: the engine is measured, the best point is chosen; the browser agrees."""
+
+import itertools
+import math
+import time
+
+import pytest
+import torch
+import traitlets
+from view_samples import some_waits
+from view_tools import run_js
+
+from llama3lib.inference import LLMEngine
+from llama3lib.inference.simulate import StepTime
+from llama3lib.model import ModelArgs, Transformer
+from llama3lib.paper import inference as facts
+from widgets import latency
+from widgets.ch09.views.latency import LatencyCurve, best, measure_curve, measure_steps
+
+
+@pytest.fixture(scope="module")
+def model():
+    args = ModelArgs(
+        dim=16, n_layers=1, n_heads=2, n_kv_heads=1, ffn_dim=32, vocab_size=33, max_seq_len=64
+    )
+    made = Transformer(args)
+    made.init_weights(torch.Generator().manual_seed(0))
+    return made.eval()
+
+
+def test_the_engine_is_measured(model):
+    begun = time.perf_counter()
+    rows = measure_curve(model, limits=(1, 4), mixes={"a": (8, 8), "b": (32, 2)})
+    taken = time.perf_counter() - begun
+    assert [(row["mix"], row["limit"]) for row in rows] == list(itertools.product("ab", (1, 4)))
+    for row in rows:
+        assert 0 < row["median_ms"] <= row["p95_ms"] < 1000 * taken
+        # nobody waits less than the tokens take that are written at a time
+        assert row["tokens_per_second"] * row["median_ms"] / 1000 < 4 * row["limit"]
+    assert LatencyCurve(rows).note == "Measured in this notebook."
+    with LLMEngine(model):  # the model was given back
+        pass
+
+
+def test_a_batch_limit_is_a_batch_limit(model, monkeypatch):
+    seen, real = [], LLMEngine.step
+
+    def step(self):
+        outputs = real(self)
+        seen.append((len(outputs), len(self.scheduler.running)))
+        return outputs
+
+    monkeypatch.setattr(LLMEngine, "step", step)
+    latency.measure_point(model, 3, (8, 6))
+    assert max(number for number, _ in seen) == 3
+    assert sum(number == 3 for number, _ in seen) > len(seen) / 2  # the seats are taken
+    with pytest.raises(ValueError, match="prompt=63 is not allowed: 1 to 62"):
+        latency.measure_point(model, 1, (63, 6))
+
+
+def test_steps_are_measured_for_the_simulator(model):
+    steps = measure_steps(model, batches=(1, 3), prompts=(4, 16, 50), num_decodes=3)
+    sizes = [(step.num_tokens, step.num_cached) for step in steps]
+    assert sizes[:4] == [(4, 0), (1, 4), (1, 5), (1, 6)]
+    assert sizes[12:16] == [(12, 0), (3, 12), (3, 15), (3, 18)]
+    assert len(sizes) == 20  # three prompts of 50 are too long for a step
+    assert StepTime.fit(steps)(1, 4) > 0
+
+
+def test_the_mixes_have_the_papers_ratio():
+    prompt, output = list(latency.MIXES.values())[1]
+    assert prompt / output == facts.INPUT_TOKENS.value / facts.OUTPUT_TOKENS.value
+
+
+def test_the_stored_table_is_whole():
+    rows = latency.STORED
+    assert [(r["mix"], r["limit"]) for r in rows] == list(
+        itertools.product(latency.MIXES, latency.LIMITS)
+    )
+    for mix in latency.MIXES:
+        one, *_, many = [row for row in rows if row["mix"] == mix]
+        assert many["tokens_per_second"] > 2 * one["tokens_per_second"]
+        assert many["median_ms"] > 2 * one["median_ms"]
+    assert all(row["median_ms"] <= row["p95_ms"] for row in rows)
+    assert "torch" in LatencyCurve().note and "2026" in LatencyCurve().note
+
+
+def test_the_best_within_a_limit():
+    short, long = some_waits()[:4], some_waits()[4:]
+    assert best(short, 2.5, "p95_ms")["limit"] == 4  # at the limit is within
+    assert best(short, 2.49, "p95_ms")["limit"] == 2
+    assert best(short, 2.49, "median_ms")["limit"] == 8
+    assert best(short, 1.0, "p95_ms") is None
+    assert best(long, math.inf, "p95_ms")["limit"] == 4  # not the largest batch
+    view = LatencyCurve(some_waits(), limit_ms=2.5)
+    want = "short: 95 of 100 tokens within 2.5 ms: 4 texts at a time, 2,280 tokens/s"
+    assert view.summary() == want and view.best() == short[2]
+    view.limit_ms = 1.0
+    assert view.summary() == "short: no batch limit brings 95 of 100 tokens within 1 ms"
+    view.mix, view.judge, view.limit_ms = "long", "median_ms", 9.0
+    assert view.best()["limit"] == 4
+    told = latency.notes(view.rows(), 9.0, "median_ms")
+    assert told[0].startswith("Against 1 text at a time: 1.9 times the tokens a second")
+    assert told[1].endswith("930 tokens/s. With more texts only the wait grows.")
+    assert [row["within the limit"] for row in view.table()] == ["yes"] * 4
+    assert LatencyCurve(some_waits()).table()[0]["tokens/s"] == "803"  # 802.5: halves go up
+    svg = view.static_svg()
+    assert "≤ 9 ms</text>" in svg and "4 texts at a time, 930 tokens/s" in svg
+
+
+def test_a_lone_texts_waits_hold_no_prompt(model, monkeypatch):
+    """The note says so: with 1 text at a time each wait is one step, of one token."""
+    rows = [{"mix": "a", "limit": n, "tokens_per_second": 9.0, "median_ms": 1.0, "p95_ms": 2.0}
+            for n in (1, 2)]  # fmt: skip
+    assert latency.notes(rows, 9.0, "p95_ms")[-2:] == [*latency.LONE]
+    assert not {*latency.LONE} & {*latency.notes(rows[1:], 9.0, "p95_ms")}
+    for limit in (1, 2):
+        mixed, real = [], LLMEngine.step
+
+        def step(self, mixed=mixed, real=real):
+            known = {id(s) for s in self.scheduler.running}
+            outputs = real(self)
+            mixed.append(bool(known) and any(id(s) not in known for s in self.scheduler.running))
+            return outputs
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LLMEngine, "step", step)
+            latency.measure_point(model, limit, (8, 6))
+        assert any(mixed) == (limit > 1)
+
+
+def test_the_slider_reaches_beyond_all_points():
+    for rows in (some_waits(), latency.STORED):
+        stops = latency.stops_for(rows)
+        assert stops == sorted(set(stops)) and len(stops) > 15
+        assert best(rows, stops[0], "median_ms") is None
+        assert all(row["p95_ms"] < stops[-1] for row in rows)
+
+
+def test_state_and_arguments_are_checked():
+    view = LatencyCurve(some_waits())
+    for field, wrong in (("mix", "x"), ("judge", "mean"), ("limit_ms", 0.0), ("limit_ms", -1.0)):
+        with pytest.raises(traitlets.TraitError, match=f"{field}={wrong!r} is not allowed"):
+            setattr(view, field, wrong)
+    good = some_waits()[0]
+    for wrong, words in (
+        ([], "measured=.* is not allowed"),
+        ([good | {"p95_ms": math.inf}], "p95_ms=inf is not allowed"),
+        ([good | {"limit": 0}], "limit=0 is not allowed"),
+        ([{k: v for k, v in good.items() if k != "mix"}], "a row has no 'mix'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            LatencyCurve(wrong)
+
+
+def test_the_curve_in_javascript(node, tmp_path):
+    cases = []
+    for points in (some_waits(), latency.STORED):
+        for mix in dict.fromkeys(row["mix"] for row in points):
+            rows = [row for row in points if row["mix"] == mix]
+            stops = [*latency.stops_for(points), 2.125, 2.5]
+            cases += [(mix, rows, at, judge) for at in stops for judge in latency.JUDGES]
+
+    def js(function, *given):
+        return run_js(node, tmp_path, "latency", function, *given)
+
+    titles = js("headline", *[[*case, latency.JUDGES] for case in cases])
+    assert titles == [latency.headline(*case) for case in cases]
+    without = [list(case[1:]) for case in cases]
+    assert js("best", *without) == [best(*case) for case in without]
+    assert js("notes", *without) == [latency.notes(*case) for case in without]
+    assert js("tableRows", *without) == [latency.table_rows(*case) for case in without]
+    numbers = [0.0123, 1.125, 2.125, 9.995, 14.25, 100.5, 1234.0]
+    assert js("digits", *[[n] for n in numbers]) == [latency.digits(n) for n in numbers]

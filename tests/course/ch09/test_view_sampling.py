@@ -1,0 +1,143 @@
+"""The sampling view: real logits, the engine's distribution, and the browser's."""
+
+import itertools
+
+import pytest
+import torch
+import traitlets
+from view_tools import run_js
+
+from llama3lib.checkpoint import load_model, load_tokenizer
+from llama3lib.inference import LLMEngine, SamplingParams, sampling_probs
+from widgets import sampling
+from widgets.ch09.views.sampling import (
+    CUTS,
+    TEMPERATURES,
+    TOP_PS,
+    NextToken,
+    SamplingExplorer,
+    draw,
+)
+
+CASES = list(itertools.product(TEMPERATURES, TOP_PS[::3], CUTS))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer("tiny-base")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("tiny-base")
+
+
+def test_the_scores_are_the_models_and_sorted(model, tokenizer):
+    given = sampling.next_token(model, tokenizer, "Omar had a")
+    with torch.no_grad():
+        want = model(torch.tensor([tokenizer.encode("Omar had a", bos=True)]))[0, -1]
+    # another kernel for one row than for all: the last digits differ
+    assert given.logits.tolist() == pytest.approx(
+        want.sort(descending=True).values.tolist(), abs=1e-4
+    )
+    assert given.logits.tolist() == sorted(given.logits.tolist(), reverse=True)
+    assert given.labels[0] == sampling.label(tokenizer, int(want.argmax()))
+    assert len(set(given.labels)) > 700 and len(given.labels) == 768
+    with pytest.raises(ValueError, match="prompt='' is not allowed"):
+        sampling.next_token(model, tokenizer, "")
+
+
+def test_labels_can_be_seen(tokenizer):
+    assert sampling.label(tokenizer, tokenizer.encode(" the")[0]) == "␣the"
+    ids = tokenizer.encode("é")
+    assert len(ids) == 2 and sampling.label(tokenizer, ids[0]) == "<c3>"
+    assert sampling.label(tokenizer, tokenizer.encode("\n")[0]) == "⏎"
+
+
+def test_the_engine_draws_only_what_is_kept(model, tokenizer):
+    given = sampling.next_token(model, tokenizer, "Omar had a")
+    it = draw(given.logits, 1.5, 0.6, "top-k 10")
+    assert 1 < it.kept < 10
+    params = sampling.params_of(1.5, 0.6, "top-k 10")
+    assert (params.top_k, params.top_p, params.min_p) == (10, 0.6, 0.0)
+    allowed = {name for name, p in zip(given.labels, it.after, strict=True) if p > 0}
+    with LLMEngine(model, tokenizer) as engine:
+        one = SamplingParams(temperature=1.5, top_p=0.6, top_k=10, max_tokens=1)
+        drawn = engine.generate(["Omar had a"] * 60, one)
+    found = {sampling.label(tokenizer, out.token_ids[0]) for out in drawn}
+    assert found <= allowed and len(found) > 1
+
+
+@pytest.mark.parametrize("temperature, top_p, cut", CASES[::11])
+def test_kept_tokens_and_their_share(temperature, top_p, cut):
+    logits = SamplingExplorer().next.logits
+    it = draw(logits, temperature, top_p, cut)
+    assert sum(it.after) == pytest.approx(1) and sum(it.before) == pytest.approx(1)
+    assert all(a > 0 for a in it.after[: it.kept]) and not any(it.after[it.kept :])
+    for before, after in zip(it.before[: it.kept], it.after, strict=False):
+        assert after == pytest.approx(before / it.share)  # a cut does not change the proportions
+
+
+def test_each_cut_does_its_own(model):
+    logits = SamplingExplorer().next.logits
+    assert draw(logits, 1.0, 1.0, "none").kept == 768
+    assert draw(logits, 1.0, 1.0, "top-k 3").kept == 3
+    floor = draw(logits, 1.0, 1.0, "min-p 0.3")
+    assert floor.kept == sum(p >= 0.3 * floor.before[0] for p in floor.before)
+    nucleus = draw(logits, 1.0, 0.5, "none")
+    assert sum(nucleus.before[: nucleus.kept - 1]) <= 0.5 < nucleus.share
+    assert [draw(logits, t, 0.9, "none").kept for t in (0.0, 0.2)] < [2, 768]
+    kept = [draw(logits, t, 0.9, "none").kept for t in TEMPERATURES]
+    assert kept == sorted(kept)
+
+
+def test_words_table_and_picture_tell_the_same():
+    view = SamplingExplorer(top_p=0.5)
+    it = view.draw()
+    share = sampling.percent(it.share)
+    assert view.summary() == (
+        f"After “Omar had a”: {it.kept} of 768 tokens are kept, {share} of the probability"
+    )
+    assert [row["kept"] for row in view.table()].count("yes") == it.kept < 18
+    assert view.static_svg().count("→ dropped") == 18 - it.kept
+    view.temperature = 0.0
+    assert view.summary().endswith(f"temperature 0: always “{view.next.labels[0]}”")
+    view.temperature, view.top_p = 1.0, 1.0
+    assert view.summary() == "After “Omar had a”: all 768 tokens are kept"
+    view.cut, view.top_p = "top-k 3", 0.05
+    assert view.summary().startswith("After “Omar had a”: 1 token is kept, ")
+
+
+def test_scores_of_another_model_and_text_that_looks_like_html():
+    given = NextToken("<b>", ("<i>", "b", "c"), torch.tensor([2.0, 1.0, 0.0]).double())
+    view = SamplingExplorer(given=given)
+    assert "After “&lt;b&gt;”" in view.static_svg() and "<i>" not in view.static_svg()
+    probs = sampling_probs(given.logits, SamplingParams(temperature=1.0, top_p=0.9))
+    assert view.draw().after == probs.tolist()
+    assert "below" not in sampling.note(view.draw()) and len(view.table()) == 3
+
+
+@pytest.mark.parametrize("field, wrong", [("temperature", 0.1), ("top_p", 0.0), ("cut", "top-k 4")])
+def test_the_state_is_checked(field, wrong):
+    with pytest.raises(traitlets.TraitError, match=f"{field}={wrong!r} is not allowed: one of"):
+        setattr(SamplingExplorer(), field, wrong)
+
+
+def test_the_draw_in_javascript(node, tmp_path):
+    view = SamplingExplorer()
+    told, given = view.given, view.next
+
+    def js(function, *cases):
+        return run_js(node, tmp_path, "sampling", function, *([told, *case] for case in cases))
+
+    cases = CASES[::3]  # each carries all scores to Node
+    want = [draw(given.logits, *case) for case in cases]
+    for got, it in zip(js("drawOf", *cases), want, strict=True):
+        assert got["kept"] == it.kept and got["share"] == pytest.approx(it.share, abs=1e-9)
+        far = torch.tensor(got["after"]).double() - torch.tensor(it.after).double()
+        assert far.abs().max() < 1e-6
+    pairs = list(zip(cases, want, strict=True))
+    titles = [sampling.headline(given, case[0], it) for case, it in pairs]
+    assert js("headline", *cases) == titles
+    assert js("note", *cases) == [sampling.note(it) for it in want]
+    assert js("tableRows", *cases) == [sampling.table_rows(given, it) for it in want]

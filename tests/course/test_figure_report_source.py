@@ -1,0 +1,135 @@
+"""Figures, the report and shown sources: complete without a kernel, safe with any text."""
+
+import inspect
+from html.parser import HTMLParser
+
+import pytest
+
+from llama3lib.utils.files import sha256_file
+from widgets import live_figure, predict, report, show_source
+from widgets.core.figure import PALETTE
+from widgets.core.progress import ledger
+
+
+def figure(**axes):
+    import plotly.graph_objects as go
+
+    drawn = go.Figure([go.Scatter(x=[1, 2], y=[2, 3]), go.Scatter(x=[1, 2], y=[3, 4])])
+    drawn.update_layout(**({"xaxis_title": "tokens", "yaxis_title": "loss (nats)"} | axes))
+    return drawn
+
+
+def live(drawn=None, **more):
+    words = {"title": "Loss falls", "alt": "Two falling lines.", "table": [{"x": 1, "y": "<i>"}]}
+    return live_figure(drawn or figure(), **(words | more))
+
+
+@pytest.mark.parametrize(
+    "drawn, more, told",
+    [
+        ({}, {"title": " "}, "title"),
+        ({}, {"alt": ""}, "alt"),
+        ({"xaxis_title": None}, {}, "xaxis"),
+        ({"yaxis_title": ""}, {}, "yaxis"),
+        ({}, {"table": [{"a": 1}, {"b": 1}]}, "same keys"),
+    ],
+)
+def test_a_figure_without_words_is_refused(drawn, more, told):
+    with pytest.raises(ValueError, match=told):
+        live(figure(**drawn), **more)
+
+
+def test_lines_differ_in_more_than_colour():
+    first, second = live().figure.data
+    assert first.marker.symbol != second.marker.symbol
+    assert first.line.dash != second.line.dash
+    assert live().figure.layout.colorway == PALETTE
+
+
+def test_what_the_author_set_stays():
+    drawn = figure()
+    drawn.data[1].update(marker_symbol="star", line_dash="dot")
+    second = live(drawn).figure.data[1]
+    assert (second.marker.symbol, second.line.dash) == ("star", "dot")
+
+
+def test_display_is_figure_then_folded_words(monkeypatch):
+    import plotly.io as pio
+
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
+    monkeypatch.setattr(pio.renderers, "default", "plotly_mimetype+notebook")
+    live()._ipython_display_()
+    first, second = shown
+    assert "application/vnd.plotly.v1+json" in first
+    assert "text/html" not in first  # that would be megabytes
+    assert first["text/plain"].startswith("Two falling lines.")
+    assert "<caption>Loss falls</caption>" in second["text/html"]
+    assert "<i>" not in second["text/html"]
+
+
+class Balanced(HTMLParser):
+    """Fails on a tag that is closed but was not opened, or the other way round."""
+
+    def __init__(self):
+        super().__init__()
+        self.open = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def fill_ledger():
+    ledger().record_check("01.10", False)
+    ledger().record_check("01.2", True)
+    ledger().record_check("02.1", True)
+    ledger().record_hint("01.10", 2)
+    ledger().record_answer("01", "why?", "a", False)
+    ledger().record_answer("01", "why?", "b", True)
+    evil = "<script>alert(1)</script> *"
+    predict("01.7", "?", choices=[evil, "no"]).lock(evil)
+
+
+def test_report_says_what_was_done():
+    fill_ledger()
+    text = report("01").markdown
+    assert "Exercises: 1 solved, 2 tried" in text
+    assert text.index("- 01.2: solved on") < text.index("- 01.10: not yet solved, 1 try, 2 of 3")
+    assert "02.1" not in text
+    assert "Predictions: 1 locked" in text
+    assert "Quiz: 1 of 1 answered right, 0 at the first try" in text
+
+
+def test_report_escapes_and_is_well_formed(tmp_path):
+    fill_ledger()
+    page = report("01").save(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<script>" not in page
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    text = report("01").save(tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "\\<script>" in text
+    assert report("01")._repr_markdown_() == text
+    with pytest.raises(ValueError, match=r"\.html or \.md"):
+        report("01").save(tmp_path / "report.pdf")
+
+
+def test_report_of_an_untouched_chapter():
+    assert "Exercises: 0 solved, 0 tried" in report("05").markdown
+
+
+def test_source_is_the_librarys_own():
+    shown = show_source(sha256_file)._repr_mimebundle_()
+    lines, first = inspect.getsourcelines(inspect.unwrap(sha256_file))
+    assert f"llama3lib/utils/files.py, line {first}" in shown["text/plain"]
+    assert "".join(lines).strip() in shown["text/plain"]
+    assert "````python\ndef sha256_file" in shown["text/markdown"]
+
+
+def test_what_has_no_source_is_refused():
+    with pytest.raises(ValueError, match="no Python source"):
+        show_source(len)

@@ -1,0 +1,1 @@
+"""Chapter 05: its exercises, views and quiz."""

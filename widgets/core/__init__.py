@@ -1,0 +1,1 @@
+"""What every chapter uses: exercises, quizzes, predictions, progress, report."""
