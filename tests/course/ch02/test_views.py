@@ -12,7 +12,7 @@ from llama3lib.data import Document, Dropped, Funnel
 from llama3lib.data.dedup.minhash import exact_jaccard, lsh_probability
 from llama3lib.paper import data as facts
 from llama3lib.tokenizer import Tokenizer, ranks_from_merges, train_bpe
-from widgets import mixture, scurve, tokenizers
+from widgets.ch02.views import mixture, scurve, tokenizers
 from widgets.ch02.views.funnel import FunnelExplorer, bars, draw_funnel, headline, told
 from widgets.ch02.views.mixture import MixtureExplorer
 from widgets.ch02.views.scurve import (

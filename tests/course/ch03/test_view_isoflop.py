@@ -9,7 +9,7 @@ from scaling_tools import curves as planted
 from view_tools import run_js
 
 from llama3lib.scaling import Run, fit_isoflop, read_runs, stored_path
-from widgets import isoflop, valleys
+from widgets.ch03.views import isoflop, valleys
 from widgets.ch03.views.isoflop import IsoFlopExplorer
 from widgets.ch03.views.valleys import AXES, STOPS, curves_of, dot
 

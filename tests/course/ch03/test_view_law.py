@@ -10,7 +10,7 @@ import traitlets
 from view_tools import run_js
 
 from llama3lib.paper import scaling as facts
-from widgets import law
+from widgets.ch03.views import law
 from widgets.ch03.views.law import (
     FLAGSHIP,
     NUDGES,

@@ -10,7 +10,7 @@ from view_tools import run_js
 
 from llama3lib.paper import scaling as paper
 from llama3lib.scaling import REPLICATION, ParametricLaw, break_even, cheapest, life, tokens_for
-from widgets import overtraining
+from widgets.ch03.views import overtraining
 from widgets.ch03.views.overtraining import SERVED, OvertrainingCost, at_size, cheapest_when
 
 TOY = ParametricLaw(E=1.2, A=60.0, B=90.0, alpha=0.3, beta=0.35)

@@ -14,7 +14,7 @@ from view_samples import some_task_runs
 from view_tools import run_js
 
 from llama3lib.scaling import Sigmoid, fit_two_steps, read_runs, stored_path
-from widgets import twosteps
+from widgets.ch03.views import twosteps
 from widgets.ch03.views.twosteps import FORMS, MODELS, TwoStepsView
 from widgets.ch03.views.twosteps_fits import best_runs, chosen, fit_all, nll_at, tops_that_fit
 

@@ -4,7 +4,7 @@ import pytest
 from view_tools import kernel_says
 
 from llama3lib.scaling import REPLICATION, cheapest, read_runs, stored_path
-from widgets import overtraining, twosteps
+from widgets.ch03.views import overtraining, twosteps
 
 CODE = """from llama3lib.scaling import read_runs, stored_path
 from widgets import TwoStepsView

@@ -13,7 +13,7 @@ from view_tools import run_js
 
 from llama3lib.paper import training as facts
 from llama3lib.train import lr_at
-from widgets import averaging, band, needles, schedule
+from widgets.ch05.views import averaging, band, needles, schedule
 from widgets.ch05.views.averaging import AveragingLine, losses_of_means, losses_on_line
 from widgets.ch05.views.band import BandView
 from widgets.ch05.views.needles import NeedleMap

@@ -6,7 +6,7 @@ import pytest
 from view_samples import some_band, some_grids, some_losses, some_points
 from view_tools import kernel_says
 
-from widgets import band, schedule
+from widgets.ch05.views import band, schedule
 from widgets.ch05.views.schedule import USED_UP
 
 

@@ -7,7 +7,7 @@ import traitlets
 from view_tools import run_js
 
 from llama3lib.inference.simulate import StepTime, run_continuous, run_static
-from widgets import batching
+from widgets.ch09.views import batching
 from widgets.ch09.views.batching import MODES, SEATS, SPREADS, BatchingTimeline, play, requests
 
 SETTINGS = list(itertools.product(MODES, SEATS, SPREADS))

@@ -10,7 +10,7 @@ from view_tools import run_js
 from llama3lib.checkpoint import load_model, load_tokenizer
 from llama3lib.quant.fp8 import BOUND as KERNEL_BOUND
 from llama3lib.quant.fp8 import FP8, quantize_rows
-from widgets import fp8
+from widgets.ch09.views import fp8
 from widgets.ch09.views.fp8 import (
     OUTLIERS,
     SCHEMES,

@@ -14,7 +14,7 @@ from llama3lib.inference import LLMEngine
 from llama3lib.inference.simulate import StepTime
 from llama3lib.model import ModelArgs, Transformer
 from llama3lib.paper import inference as facts
-from widgets import latency
+from widgets.ch09.views import latency
 from widgets.ch09.views.latency import LatencyCurve, best, measure_curve, measure_steps
 
 

@@ -6,7 +6,7 @@ import pytest
 import traitlets
 from view_tools import run_js
 
-from widgets import paging
+from widgets.ch09.views import paging
 from widgets.ch09.views.paging import MEMORY, RESERVED, SIZES, PagingBoard, room, tell, wide_waste
 
 ALL = list(itertools.product(SIZES, (True, False)))

@@ -9,7 +9,7 @@ from view_tools import run_js
 from llama3lib.inference.roofline import H100, Chip, chips_needed, predict_seconds, step_cost
 from llama3lib.model import get_preset
 from llama3lib.paper import inference as facts
-from widgets import roofline
+from widgets.ch09.views import roofline
 from widgets.ch09.views.roofline import BATCHES, FORMATS, MODELS, STEPS, RooflineDot, dot
 
 CASES = list(itertools.product(MODELS, FORMATS, STEPS, BATCHES))

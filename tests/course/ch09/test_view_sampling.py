@@ -9,7 +9,7 @@ from view_tools import run_js
 
 from llama3lib.checkpoint import load_model, load_tokenizer
 from llama3lib.inference import LLMEngine, SamplingParams, sampling_probs
-from widgets import sampling
+from widgets.ch09.views import sampling
 from widgets.ch09.views.sampling import (
     CUTS,
     TEMPERATURES,

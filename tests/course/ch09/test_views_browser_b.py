@@ -4,7 +4,7 @@ import pytest
 from view_tools import kernel_says
 
 from llama3lib.model import get_preset
-from widgets import fp8, roofline, sampling
+from widgets.ch09.views import fp8, roofline, sampling
 from widgets.ch09.views.sampling import draw, tiny_next
 
 
