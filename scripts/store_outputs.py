@@ -4,13 +4,13 @@
 
 Lab itself adds a PNG to every plotly figure when it saves; this script adds one to every view
 that has a picture, strips what changes from run to run, and writes the file whole. Readers
-without a kernel (on a code-hosting site, in print) then see the pictures too.
+without a kernel (on a code-hosting site, in print) then see the pictures too. What stands between
+a prediction and its answer is folded (`fold_outputs.py`).
 """
 
 import argparse
 import base64
 import io
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -19,11 +19,10 @@ import nbformat
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "scripts")]
 
 from browser_tools import Browser, Lab  # noqa: E402
-
-from llama3lib.utils.files import atomic_write  # noqa: E402
+from fold_outputs import fold, write  # noqa: E402
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 SVG = "image/svg+xml"
@@ -103,10 +102,8 @@ def main() -> None:
         with Lab.start(Path(home)) as lab:
             for file in options.notebooks:
                 book = stored(file, lab, browser)
-                text = json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-                with atomic_write(file) as temporary:
-                    temporary.write_text(text, encoding="utf-8", newline="\n")
-                print(f"{file}: {len(book.cells)} cells, {len(text.encode()) / 1e3:.0f} kB")
+                size = write(fold(book), file)
+                print(f"{file}: {len(book.cells)} cells, {size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":
