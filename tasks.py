@@ -1,9 +1,10 @@
 """The commands of this project on any system, with nothing but Python: python tasks.py lab.
 
-lab      set up, then open the course in JupyterLab
-test     set up, then run all tests that need no GPU
-setup    only install into .venv what pyproject.toml names
-doctor   say in one line what is missing and how to mend it
+lab            set up, then open your own copy of the course, my-course/, in JupyterLab
+start-over 03  make a chapter of your copy new; the old one is kept beside it
+test           set up, then run all tests that need no GPU
+setup          only install into .venv what pyproject.toml names
+doctor         say in one line what is missing and how to mend it
 """
 
 from __future__ import annotations  # so that an old Python reaches the line that names it
@@ -23,7 +24,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "installed.txt"
 COURSE, TEST = "course,vocabulary", "test"  # what each command installs
-FIRST = "chapters/01_the_herd_and_its_architecture.ipynb"
+COPY = "my-course"  # the learner's; what chapters/ shows is for reading
+FIRST = "01_the_herd_and_its_architecture.ipynb"
 OLDEST, NEWEST = (3, 11), (3, 13)
 # one thread: on a busy machine two are slower, and sums differ in the last digit
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
@@ -122,11 +124,24 @@ def make_venv() -> None:
 def lab() -> int:
     """Open the first chapter; further words go to JupyterLab, as --no-browser."""
     setup()
-    where = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/{FIRST}"]
+    learner_copy()  # what it cannot do it says; the course opens all the same
+    folder = COPY if (ROOT / COPY / FIRST).is_file() else "chapters"
+    where = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/{folder}/{FIRST}"]
     try:
         return run(PYTHON, "-m", "jupyterlab", *where, *_as_root(), *sys.argv[2:])
     except KeyboardInterrupt:  # the ordinary way to close it
         return 0
+
+
+def start_over() -> int:
+    """Make the chapter new whose number is the next word."""
+    setup()
+    return learner_copy("start-over", *sys.argv[2:])
+
+
+def learner_copy(*words: str) -> int:
+    """Make my-course/, bring new editions of chapters into it, or make one chapter new."""
+    return run(PYTHON, "-X", "utf8", "-m", "widgets.core.learner_copy", *words)
 
 
 def _as_root() -> list[str]:
@@ -187,7 +202,7 @@ def doctor() -> int:
     if not is_installed(COURSE):
         print("The installation is not finished or out of date: run python tasks.py setup")
         return 1
-    return run(PYTHON, "-m", "llama3lib.serve.doctor", *progress_folder())
+    return run(PYTHON, "-m", "llama3lib.serve.doctor", ROOT / COPY, *progress_folder())
 
 
 def progress_folder() -> list[str]:
@@ -199,6 +214,7 @@ def progress_folder() -> list[str]:
 def main() -> int:
     """Pick the command."""
     commands = {"lab": lab, "test": test, "setup": setup, "doctor": doctor}
+    commands["start-over"] = start_over
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         print(__doc__)
         return 2

@@ -29,7 +29,7 @@ def project_files():
     try:
         told = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     except (OSError, subprocess.CalledProcessError):
-        hidden = (".venv", "__pycache__", ".git", "build", "dist")
+        hidden = (".venv", "__pycache__", ".git", "build", "dist", "my-course")
         every = ROOT.rglob("*")
         return [f for f in every if f.is_file() and not set(hidden) & set(f.parts)]
     return [ROOT / name for name in told.stdout.splitlines() if (ROOT / name).is_file()]

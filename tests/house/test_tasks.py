@@ -63,7 +63,7 @@ def start(project, *args):
 def test_without_a_command_it_tells_them_all(project):
     told = start(project)
     assert told.returncode == 2
-    assert all(word in told.stdout for word in ("lab", "test", "setup", "doctor"))
+    assert all(word in told.stdout for word in ("lab", "start-over", "test", "setup", "doctor"))
     assert start(project, "nonsense").returncode == 2
 
 
@@ -131,12 +131,27 @@ def test_more_words_go_to_pytest(tasks, monkeypatch):
     assert tasks.ran[-1][1:] == ["-m", "pytest", "-m", "not gpu", "tests/model"]
 
 
-def test_lab_opens_the_first_chapter_from_the_root(tasks, project):
-    assert (ROOT / tasks.FIRST).is_file()
+@pytest.mark.parametrize("folder", ["my-course", "chapters"])
+def test_lab_opens_the_copy_of_the_first_chapter_from_the_root(tasks, project, folder):
+    assert (ROOT / "chapters" / tasks.FIRST).is_file()
+    (project / folder).mkdir()
+    (project / folder / tasks.FIRST).touch()
     assert tasks.lab() == 0
-    words = tasks.ran[-1]
+    copied, words = tasks.ran[-2:]
+    assert copied[-1] == "widgets.core.learner_copy"
     assert f"--ServerApp.root_dir={project}" in words
-    assert f"--LabApp.default_url=/lab/tree/{tasks.FIRST}" in words
+    assert f"--LabApp.default_url=/lab/tree/{folder}/{tasks.FIRST}" in words
+
+
+def test_lab_opens_even_if_the_copy_cannot_be_made(tasks):
+    tasks.codes = {"widgets.core.learner_copy": 1}
+    assert tasks.lab() == 0 and "jupyterlab" in tasks.ran[-1]
+
+
+def test_start_over_names_the_chapter(tasks, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tasks.py", "start-over", "03"])
+    assert tasks.main() == 0
+    assert tasks.ran[-1][-3:] == ["widgets.core.learner_copy", "start-over", "03"]
 
 
 def test_doctor_helps_before_anything_is_installed(project):
