@@ -13,6 +13,13 @@ from llama3lib.utils.files import atomic_write
 VERSION = 1
 PAUSE = 600.0
 """Seconds without an entry after which the clock of a chapter stands still."""
+RENAMES: tuple[dict[str, dict[str, str]], ...] = ()
+"""Ids that a new edition of a chapter renamed, old to new; one step for each such edition.
+
+As {"exercises": {"05.3": "05.4"}, "predictions": {"05.9": "05.10"}}. A record counts the steps it
+has been through; only add steps at the end.
+"""
+_RENAMED = {"exercises": ("checks", "hints"), "predictions": ("predictions",)}
 _EMPTY = {"checks": {}, "hints": {}, "predictions": {}, "quiz": {}, "time": {}}
 
 
@@ -48,16 +55,15 @@ class Ledger:
 
     def read(self) -> dict:
         """The whole record; an empty one if there is none yet."""
+        data: dict = {"renames": len(RENAMES)}
         try:
-            data = _understood(self.path.read_text(encoding="utf-8"))
+            data = _renamed(_understood(self.path.read_text(encoding="utf-8")))
         except FileNotFoundError:
-            data = {}
+            pass
         except OSError as error:
             print(f"(Progress cannot be read: {error})")
-            data = {}
         except ValueError:
             self._keep_aside()
-            data = {}
         return {"version": VERSION} | copy.deepcopy(_EMPTY) | data
 
     def _keep_aside(self) -> None:
@@ -171,6 +177,8 @@ def _understood(text: str) -> dict:
     data = json.loads(text)
     if not isinstance(data, dict):
         raise ValueError("the record must be an object")
+    if not isinstance(data.get("renames", 0), int):
+        raise ValueError("renames of the record is not a number")
     for part in _EMPTY:
         entries = data.get(part, {})
         nested = part != "hints"
@@ -185,6 +193,21 @@ def _understood(text: str) -> dict:
         if any(not isinstance(entry, dict) or not fields <= set(entry) for entry in entries):
             raise ValueError(f"an entry of {name} lacks a field")
     return data
+
+
+def _renamed(data: dict) -> dict:
+    """The record under today's ids. An entry whose new id is taken keeps its old one."""
+    done = data.get("renames", 0)
+    for step in RENAMES[done:]:
+        for kind, table in step.items():
+            for part in _RENAMED[kind]:
+                entries = data.get(part, {})
+                made = {old: entry for old, entry in entries.items() if old not in table}
+                for old in entries.keys() & table.keys():
+                    wishes = (table[old], old, f"{old} (before)")
+                    made[next(name for name in wishes if name not in made)] = entries[old]
+                data[part] = made
+    return data | {"renames": max(done, len(RENAMES))}
 
 
 _FIELDS = {
