@@ -4,10 +4,11 @@ import importlib
 
 from widgets.core.exercise import check, fill, hint, solutions_from
 from widgets.core.figure import live_figure
-from widgets.core.predict import predict, reveal
+from widgets.core.predict import predict
 from widgets.core.progress import use_ledger
 from widgets.core.quiz import Option, Question, Quiz
 from widgets.core.report import report
+from widgets.core.reveal import reveal
 from widgets.core.source import show_source
 
 # views build real models: they are imported when first asked for

@@ -1,6 +1,27 @@
-// A prediction that can be locked once: a number, or one of several choices.
+// A prediction that can be locked once: a number, or one of several choices; and the card that
+// answers it.
 
 function render({ model, el }) {
+  return model.get("card") ? answer(model.get("card"), el) : ask(model, el);
+}
+
+function answer(card, el) {
+  const parts = frame(el, { title: "Answer", name: "predict" });
+  if (card.question) node(parts.root, "p", { class: "l3-predict-question" }, card.question);
+  node(parts.root, "p", { class: `l3-predict-told${card.good ? " l3-good" : ""}` }, card.told);
+  if (card.why) node(parts.root, "p", { class: "l3-predict-why" }, card.why);
+  const list = card.options.length ? node(parts.root, "ul", { class: "l3-predict-whys" }) : null;
+  for (const option of card.options) {
+    const line = node(list, "li");
+    node(line, "span", { class: option.sign === "✓" ? "l3-good" : "l3-bad" }, `${option.sign} ${option.text}`);
+    node(line, "span", {}, `: ${option.why}`);
+  }
+  parts.say(card.told);
+  drawn(parts.root);
+  return () => parts.stop();
+}
+
+function ask(model, el) {
   const parts = frame(el, { title: "Predict", name: "predict" });
   node(parts.root, "p", { class: "l3-predict-question" }, model.get("question"));
   const row = node(parts.root, "div", { class: "l3-controls" });
