@@ -2,7 +2,7 @@
 
 import pytest
 
-DEMO = '''
+DEMO = """
 from widgets.view import Choice, Linear, Pick, Scene, Slider, View
 
 class Demo(View):
@@ -19,7 +19,7 @@ class Demo(View):
 
 view = Demo()
 view
-'''
+"""
 
 
 def shows(page, n):
@@ -43,7 +43,10 @@ def test_moves_by_keyboard_and_keeps_frames(open_notebook):
     page.page.evaluate("() => { window.l3dot = document.querySelector('[data-key=dot]'); }")
     page.page.keyboard.press("ArrowRight")
     shows(page, 5)
-    assert page.page.evaluate("() => window.l3dot.isConnected && window.l3dot.dataset.tip") == "<b>5</b>"
+    assert (
+        page.page.evaluate("() => window.l3dot.isConnected && window.l3dot.dataset.tip")
+        == "<b>5</b>"
+    )
     assert page.median_move_ms(slider, "ArrowRight", 20) <= 100
     select = root.locator("select[data-trait=kind]")
     select.select_option("second")
@@ -63,8 +66,9 @@ def test_answers_while_a_cell_runs(open_notebook):
     root = page.locator(".l3-view")
     root.wait_for()
     page.page.evaluate(
-        """() => { const session = window.jupyterapp.shell.currentWidget.context.sessionContext.session;
-        session.kernel.requestExecute({ code: 'import time\\ntime.sleep(8)\\nview.kind = "a"' }); }"""
+        """() => { const panel = window.jupyterapp.shell.currentWidget;
+        panel.context.sessionContext.session.kernel.requestExecute(
+          { code: 'import time\\ntime.sleep(8)' }); }"""
     )
     page.page.wait_for_timeout(300)
     slider = root.locator("input[data-trait=n]")

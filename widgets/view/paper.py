@@ -13,17 +13,18 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from xml.sax.saxutils import escape, quoteattr
 
 from widgets.view.colours import colour
-from widgets.view.measure import text_width
+from widgets.view.measure import text_width, wrap
 from widgets.view.plot import Plot, Scale
 
 STEM = "ID~"
 """Stands in ids until a picture has a place: ids are unique in a page, not only in a picture."""
 WIDTHS = (960, 720, 480)
 """Pictures are laid out for one of these: a page, a projector, a telephone."""
-TEXT = 14.0
+TEXT = 14
 _PAINT = ("fill", "stroke")
 _SHAPES = ("circle", "square", "diamond", "triangle", "cross")
 
@@ -154,7 +155,8 @@ class Paper:
     ) -> None:
         """One line of text; y is its base line. halo: readable over lines."""
         self.reach(y + 0.3 * size)
-        style |= {"font_size": size, "text_anchor": None if anchor == "start" else anchor}
+        style["font_size"] = None if size == TEXT else size  # that one the whole picture has
+        style["text_anchor"] = None if anchor == "start" else anchor
         if bold:
             style["font_weight"] = 600
         if halo:
@@ -164,6 +166,15 @@ class Paper:
         else:
             style |= {"x": x, "y": y}
         self.shape("text", words, fill=role, **style)
+
+    def wrapped(
+        self, x: float, y: float, words: str, role: str = "ink", *, size: float = TEXT
+    ) -> float:
+        """A text over as many lines as the paper's width asks for; the base line after the last."""
+        for line in wrap(words, size, self.width - x - 4):
+            self.text(x, y, line, role, size=size)
+            y += 1.45 * size
+        return y
 
     def mark(
         self,
@@ -288,17 +299,15 @@ def _outline(kind: str, s: float) -> str:
 
 
 def _written(attributes: dict[str, object]) -> list[str]:
-    return [
-        f"{name.rstrip('_').replace('_', '-')}={quoteattr(_plain(name, value))}"
-        for name, value in attributes.items()
-        if value is not None
-    ]
+    return [_attribute(name, value) for name, value in attributes.items() if value is not None]
 
 
-def _plain(name: str, value: object) -> str:
+@lru_cache(65_536, typed=True)  # a grid writes the same few hundreds of times
+def _attribute(name: str, value: object) -> str:
     if name in _PAINT and isinstance(value, str) and not value.startswith("url("):
-        return colour(value)
-    return _number(value) if isinstance(value, float) else str(value)
+        value = colour(value)
+    text = _number(value) if isinstance(value, float) else str(value)
+    return f"{name.rstrip('_').replace('_', '-')}={quoteattr(text)}"
 
 
 def _number(value: float) -> str:

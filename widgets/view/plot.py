@@ -200,7 +200,9 @@ class Plot:
             at = self.at_x(value)
             if not isinstance(x, Category):
                 paper.line(at, self.top, at, self.low)
-            paper.text(at, self.low + 20, x.text(value), "soft", anchor="middle")
+            words = x.text(value)
+            room = paper.width - 2 - text_width(words, 14) / 2  # the last one is not cut off
+            paper.text(min(at, room), self.low + 20, words, "soft", anchor="middle")
         for value in y.ticks(max(2, int(self.height / 44))):
             at = self.at_y(value)
             if not isinstance(y, Category):

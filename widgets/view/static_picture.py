@@ -4,7 +4,7 @@ from xml.sax.saxutils import escape
 from zlib import crc32
 
 from widgets.view.measure import FONT, wrap
-from widgets.view.paper import STEM, Paper
+from widgets.view.paper import STEM, TEXT, Paper
 
 MARGIN = 16
 _TITLE, _NOTE = 19.0, 13.0
@@ -30,7 +30,8 @@ def static_picture(frame: dict) -> str:
     words = " ".join([frame["title"] + ".", *frame["notes"]])
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {across} {down}" width="{across}" '
-        f'height="{down}" role="img" style="max-width:100%;height:auto" font-family="{FONT}">'
+        f'height="{down}" role="img" style="max-width:100%;height:auto" font-size="{TEXT}" '
+        f'font-family="{FONT}">'
         f"<title>{escape(frame['title'])}</title><desc>{escape(words)}</desc>"
         f'<rect width="{across}" height="{down}" fill="#ffffff"/>{body}</svg>'
     )

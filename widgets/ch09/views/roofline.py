@@ -21,7 +21,7 @@ from llama3lib.inference.roofline import (
 )
 from llama3lib.model import ModelArgs, get_preset
 from widgets.view import Choice, Log, Paper, Plot, Scene, Slider, View
-from widgets.view.words import duration, percent, significant, thousands, with_prefix
+from widgets.view.words import count_of, duration, percent, significant, thousands, with_prefix
 
 MODELS = ("8B", "70B", "405B")
 FORMATS = ("BF16", "FP8")  # FP8 as in section 6.2: inner feed-forward layers only
@@ -100,17 +100,15 @@ def notes(args: ModelArgs, fmt: str, step: str, it: Dot, chip: Chip) -> list[str
     """The numbers behind the dot."""
     cost, (kind, length) = it.cost, step.split()
     verb = "reads" if kind == "prefill" else "writes"
-    each = (
-        f"{significant(cost.intensity)} FLOP a byte; the ridge in BF16 is {significant(chip.ridge)}"
-    )
-    plural = "s" if it.chips > 1 else ""
+    weights, cache = with_prefix(cost.weight_bytes, "B"), with_prefix(cost.cache_bytes, "B")
     told = [
-        f"One step computes {with_prefix(cost.flops, 'FLOP')} and moves {with_prefix(cost.total_bytes, 'B')} "
-        f"(weights {with_prefix(cost.weight_bytes, 'B')}, cache {with_prefix(cost.cache_bytes, 'B')}): "
-        f"{each}.",
-        f"It takes at least {duration(it.seconds)} on the {it.chips:,} {chip.name}{plural} that "
-        f"hold weights and cache, and {verb} {significant(it.tokens / it.seconds)} tokens a second at "
-        "most.",
+        f"One step computes {with_prefix(cost.flops, 'FLOP')} and moves "
+        f"{with_prefix(cost.total_bytes, 'B')} (weights {weights}, cache {cache}): "
+        f"{significant(cost.intensity)} FLOP a byte; the ridge in BF16 is "
+        f"{significant(chip.ridge)}.",
+        f"It takes at least {duration(it.seconds)} on the {count_of(it.chips, chip.name)} that "
+        f"hold weights and cache, and {verb} {significant(it.tokens / it.seconds)} tokens a second "
+        "at most.",
     ]
     if kind == "decode":
         limit = significant(intensity_limit(args, int(length)))
@@ -207,7 +205,7 @@ class RooflineDot(View):
         at = places[BATCHES.index(batch)]
         plot.mark("diamond", at, "chosen", size=9, key="dot")
         words = f"◆ this step, {STEPS[step]} · ○ batches of 1 to {BATCHES[-1]:,}"
-        paper.text(plot.left, plot.low + 68, words)
+        paper.wrapped(4 if paper.narrow else plot.left, plot.low + 68, words)
         return Scene(
             title=headline(model, fmt, step, it),
             notes=notes(args, fmt, step, it, chip),
