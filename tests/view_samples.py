@@ -12,7 +12,9 @@ from llama3lib.train import Band
 CHAPTERS = ("ch09",)
 # how each view is made in tests; views that need no data are made without arguments
 SAMPLES: dict[str, Callable[[], object]] = {
+    "BatchingTimeline": lambda: widgets.BatchingTimeline(spread=1.0),
     "FP8Grid": lambda: widgets.FP8Grid(),
+    "PagingBoard": lambda: widgets.PagingBoard(8),
     "RooflineDot": lambda: widgets.RooflineDot(),
 }
 
