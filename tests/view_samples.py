@@ -1,10 +1,27 @@
 """Small made-up things for tests of views to look at."""
 
+from collections.abc import Callable
+
 import numpy as np
 
+import widgets
 from llama3lib.eval import NeedleGrid
 from llama3lib.scaling import Run, Sigmoid
 from llama3lib.train import Band
+
+CHAPTERS = ("ch09",)
+# how each view is made in tests; views that need no data are made without arguments
+SAMPLES: dict[str, Callable[[], object]] = {
+    "BatchingTimeline": lambda: widgets.BatchingTimeline(spread=1.0),
+    "FP8Grid": lambda: widgets.FP8Grid(),
+    "PagingBoard": lambda: widgets.PagingBoard(8),
+    "RooflineDot": lambda: widgets.RooflineDot(),
+}
+
+
+def sample(name: str) -> object:
+    """A view of that name with data of its kind."""
+    return SAMPLES[name]()
 
 
 def some_band():

@@ -23,8 +23,8 @@ from llama3lib.scaling import (
 )
 from widgets.ch03.views.overtraining_picture import draw_overtraining, short
 from widgets.ch03.views.twosteps import sci
-from widgets.ch09.views.roofline import three
 from widgets.core.widget import CourseWidget, css, esm
+from widgets.view.words import significant as three
 
 MODELS = {name: SIX_ND.rows[name][:2] for name in ("8B", "70B", "405B")}
 """Parameters and training tokens of the paper's models."""

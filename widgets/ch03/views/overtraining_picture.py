@@ -7,8 +7,8 @@ from textwrap import wrap
 import numpy as np
 
 from llama3lib.scaling import Life, ParametricLaw, cheapest, life, tokens_for
-from widgets.ch09.views.roofline import three
 from widgets.core.drawing import BLUE, GREEN, INK, LINE, ORANGE, PAPER, PURPLE, RED, SOFT, Drawing
+from widgets.view.words import significant as three
 
 PLOT = {"x": 84, "y": 150, "width": 884, "height": 300}
 LOW = PLOT["y"] + PLOT["height"]
