@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llama3lib.serve import doctor
+from llama3lib.cli import doctor
 
 ROOT = Path(__file__).parents[2]
 PLENTY = type("Usage", (), {"free": 1e11})
@@ -47,7 +47,7 @@ def test_a_missing_package_is_named_with_the_cure(monkeypatch, capsys, lost):
 
 
 def test_without_any_package_each_is_named_once():
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from llama3lib.serve import doctor;"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from llama3lib.cli import doctor;"
     code += "sys.exit(doctor.main())"
     command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", code]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)

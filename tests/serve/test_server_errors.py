@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serve_tools import MODEL, STORY, expected, served, tiny_engine
 
-from llama3lib.serve.doorway import Limits
-from llama3lib.serve.server import create_app
+from llama3lib.serve.app import create_app
+from llama3lib.serve.settings import Limits
 
 KEY = "sesame-opens"
 COMPLETE, CHAT = "/v1/completions", "/v1/chat/completions"

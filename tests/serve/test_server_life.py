@@ -21,8 +21,8 @@ from serve_tools import (
 
 from llama3lib.inference import SamplingParams
 from llama3lib.model import get_preset
-from llama3lib.serve.doorway import Limits
-from llama3lib.serve.serving import num_blocks_for
+from llama3lib.serve.run import num_blocks_for
+from llama3lib.serve.settings import Limits
 
 LONG = {"model": MODEL, "prompt": STORY, "max_tokens": 400, "extra_body": {"ignore_eos": True}}
 no_sigterm = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")

@@ -10,11 +10,12 @@ from serve_tools import served
 from llama3lib.checkpoint import load_tokenizer
 from llama3lib.inference import LLMEngine, TokenLogprob
 from llama3lib.model import ModelArgs, Transformer
-from llama3lib.serve.engine_loop import Piece
-from llama3lib.serve.openai_answer import TextReader
-from llama3lib.serve.openai_chat import chat_prompt, read_tool_calls
-from llama3lib.serve.openai_errors import APIError
-from llama3lib.serve.openai_types import ChatRequest
+from llama3lib.serve.engine_thread import TokenDelta
+from llama3lib.serve.openai.answer import TextReader
+from llama3lib.serve.openai.chat import chat_prompt
+from llama3lib.serve.openai.errors import APIError
+from llama3lib.serve.openai.tools import read_tool_calls
+from llama3lib.serve.openai.types import ChatRequest
 from llama3lib.tokenizer import ChatFormat, Tokenizer
 
 BYTES = Tokenizer({bytes([i]): i for i in range(256)})
@@ -165,7 +166,7 @@ def read(text, *, finish="stop", offered=("get_weather",), size=3, logprobs=Fals
         told = [TokenLogprob(i, -1.0) for i in some] if logprobs else []
         last = start + size >= len(ids)
         new = "".join(map(stream.push, some))
-        parts.append(reader.push([Piece(0, new, some, told, finish if last else None)]))
+        parts.append(reader.push([TokenDelta(0, new, some, told, finish if last else None)]))
     return parts
 
 
@@ -195,15 +196,15 @@ class TestStream:
     def test_a_call_behind_a_stop_string_is_none(self):
         ids = BYTES.encode(CALL_TEXT)
         reader = TextReader(0, BYTES, lambda ids: read_tool_calls(FORMAT, ids, {"get_weather"}))
-        part = reader.push([Piece(0, CALL_TEXT[:-2], ids, [], "stop")])
+        part = reader.push([TokenDelta(0, CALL_TEXT[:-2], ids, [], "stop")])
         assert (part.tool_calls, part.text) == ([], CALL_TEXT[:-2])
 
     def test_logprobs_wait_for_their_text(self):
         reader = TextReader(0, BYTES)
         told = [TokenLogprob(i, -1.0) for i in BYTES.encode("abé")]
-        first = reader.push([Piece(0, "a", [97], told[:2], None)])  # b is held back
+        first = reader.push([TokenDelta(0, "a", [97], told[:2], None)])  # b is held back
         assert [begin for begin, _ in first.logprobs] == [0]
-        second = reader.push([Piece(0, "bé", [98, 195, 169], told[2:], "stop")])
+        second = reader.push([TokenDelta(0, "bé", [98, 195, 169], told[2:], "stop")])
         assert [begin for begin, _ in second.logprobs] == [1, 2, 2]
 
 

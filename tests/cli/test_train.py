@@ -14,10 +14,10 @@ import torch
 from train_tools import drawn_model, everything, steps_told, weights
 
 from llama3lib.checkpoint import CheckpointManager, load_model, load_tokenizer
-from llama3lib.serve import cli
-from llama3lib.serve import train as module
+from llama3lib.cli import main as cli
+from llama3lib.cli.train import expected
 from llama3lib.tokenizer import Tokenizer
-from llama3lib.train import load_config, read_metrics
+from llama3lib.train import load_config, open_sources, read_metrics
 from llama3lib.train.trainer import Trainer
 
 ROOT = Path(cli.__file__).parents[2]
@@ -116,7 +116,7 @@ def test_dry_run_tells_the_last_loss_only_of_the_recipe_that_was_measured(capsys
     assert code == 0 and "last loss" in out
     for change in ("model.dim=160", "optimizer.peak=1e-3", "phases.0.steps=10"):
         config = load_config("tiny-cpu", [change])
-        assert module.expected(config) == ""
+        assert expected(config) == ""
     code, out, _ = run(capsys, "train", "8b-multi", "--dry-run")
     assert code == 0 and "8,030,261,248" in out and "H100" in out
 
@@ -161,7 +161,7 @@ def test_an_export_is_the_trainer_s_model_here_and_in_transformers(capsys, work,
     run(capsys, "train", "tiny.toml", "run", "--set", change)
     assert run(capsys, "export", "run", "out")[:2] == (0, "written: out\n")
     config = load_config("tiny.toml", [change])
-    shards = module.open_sources(config, work / "run" / "data")
+    shards = open_sources(config, work / "run" / "data")
     trained = Trainer(config, shards, work / "run").fit().model.eval()
     tokens = torch.randint(256, (2, 32), generator=torch.Generator().manual_seed(0))
     ours = load_model(work / "out")
@@ -275,7 +275,7 @@ def test_a_gate_without_text_to_judge_by(capsys, work):
 def child(work, *argv):
     # a shell that puts a job in the background lets it ignore Ctrl-C; here it must not
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "import sys; from llama3lib.serve import cli; sys.exit(cli.main())"
+    code += "import sys; from llama3lib.cli import main as cli; sys.exit(cli.main())"
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", code, *argv], cwd=work, env=env, stdout=-1, stderr=-1,

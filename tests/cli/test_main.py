@@ -12,10 +12,11 @@ import openai
 import pytest
 import torch
 
-from llama3lib.checkpoint import save_hf
+from llama3lib.checkpoint import is_chat_model, save_hf
+from llama3lib.cli import chat
+from llama3lib.cli import main as cli
 from llama3lib.inference import SamplingParams
 from llama3lib.model import Transformer, get_preset
-from llama3lib.serve import chat, cli
 from llama3lib.tokenizer import Message, Tokenizer
 
 ROOT = Path(cli.__file__).parents[2]
@@ -40,7 +41,7 @@ def process(*argv, **options):
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     # another code page, as on many Windows consoles
     env |= {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    command = [sys.executable, "-m", "llama3lib.serve.cli", *map(str, argv)]
+    command = [sys.executable, "-m", "llama3lib.cli.main", *map(str, argv)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.PIPE}
     return subprocess.Popen(command, env=env, **(pipes | options))
 
@@ -186,7 +187,7 @@ def test_version_and_help(capsys):
 
 def test_help_does_not_wait_for_torch():
     code = (
-        "import sys; from llama3lib.serve import cli\n"
+        "import sys; from llama3lib.cli import main as cli\n"
         "try: cli.main(['generate', '--help'])\n"
         "except SystemExit: sys.exit('torch' in sys.modules)"
     )
@@ -258,8 +259,8 @@ def test_a_port_in_use_is_told(capsys):
 
 
 def test_without_the_web_packages_the_cure_is_told(capsys, monkeypatch):
-    monkeypatch.delitem(sys.modules, "llama3lib.serve.serving", raising=False)
-    monkeypatch.delattr("llama3lib.serve.serving", raising=False)
+    monkeypatch.delitem(sys.modules, "llama3lib.serve.run", raising=False)
+    monkeypatch.delattr("llama3lib.serve.run", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     code, _, err = run(capsys, "serve", "tiny-base")
     assert code == 2 and "pip install 'llama3lib[serve]'" in err
@@ -338,11 +339,11 @@ class TestChatSession:
 
 
 def test_what_counts_as_a_chat_model(folder, tmp_path):
-    assert not chat.is_chat_model(folder)
-    assert not chat.is_chat_model("tiny-base")
+    assert not is_chat_model(folder)
+    assert not is_chat_model("tiny-base")
     (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "x"}', encoding="utf-8")
-    assert chat.is_chat_model(tmp_path)
+    assert is_chat_model(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("damaged", encoding="utf-8")
-    assert not chat.is_chat_model(tmp_path)
+    assert not is_chat_model(tmp_path)
     (tmp_path / "provenance.json").write_text('{"kind": "chat"}', encoding="utf-8")
-    assert chat.is_chat_model(tmp_path)
+    assert is_chat_model(tmp_path)

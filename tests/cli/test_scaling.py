@@ -11,9 +11,9 @@ import time
 import pytest
 from scaling_tools import CHINCHILLA, curves, grid_runs
 
+from llama3lib.cli import main as cli
+from llama3lib.cli.scaling.points import points_of
 from llama3lib.scaling import read_runs, write_runs
-from llama3lib.serve import cli
-from llama3lib.serve.scaling import points_of
 
 SWEEP = """
 title = "Tiny"
@@ -106,7 +106,7 @@ def test_what_a_folder_holds_counts_whatever_call_made_it(tiny, capsys, tmp_path
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
 def test_a_sweep_that_is_terminated_saves_its_run(tiny, tmp_path):
     endless = ["--set", "budgets.0.flops=1e13", "--processes", "1"]
-    line = [sys.executable, "-m", "llama3lib.serve.cli", *tiny, *endless]
+    line = [sys.executable, "-m", "llama3lib.cli.main", *tiny, *endless]
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 60
