@@ -38,7 +38,7 @@ class Serve(ModelOptions):
         from llama3lib.serve.run import serve
         from llama3lib.utils.device import pick_device
 
-        pick_device(self.device)  # wrong options are told before anything is read
+        pick_device(self.device)  # before anything is read
         serve(
             functools.partial(self.load, self.quantize),
             self.settings,

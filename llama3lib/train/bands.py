@@ -93,8 +93,8 @@ def load_band(name: str) -> Band:
     """
     if name not in band_names():
         raise ValueError(f"band={name!r} is not allowed: one of {band_names()}")
-    told = json.loads((BANDS / f"{name}.json").read_text(encoding="utf-8"))
-    return Band(**{key: tuple(v) if isinstance(v, list) else v for key, v in told.items()})
+    stored = json.loads((BANDS / f"{name}.json").read_text(encoding="utf-8"))
+    return Band(**{key: tuple(v) if isinstance(v, list) else v for key, v in stored.items()})
 
 
 def save_band(band: Band, path: str | Path) -> None:

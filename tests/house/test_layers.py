@@ -19,14 +19,14 @@ def run(*args, cwd=ROOT):
 
 def test_ruff_is_content():
     for command in (["check"], ["format", "--check"]):
-        told = run("-m", "ruff", *command, ".")
-        assert told.returncode == 0, told.stdout[-3000:]
+        done = run("-m", "ruff", *command, ".")
+        assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_imports_go_down_the_layers():
-    told = run("-c", LINT)
-    assert told.returncode == 0, told.stdout[-3000:]
-    assert "Contracts: 2 kept, 0 broken." in told.stdout
+    done = run("-c", LINT)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "Contracts: 2 kept, 0 broken." in done.stdout
 
 
 def test_an_import_upwards_and_a_plot_library_are_caught(tmp_path):
@@ -36,11 +36,11 @@ def test_an_import_upwards_and_a_plot_library_are_caught(tmp_path):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=only_code)
     with open(tmp_path / "llama3lib/utils/files.py", "a", encoding="utf-8") as file:
         file.write("\nimport llama3lib.model.args\nimport plotly\n")
-    told = run("-c", LINT, cwd=tmp_path)
-    assert told.returncode == 1
-    assert "Contracts: 0 kept, 2 broken." in told.stdout
-    assert "llama3lib.utils is not allowed to import llama3lib.model" in told.stdout
-    assert "llama3lib is not allowed to import plotly" in told.stdout
+    done = run("-c", LINT, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Contracts: 0 kept, 2 broken." in done.stdout
+    assert "llama3lib.utils is not allowed to import llama3lib.model" in done.stdout
+    assert "llama3lib is not allowed to import plotly" in done.stdout
 
 
 def modules():

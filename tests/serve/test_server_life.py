@@ -225,13 +225,13 @@ class TestSigterm:
 
     def test_after_the_grace_the_rest_is_ended(self):
         with served_by_command("--grace", 0.1) as (child, server):
-            told = []
+            statuses = []
 
             def ask():
                 try:
                     server.client().completions.create(**LONG | {"prompt": [STORY] * 16})
                 except openai.APIStatusError as error:
-                    told.append(error.status_code)
+                    statuses.append(error.status_code)
 
             whole = threading.Thread(target=ask)
             whole.start()
@@ -241,7 +241,7 @@ class TestSigterm:
             whole.join(60)
             assert child.wait(30) == 0
         assert [reasons for reasons, _ in results] == [["abort"] * 5] * 2
-        assert told == [503]  # half an answer is none
+        assert statuses == [503]  # half an answer is none
 
     def test_a_second_signal_does_not_wait(self):
         with served_by_command("--grace", 300) as (child, server):
