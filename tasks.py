@@ -202,7 +202,7 @@ def doctor() -> int:
     if not is_installed(COURSE):
         print("The installation is not finished or out of date: run python tasks.py setup")
         return 1
-    return run(PYTHON, "-m", "llama3lib.serve.doctor", ROOT / COPY, *progress_folder())
+    return run(PYTHON, "-m", "llama3lib.cli.doctor", ROOT / COPY, *progress_folder())
 
 
 def progress_folder() -> list[str]:

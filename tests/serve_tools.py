@@ -19,7 +19,7 @@ import uvicorn
 
 from llama3lib.checkpoint import load_model, load_tokenizer
 from llama3lib.inference import LLMEngine, SamplingParams, generate
-from llama3lib.serve.server import create_app
+from llama3lib.serve.app import create_app
 
 ROOT = Path(__file__).parents[1]
 MODEL = "tiny-base"
@@ -119,7 +119,7 @@ def python(*argv, **options):
 @contextlib.contextmanager
 def served_by_command(*argv):
     """`llama3 serve` in a process of its own; yields the process and the server."""
-    command = ("-m", "llama3lib.serve.cli", "serve", MODEL, "--port", 0, *argv)
+    command = ("-m", "llama3lib.cli.main", "serve", MODEL, "--port", 0, *argv)
     with python(*command) as child:
         try:
             yield child, Served(address_of(child))

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llama3lib.inference.generate import check_prompt
+from llama3lib.inference.generation import check_prompt
 from llama3lib.inference.kv_cache import KVCache
 from llama3lib.inference.sampling import SamplingParams, sampling_probs
 from llama3lib.model import Transformer

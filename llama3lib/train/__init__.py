@@ -4,6 +4,7 @@
 - `sources`: documents to token shards
 - `loss`, `optim`, `step`: what one step computes
 - `trainer`, `prepare`, `state`, `metrics`, `interrupt`: the loop, its checkpoints and logs
+- `gates`: what a run is judged by; `export`: its folders for others
 - `plan`, `bands`: what a run will cost, and what its loss should look like
 - `small`: train a byte-level model on a text, for controlled comparisons
 """

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from llama3lib.train.config import TrainConfig, load_config
+
 BANDS = Path(__file__).parent.parent / "assets" / "bands"
 
 
@@ -91,10 +93,21 @@ def load_band(name: str) -> Band:
     """
     if name not in band_names():
         raise ValueError(f"band={name!r} is not allowed: one of {band_names()}")
-    told = json.loads((BANDS / f"{name}.json").read_text(encoding="utf-8"))
-    return Band(**{key: tuple(v) if isinstance(v, list) else v for key, v in told.items()})
+    stored = json.loads((BANDS / f"{name}.json").read_text(encoding="utf-8"))
+    return Band(**{key: tuple(v) if isinstance(v, list) else v for key, v in stored.items()})
 
 
 def save_band(band: Band, path: str | Path) -> None:
     """Write a band for `load_band`."""
     Path(path).write_text(json.dumps(asdict(band), indent=1) + "\n", encoding="utf-8")
+
+
+def band_of(config: TrainConfig) -> Band | None:
+    """The reference band; None without one, or if what makes the curve is not as it was then."""
+    if config.reference not in band_names():
+        return None
+    band = load_band(config.reference)
+    measured = load_config(band.recipe)
+    names = ("model", "data", "tokenizer", "phases", "optimizer", "document_mask")
+    same = all(getattr(config, name) == getattr(measured, name) for name in names)
+    return band if same else None

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serve_tools import MODEL, STORY, expected, served, tiny_engine
 
-from llama3lib.serve.doorway import Limits
-from llama3lib.serve.server import create_app
+from llama3lib.serve.app import create_app
+from llama3lib.serve.settings import Limits
 
 KEY = "sesame-opens"
 COMPLETE, CHAT = "/v1/completions", "/v1/chat/completions"
@@ -42,9 +42,9 @@ def check_shape(answer):
 
 
 def refused(server, path, body, status, *, param=None, code=None, **headers):
-    told, answer = server.post(path, body, **headers)
+    got, answer = server.post(path, body, **headers)
     error = check_shape(answer)
-    assert told == status, answer
+    assert got == status, answer
     assert param is None or error["param"] == param, answer
     assert code is None or error["code"] == code, answer
     return error
@@ -236,8 +236,8 @@ class TestFields:
             refused(server, path, body, 400)
 
     def test_other_media_types(self, server):
-        told = {"Content-Type": "text/plain"}
-        refused(server, COMPLETE, ASK, 415, code="unsupported_media_type", **told)
+        header = {"Content-Type": "text/plain"}
+        refused(server, COMPLETE, ASK, 415, code="unsupported_media_type", **header)
         assert server.post(COMPLETE, ASK, **{"Content-Type": "Application/JSON; a=b"})[0] == 200
 
     def test_odd_text_is_text(self, server):
@@ -248,8 +248,8 @@ class TestFields:
 
     @pytest.mark.parametrize("temperature", [5e-324, 1e-40, 1e-30, 2])
     def test_every_temperature_is_served(self, server, temperature):
-        told, answer = server.post(COMPLETE, ASK | {"temperature": temperature})
-        assert told == 200, answer
+        status, answer = server.post(COMPLETE, ASK | {"temperature": temperature})
+        assert status == 200, answer
 
 
 @pytest.mark.parametrize(

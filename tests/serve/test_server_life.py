@@ -21,8 +21,8 @@ from serve_tools import (
 
 from llama3lib.inference import SamplingParams
 from llama3lib.model import get_preset
-from llama3lib.serve.doorway import Limits
-from llama3lib.serve.serving import num_blocks_for
+from llama3lib.serve.run import num_blocks_for
+from llama3lib.serve.settings import Limits
 
 LONG = {"model": MODEL, "prompt": STORY, "max_tokens": 400, "extra_body": {"ignore_eos": True}}
 no_sigterm = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
@@ -225,13 +225,13 @@ class TestSigterm:
 
     def test_after_the_grace_the_rest_is_ended(self):
         with served_by_command("--grace", 0.1) as (child, server):
-            told = []
+            statuses = []
 
             def ask():
                 try:
                     server.client().completions.create(**LONG | {"prompt": [STORY] * 16})
                 except openai.APIStatusError as error:
-                    told.append(error.status_code)
+                    statuses.append(error.status_code)
 
             whole = threading.Thread(target=ask)
             whole.start()
@@ -241,7 +241,7 @@ class TestSigterm:
             whole.join(60)
             assert child.wait(30) == 0
         assert [reasons for reasons, _ in results] == [["abort"] * 5] * 2
-        assert told == [503]  # half an answer is none
+        assert statuses == [503]  # half an answer is none
 
     def test_a_second_signal_does_not_wait(self):
         with served_by_command("--grace", 300) as (child, server):

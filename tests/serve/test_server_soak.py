@@ -112,17 +112,17 @@ def test_soak():
             wait_for(lambda: server.metric("open_requests") == 0)
             wait_for(lambda: server.metric("cache_blocks_used") == 0)
             after = memory().rss
-            told = {
+            figures = {
                 "seconds": SECONDS, "done": crowd.done, "cancelled": crowd.cancelled,
                 "mismatches": len(crowd.wrong), "mb_before": before // MEGABYTE,
                 "mb_after": after // MEGABYTE, "preemptions": server.metric("preemptions"),
                 "errors": server.metric("engine_errors_total"),
             }  # fmt: skip
-            print(json.dumps(told))
+            print(json.dumps(figures))
             assert crowd.wrong == []
             assert crowd.done > SECONDS and crowd.cancelled > SECONDS / 5
             assert server.metric("sequences_running") == server.metric("sequences_waiting") == 0
-            assert told["errors"] == 0 and 'status="500"' not in server.get("/metrics")[1]
+            assert figures["errors"] == 0 and 'status="500"' not in server.get("/metrics")[1]
             assert after < before + 40 * MEGABYTE
         finally:
             child.terminate()

@@ -3,8 +3,8 @@
     with LLMEngine(model, tokenizer) as engine:
         uvicorn.run(create_app(engine, model_name="mine"), host="127.0.0.1", port=8000)
 
-A request goes this way: `doorway` (key, seats, size) → `openai_types` (schema) → `openai_prompts`
-(limits, ids) → `engine_loop` (the engine's thread) → `openai_answer` (bodies and events).
+A request goes this way: `admission` (key, seats, size) → `openai.types` (schema) → `openai.prompts`
+(limits, ids) → `engine_thread` → `openai.answer` (bodies and events).
 """
 
 import asyncio
@@ -20,31 +20,39 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from llama3lib.inference import LLMEngine
-from llama3lib.serve.doorway import (
-    Doorkeeper,
-    Doorway,
+from llama3lib.serve.admission import (
+    Admission,
+    AdmissionMiddleware,
     EventStream,
-    Limits,
     read_json,
     remember,
     unless_gone,
 )
-from llama3lib.serve.engine_loop import EngineError, EngineLoop, Job, Piece
+from llama3lib.serve.engine_thread import EngineError, EngineThread, Job, TokenDelta
 from llama3lib.serve.metrics import Metrics
-from llama3lib.serve.openai_answer import AnswerWriter, ChatWriter, CompletionWriter, TextReader
-from llama3lib.serve.openai_chat import not_a_chat_model, offered_tools, read_tool_calls
-from llama3lib.serve.openai_errors import APIError, engine_failed, of_validation, stopping
-from llama3lib.serve.openai_prompts import PromptReader, Work, checked_model, unknown_model
-from llama3lib.serve.openai_types import (
+from llama3lib.serve.openai.answer import AnswerWriter, TextReader
+from llama3lib.serve.openai.chat import ChatWriter, not_a_chat_model
+from llama3lib.serve.openai.completions import CompletionWriter
+from llama3lib.serve.openai.errors import APIError, engine_failed, of_validation, stopping
+from llama3lib.serve.openai.prompts import (
+    PreparedRequest,
+    PromptReader,
+    checked_model,
+    unknown_model,
+)
+from llama3lib.serve.openai.tools import offered_tools, read_tool_calls
+from llama3lib.serve.openai.types import (
     FIELDS,
     ChatRequest,
     CompletionRequest,
     refuse_unsupported,
 )
+from llama3lib.serve.settings import Limits
 from llama3lib.tokenizer import ChatFormat, special
 
 _CHAT_TOKENS = (special.BEGIN_OF_TEXT, special.START_HEADER, special.END_HEADER)
 _CHAT_TOKENS += (special.END_OF_TURN, special.END_OF_MESSAGE, special.PYTHON_TAG)
+AnyForm = CompletionRequest | ChatRequest
 Form = TypeVar("Form", CompletionRequest, ChatRequest)
 
 
@@ -57,10 +65,10 @@ class Service:
         self.model_name, self.limits, self.chat = model_name, limits, chat
         self.created = int(time.time())
         self.metrics = Metrics()
-        self.keeper = Doorkeeper(self.metrics, limits, api_key)
+        self.admission = Admission(self.metrics, limits, api_key)
         self.reader = PromptReader(engine, limits)
         self.tokenizer = self.reader.tokenizer
-        self.engine_loop = EngineLoop(engine, self.metrics)
+        self.engine = EngineThread(engine, self.metrics)
         missing = [name for name in _CHAT_TOKENS if name not in self.tokenizer.special_tokens]
         if chat and missing:
             raise ValueError(f"chat=True is not allowed: the tokenizer has no {missing[0]}")
@@ -68,10 +76,10 @@ class Service:
 
     async def drain(self, seconds: float) -> None:
         """Take no new requests; let those inside finish; after `seconds` end the rest."""
-        self.keeper.stopping = True
-        if not await self.keeper.emptied(seconds):
-            self.engine_loop.abort_all()
-            await self.keeper.emptied(_LAST_SECONDS)
+        self.admission.stopping = True
+        if not await self.admission.emptied(seconds):
+            self.engine.abort_all()
+            await self.admission.emptied(_LAST_SECONDS)
 
     def model_card(self) -> dict[str, Any]:
         """The model as /v1/models tells it."""
@@ -83,13 +91,13 @@ class Service:
             "max_model_len": self.reader.context,
         }
 
-    def submit(self, request: Request, work: Work) -> Job:
-        """Hand the work to the engine; it ends with the request."""
-        job = self.engine_loop.submit(work.prompts, work.params, work.n)
+    def submit(self, request: Request, prepared: PreparedRequest) -> Job:
+        """Hand it to the engine; its job ends with the request."""
+        job = self.engine.submit(prepared.prompts, prepared.params, prepared.n)
         remember(request, job)
         return job
 
-    def writer(self, form: CompletionRequest | ChatRequest, work: Work) -> AnswerWriter:
+    def writer(self, form: AnyForm, prepared: PreparedRequest) -> AnswerWriter:
         """What makes the answer of a request."""
         kind, logprobs = CompletionWriter, form.logprobs is not None
         calls = None
@@ -99,8 +107,8 @@ class Service:
             if offered:
                 calls = partial(read_tool_calls, self.chat_format, offered=offered)
         readers = [
-            TextReader(index, self.tokenizer, calls, work.openings[index // work.n])
-            for index in range(len(work.prompts) * work.n)
+            TextReader(index, self.tokenizer, calls, prepared.openings[index // prepared.n])
+            for index in range(len(prepared.prompts) * prepared.n)
         ]
         return kind(self.model_name, self.tokenizer, readers, logprobs=logprobs)
 
@@ -134,17 +142,17 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.engine_loop.start()
+        service.engine.start()
         try:
             yield
         finally:
-            await service.engine_loop.stop()
+            await service.engine.stop()
 
     # no pages of documentation: they would load scripts from other machines
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.router.redirect_slashes = False
     app.state.service = service
-    app.add_middleware(Doorway, keeper=service.keeper, engine_loop=service.engine_loop)
+    app.add_middleware(AdmissionMiddleware, admission=service.admission, engine=service.engine)
     app.add_exception_handler(HTTPException, _unknown_route)
     _add_routes(app, service)
     return app
@@ -154,16 +162,16 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
         form = await _read(request, service, CompletionRequest)
-        work = await asyncio.to_thread(service.reader.completion, form)
-        return await _respond(request, service, form, work)
+        prepared = await asyncio.to_thread(service.reader.completion, form)
+        return await _respond(request, service, form, prepared)
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
         form = await _read(request, service, ChatRequest)
         if service.chat_format is None:
             raise not_a_chat_model(service.model_name)
-        work = await asyncio.to_thread(service.reader.chat, form, service.chat_format)
-        return await _respond(request, service, form, work)
+        prepared = await asyncio.to_thread(service.reader.chat, form, service.chat_format)
+        return await _respond(request, service, form, prepared)
 
     @app.get("/v1/models")
     async def models() -> Response:
@@ -177,7 +185,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/health")
     async def health() -> Response:
-        state = "stopping" if service.keeper.stopping else service.engine_loop.state
+        state = "stopping" if service.admission.stopping else service.engine.state
         return JSONResponse({"status": state}, 200 if state == "ok" else 503)
 
     @app.get("/metrics")
@@ -198,9 +206,12 @@ async def _read(request: Request, service: Service, form: type[Form]) -> Form:
 
 
 async def _respond(
-    request: Request, service: Service, form: CompletionRequest | ChatRequest, work: Work
+    request: Request,
+    service: Service,
+    form: AnyForm,
+    prepared: PreparedRequest,
 ) -> Response:
-    job, writer = service.submit(request, work), service.writer(form, work)
+    job, writer = service.submit(request, prepared), service.writer(form, prepared)
     if not form.stream:
         body = await unless_gone(request.receive, _whole(job, writer))
         return Response(body, media_type="application/json")
@@ -212,18 +223,18 @@ async def _respond(
 
 
 async def _whole(job: Job, writer: AnswerWriter) -> bytes:
-    parts = []
+    deltas = []
     try:
-        async for pieces in job.batches():
-            parts += writer.take(pieces)
+        async for batch in job.batches():
+            deltas += writer.take(batch)
     except EngineError as error:
         raise _as_api_error(error) from None
     if any(reader.finish_reason == "abort" for reader in writer.readers):
         raise stopping()
-    return writer.whole(parts, _usage(job, writer))
+    return writer.whole(deltas, _usage(job, writer))
 
 
-async def _first(batches: AsyncIterator[list[Piece]]) -> list[Piece]:
+async def _first(batches: AsyncIterator[list[TokenDelta]]) -> list[TokenDelta]:
     try:
         return await anext(batches)
     except EngineError as error:
@@ -233,20 +244,20 @@ async def _first(batches: AsyncIterator[list[Piece]]) -> list[Piece]:
 async def _events(
     job: Job,
     writer: AnswerWriter,
-    first: list[Piece],
-    batches: AsyncIterator[list[Piece]],
+    first: list[TokenDelta],
+    batches: AsyncIterator[list[TokenDelta]],
     wants_usage: bool,
 ) -> AsyncGenerator[bytes]:
     """A stream: every event says that its usage is not known yet; the last one knows."""
     usage = {"usage": None} if wants_usage else {}
     for event in writer.first_events(**usage):
         yield event
-    pieces: list[Piece] | None = first
-    while pieces is not None:
-        for part in writer.take(pieces):
-            for choice in writer.choices(part):
+    batch: list[TokenDelta] | None = first
+    while batch is not None:
+        for delta in writer.take(batch):
+            for choice in writer.choices(delta):
                 yield writer.event([choice], **usage)
-        pieces = await anext(batches, None)
+        batch = await anext(batches, None)
     if wants_usage:
         yield writer.event([], usage=_usage(job, writer))
 

@@ -1,7 +1,7 @@
 """What stands before the routes: the key, the number of open requests, sizes, and who has left.
 
-`Doorway` wraps the whole application (ASGI), so that an error in any route gets OpenAI's shape, and
-whatever a request held is given back, however it ends.
+`AdmissionMiddleware` wraps the whole application (ASGI), so that an error in any route gets
+OpenAI's shape, and whatever a request held is given back, however it ends.
 """
 
 import asyncio
@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import hmac
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
@@ -18,9 +17,9 @@ from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llama3lib.serve.engine_loop import EngineLoop, Job
+from llama3lib.serve.engine_thread import EngineThread, Job
 from llama3lib.serve.metrics import Metrics
-from llama3lib.serve.openai_errors import (
+from llama3lib.serve.openai.errors import (
     APIError,
     ClientGone,
     engine_failed,
@@ -28,6 +27,7 @@ from llama3lib.serve.openai_errors import (
     too_large,
     too_many,
 )
+from llama3lib.serve.settings import Limits
 from llama3lib.utils.logging import get_logger
 
 _log = get_logger(__name__)
@@ -36,38 +36,7 @@ _OPEN_PATHS = ("/health",)
 _PATHS = ("/v1/completions", "/v1/chat/completions", "/v1/models", "/metrics", "/health")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """How much strangers may ask for. Raises ValueError for a limit below its least."""
-
-    max_concurrent: int = 64
-    """Requests for text that are open at the same time; more get 429."""
-    max_body_bytes: int = 4 * 1024 * 1024
-    """Larger bodies get 413."""
-    max_tokens: int | None = None
-    """Most tokens of an answer; None: as many as the context has room for."""
-    max_texts: int = 64
-    """Prompts times `n` of one request."""
-    max_logprobs: int = 20
-    """Alternatives named with each token."""
-    max_stops: int = 16
-    """Stop strings of one request, each of at most `max_stop_length` characters."""
-    max_stop_length: int = 256
-    read_seconds: float = 30.0
-    """A body that takes longer to come gets 408."""
-    write_seconds: float = 60.0
-    """A reader who takes nothing for so long is left."""
-
-    def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            value = getattr(self, name)
-            if name == "max_tokens" and value is None:
-                continue
-            if not value > 0:
-                raise ValueError(f"{name}={value!r} is not allowed: above 0")
-
-
-class Doorkeeper:
+class Admission:
     """Counts who is inside, and lets nobody in any more when the server is to stop."""
 
     def __init__(self, metrics: Metrics, limits: Limits, api_key: str | None) -> None:
@@ -119,11 +88,11 @@ class Doorkeeper:
         return not self.open_requests
 
 
-class Doorway:
-    """The application behind a doorkeeper."""
+class AdmissionMiddleware:
+    """The application, behind an admission."""
 
-    def __init__(self, app: ASGIApp, *, keeper: Doorkeeper, engine_loop: EngineLoop) -> None:
-        self.app, self.keeper, self.engine_loop = app, keeper, engine_loop
+    def __init__(self, app: ASGIApp, *, admission: Admission, engine: EngineThread) -> None:
+        self.app, self.admission, self.engine = app, admission, engine
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -145,9 +114,9 @@ class Doorway:
             status = 499
         finally:
             for job in scope[_JOBS]:
-                self.engine_loop.abort(job)
+                self.engine.abort(job)
             endpoint = scope["path"] if scope["path"] in _PATHS else "other"
-            self.keeper.metrics.requests.labels(endpoint, str(status or 500)).inc()
+            self.admission.metrics.requests.labels(endpoint, str(status or 500)).inc()
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> APIError | None:
         leave = None
@@ -159,8 +128,8 @@ class Doorway:
             await send(message)
 
         try:
-            self.keeper.check_key(scope)
-            leave = self.keeper.enter(scope)
+            self.admission.check_key(scope)
+            leave = self.admission.enter(scope)
             await self.app(scope, receive, last_leaves)
         except APIError as error:
             return error
@@ -185,8 +154,8 @@ async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":  # else any web page could ask a server on localhost
         raise APIError(415, "Content-Type must be application/json", code="unsupported_media_type")
-    told = request.headers.get("content-length", "")
-    if told.isdecimal() and int(told[:20]) > limits.max_body_bytes:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > limits.max_body_bytes:
         raise too_large(limits.max_body_bytes)
     body = bytearray()
     try:

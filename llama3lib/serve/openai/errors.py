@@ -38,8 +38,9 @@ class APIError(Exception):
     def body(self) -> dict[str, Any]:
         """What the client reads."""
         fallback = "server_error" if self.status >= 500 else "invalid_request_error"
-        told = {"message": self.message, "type": _TYPES.get(self.status, fallback)}
-        return {"error": told | {"param": self.param, "code": self.code}}
+        kind = _TYPES.get(self.status, fallback)
+        named = {"param": self.param, "code": self.code}
+        return {"error": {"message": self.message, "type": kind} | named}
 
     def response(self) -> JSONResponse:
         """The whole HTTP answer."""

@@ -7,11 +7,11 @@ import tomllib
 
 import pytest
 
+from llama3lib.cli import main as cli
 from llama3lib.data.document import Document
 from llama3lib.data.readers import write_jsonl
 from llama3lib.data.recipe import WEB
 from llama3lib.data.tokens import TokenShard
-from llama3lib.serve import cli
 from llama3lib.tokenizer import Tokenizer
 
 RECIPE = """

@@ -1,5 +1,6 @@
 """The command line, on a tiny random checkpoint and on the bundled one."""
 
+import dataclasses
 import json
 import os
 import re
@@ -12,11 +13,12 @@ import openai
 import pytest
 import torch
 
-from llama3lib.checkpoint import save_hf
+from llama3lib.checkpoint import is_chat_model, save_hf
+from llama3lib.cli import main as cli
 from llama3lib.inference import SamplingParams
 from llama3lib.model import Transformer, get_preset
-from llama3lib.serve import chat, cli
-from llama3lib.tokenizer import Message, Tokenizer
+from llama3lib.serve.openai.types import ChatRequest, CompletionRequest
+from llama3lib.tokenizer import Tokenizer
 
 ROOT = Path(cli.__file__).parents[2]
 
@@ -40,7 +42,7 @@ def process(*argv, **options):
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     # another code page, as on many Windows consoles
     env |= {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    command = [sys.executable, "-m", "llama3lib.serve.cli", *map(str, argv)]
+    command = [sys.executable, "-m", "llama3lib.cli.main", *map(str, argv)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.PIPE}
     return subprocess.Popen(command, env=env, **(pipes | options))
 
@@ -186,13 +188,25 @@ def test_version_and_help(capsys):
 
 def test_help_does_not_wait_for_torch():
     code = (
-        "import sys; from llama3lib.serve import cli\n"
+        "import sys; from llama3lib.cli import main as cli\n"
         "try: cli.main(['generate', '--help'])\n"
         "except SystemExit: sys.exit('torch' in sys.modules)"
     )
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_sampling_option_is_asked_for_by_its_name(capsys):
+    names = {field.name for field in dataclasses.fields(SamplingParams)} - {"logprobs"}
+    for command in ("generate", "chat"):
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        out = capsys.readouterr().out
+        assert all(f"--{name.replace('_', '-')} " in out for name in names)
+        assert "--logprobs" not in out
+    for form in (CompletionRequest, ChatRequest):
+        assert names <= form.model_fields.keys()
 
 
 def test_any_text_can_be_printed_whatever_the_console(folder):
@@ -234,8 +248,8 @@ def test_serve_with_a_key_and_quantised_weights(tmp_path, folder):
         assert found and "40 blocks of 16 tokens" in line
         client = openai.OpenAI(base_url=found[1], api_key="sesame-opens", max_retries=0)
         said = [{"role": "user", "content": "hi"}]
-        told = client.chat.completions.create(model="mine", messages=said, max_tokens=3)
-        assert told.usage.prompt_tokens > 3 and told.usage.completion_tokens <= 3
+        answer = client.chat.completions.create(model="mine", messages=said, max_tokens=3)
+        assert answer.usage.prompt_tokens > 3 and answer.usage.completion_tokens <= 3
         with pytest.raises(openai.AuthenticationError):
             client.with_options(api_key="wrong").models.list()
         child.terminate()
@@ -258,8 +272,8 @@ def test_a_port_in_use_is_told(capsys):
 
 
 def test_without_the_web_packages_the_cure_is_told(capsys, monkeypatch):
-    monkeypatch.delitem(sys.modules, "llama3lib.serve.serving", raising=False)
-    monkeypatch.delattr("llama3lib.serve.serving", raising=False)
+    monkeypatch.delitem(sys.modules, "llama3lib.serve.run", raising=False)
+    monkeypatch.delattr("llama3lib.serve.run", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     code, _, err = run(capsys, "serve", "tiny-base")
     assert code == 2 and "pip install 'llama3lib[serve]'" in err
@@ -274,75 +288,12 @@ def test_interrupt_is_code_130(capsys, monkeypatch):
     assert (code, out, err.strip()) == (130, "", "")
 
 
-class TestChatSession:
-    """Turns, forgetting, and Ctrl-C, without a terminal."""
-
-    @pytest.fixture
-    def session(self):
-        model = Transformer(get_preset("tiny"))
-        model.init_weights(torch.Generator().manual_seed(0))
-        tokenizer = Tokenizer({bytes([i]): i for i in range(256)})
-        self.shown = []
-        params = SamplingParams(max_tokens=6, ignore_eos=True)
-        return chat.ChatSession(
-            model.eval(), tokenizer, params, system="Be kind.", show=self.shown.append
-        )
-
-    def test_turns_alternate_and_are_remembered(self, session):
-        session.answer("one")
-        session.answer("two")
-        assert [turn.role for turn in session.turns] == ["user", "assistant"] * 2
-        assert session.turns[1].content
-        assert session.turns[1].content in "".join(self.shown)
-
-    def test_reset_forgets_and_exit_leaves(self, session):
-        lines = iter(["hi", "/reset", "", "hello", "/exit", "never asked"])
-        session._ask = lambda _: next(lines)
-        session.loop()
-        assert [turn.content for turn in session.turns if turn.role == "user"] == ["hello"]
-        assert next(lines) == "never asked"
-
-    @pytest.mark.parametrize("how", [EOFError, KeyboardInterrupt])
-    def test_end_of_input_and_interrupt_at_the_question_leave(self, session, how):
-        def ask(_):
-            raise how
-
-        session._ask = ask
-        session.loop()
-
-    def test_interrupt_keeps_what_was_said_and_the_model_goes_on(self, session):
-        def show(text):
-            self.shown.append(text)
-            if len(self.shown) == 2:
-                raise KeyboardInterrupt
-
-        session._show = show
-        session.answer("one")
-        assert "(cut short)" in "".join(self.shown)
-        assert session.turns[-1] == Message(role="assistant", content="".join(self.shown[:2]))
-        session.answer("two")
-        assert len(session.turns) == 4
-
-    def test_the_oldest_turns_go_when_there_is_no_room(self, session):
-        for text in ("a" * 250, "b" * 10, "c" * 120):
-            session.answer(text)
-        asked = [turn.content[0] for turn in session.turns if turn.role == "user"]
-        assert asked == ["b", "c"]
-        assert session.turns[0].role == "user"  # never an answer without its question
-        assert "forgotten" in "".join(self.shown)
-
-    def test_a_question_that_never_fits_is_refused_and_not_kept(self, session):
-        session.answer("x" * 600)
-        assert session.turns == []
-        assert "too long" in "".join(self.shown)
-
-
 def test_what_counts_as_a_chat_model(folder, tmp_path):
-    assert not chat.is_chat_model(folder)
-    assert not chat.is_chat_model("tiny-base")
+    assert not is_chat_model(folder)
+    assert not is_chat_model("tiny-base")
     (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "x"}', encoding="utf-8")
-    assert chat.is_chat_model(tmp_path)
+    assert is_chat_model(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("damaged", encoding="utf-8")
-    assert not chat.is_chat_model(tmp_path)
+    assert not is_chat_model(tmp_path)
     (tmp_path / "provenance.json").write_text('{"kind": "chat"}', encoding="utf-8")
-    assert chat.is_chat_model(tmp_path)
+    assert is_chat_model(tmp_path)

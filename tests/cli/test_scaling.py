@@ -11,9 +11,9 @@ import time
 import pytest
 from scaling_tools import CHINCHILLA, curves, grid_runs
 
+from llama3lib.cli import main as cli
+from llama3lib.cli.scaling.points import points_of
 from llama3lib.scaling import read_runs, write_runs
-from llama3lib.serve import cli
-from llama3lib.serve.scaling import points_of
 
 SWEEP = """
 title = "Tiny"
@@ -64,9 +64,9 @@ def tiny(tmp_path):
 
 def test_a_part_and_repeated_text_are_told_before(tiny, capsys, tmp_path):
     assert cli.main([*tiny, "--dry-run", "--part", "2/2"]) == 0
-    told = capsys.readouterr().out
-    assert "Tiny, part 2/2: 1 runs, 2.0" in told and told.count("steps  seed") == 1
-    assert "more than once" not in told
+    out = capsys.readouterr().out
+    assert "Tiny, part 2/2: 1 runs, 2.0" in out and out.count("steps  seed") == 1
+    assert "more than once" not in out
     assert cli.main([*tiny, "--dry-run", "--set", "invented=10"]) == 0
     assert "note: 2 of 2 runs read their text more than once" in capsys.readouterr().out
     assert cli.main([*tiny, "--dry-run", "--part", "3/2"]) == 2
@@ -82,8 +82,8 @@ def test_runs_that_diverge_are_named_and_no_points_are_written(tiny, capsys, tmp
     assert last.startswith("finished: 0 of 2; diverged: 2 (2e08-4x1-seed0, 2e08-6x1-seed0); no run")
     assert not (tmp_path / "run" / "points.json").exists()
     assert cli.main(["scaling", "fit", str(tmp_path / "run")]) == 2
-    told = capsys.readouterr().err
-    assert "left out: 2e08-4x1-seed0 (diverged)" in told and "no run is finished there" in told
+    err = capsys.readouterr().err
+    assert "left out: 2e08-4x1-seed0 (diverged)" in err and "no run is finished there" in err
 
 
 def test_what_a_folder_holds_counts_whatever_call_made_it(tiny, capsys, tmp_path):
@@ -106,7 +106,7 @@ def test_what_a_folder_holds_counts_whatever_call_made_it(tiny, capsys, tmp_path
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
 def test_a_sweep_that_is_terminated_saves_its_run(tiny, tmp_path):
     endless = ["--set", "budgets.0.flops=1e13", "--processes", "1"]
-    line = [sys.executable, "-m", "llama3lib.serve.cli", *tiny, *endless]
+    line = [sys.executable, "-m", "llama3lib.cli.main", *tiny, *endless]
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 60
@@ -122,17 +122,17 @@ def test_a_sweep_that_is_terminated_saves_its_run(tiny, tmp_path):
 
 def test_fit_prints_the_planted_laws(points, capsys):
     assert cli.main(["scaling", "fit", points]) == 0
-    told = capsys.readouterr().out
-    assert ("a = 0.49" in told or "a = 0.50" in told) and "b = -0.070" in told
+    out = capsys.readouterr().out
+    assert ("a = 0.49" in out or "a = 0.50" in out) and "b = -0.070" in out
     assert cli.main(["scaling", "fit", points, "--axis", "tokens"]) == 0
     assert "best tokens = A · C^a: a = 0.5" in capsys.readouterr().out
 
 
 def test_predict_gives_size_and_loss_with_bands(points, capsys):
     assert cli.main(["scaling", "predict", points, "1.2e20"]) == 0
-    told = capsys.readouterr().out
-    assert "4 times the largest budget" in told
-    score = float(told.split("loss: ")[1].split()[0])
+    out = capsys.readouterr().out
+    assert "4 times the largest budget" in out
+    score = float(out.split("loss: ")[1].split()[0])
     assert score == pytest.approx(50 * 1.2e20**-0.07, rel=2e-3)
 
 
@@ -143,9 +143,9 @@ def test_the_parametric_fit_of_a_csv(tmp_path, capsys):
     ]
     path.write_text("\n".join(["Model Size,Training Tokens,loss", *rows]))
     assert cli.main(["scaling", "fit", str(path), "--method", "parametric"]) == 0
-    told = capsys.readouterr().out
-    assert "E 1.8172  A 482.0" in told and "alpha 0.3478  beta 0.3658" in told
-    assert "size_exponent" not in told and "doubt" not in told
+    out = capsys.readouterr().out
+    assert "E 1.8172  A 482.0" in out and "alpha 0.3478  beta 0.3658" in out
+    assert "size_exponent" not in out and "doubt" not in out
     line = ["scaling", "fit", str(path), "--method", "parametric", "--resamples", "40"]
     assert cli.main(line) == 0
     assert "size_exponent 0.5126 (0.5126 to 0.5126)" in capsys.readouterr().out
@@ -160,26 +160,26 @@ def test_a_formula_the_points_cannot_tell_is_doubted(tmp_path, capsys):
     ]
     path.write_text("\n".join(["N,D,loss", *rows]))
     assert cli.main(["scaling", "fit", str(path), "--method", "parametric"]) == 0
-    told = capsys.readouterr().out
-    assert "doubt it: alpha=-" in told and "~ C^" not in told
+    out = capsys.readouterr().out
+    assert "doubt it: alpha=-" in out and "~ C^" not in out
 
 
 def test_the_papers_law_is_told_with_both_pairs(capsys):
     assert cli.main(["scaling", "predict", "paper", "3.8e25"]) == 0
-    told = capsys.readouterr().out
-    assert "1.046e+13" in told and "1.629e+13" in told
+    out = capsys.readouterr().out
+    assert "1.046e+13" in out and "1.629e+13" in out
 
 
 def test_points_that_come_along_predict_the_run_held_out(capsys):
     assert cli.main(["scaling", "predict", "toy", "1.2e12", "--floor"]) == 0
-    told = capsys.readouterr().out
+    out = capsys.readouterr().out
     from llama3lib.scaling import stored_path
 
-    score = float(told.split("loss: ")[1].split()[0])
+    score = float(out.split("loss: ")[1].split()[0])
     for run in read_runs(stored_path("toy-held-out")):
         assert score == pytest.approx(run.loss, rel=0.02)
-    low, high = map(float, re.search(r"floor 2\.\d+ \((.*) to (.*)\)", told).groups())
-    assert 2.5 < low < high < 3.1 and "misses" not in told
+    low, high = map(float, re.search(r"floor 2\.\d+ \((.*) to (.*)\)", out).groups())
+    assert 2.5 < low < high < 3.1 and "misses" not in out
 
 
 def test_a_law_that_misses_its_own_points_is_told(points, capsys):
@@ -187,9 +187,9 @@ def test_a_law_that_misses_its_own_points_is_told(points, capsys):
     assert "misses" not in capsys.readouterr().out
     for argv, cure in ((["predict", "toy", "1.2e12"], "try --floor"), (["fit", "toy"], "--floor")):
         assert cli.main(["scaling", *argv]) == 0
-        told = capsys.readouterr().out
-        assert "the law of the loss misses its own points" in told and cure in told
-        assert "law of the best parameters" not in told
+        out = capsys.readouterr().out
+        assert "the law of the loss misses its own points" in out and cure in out
+        assert "law of the best parameters" not in out
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,8 @@ def test_a_law_that_misses_its_own_points_is_told(points, capsys):
 def test_wrong_input_is_told_in_one_line(argv, named, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["scaling", *argv]) == 2
-    told = capsys.readouterr().err
-    assert named in told and told.count("\n") == 1
+    err = capsys.readouterr().err
+    assert named in err and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -223,8 +223,8 @@ def test_without_scipy_the_cure_is_told(points, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     assert cli.main(["scaling", "fit", points, "--method", "parametric"]) == 2
-    told = capsys.readouterr().err
-    assert "llama3lib[scaling]" in told
+    err = capsys.readouterr().err
+    assert "llama3lib[scaling]" in err
 
 
 def test_a_damaged_file_is_named(tmp_path, capsys):
@@ -242,8 +242,8 @@ def test_a_column_can_be_named(tmp_path, capsys):
     path.write_text("\n".join(["size (own count),tokens,budget,train_loss,eval", *rows]))
     line = ["scaling", "fit", str(path), "--column", "parameters=size (own count)"]
     assert cli.main(line) == 2
-    told = capsys.readouterr().err
-    assert "no column for loss" in told and told.endswith("give --column loss=NAME\n")
+    err = capsys.readouterr().err
+    assert "no column for loss" in err and err.endswith("give --column loss=NAME\n")
     assert cli.main([*line, "--column", "loss=train_loss"]) == 0
     assert "b = -0.070" in capsys.readouterr().out
     line[1:3] = ["predict", str(path), "1.2e20"]

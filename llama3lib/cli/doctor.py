@@ -43,6 +43,15 @@ class Check:
     needed: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Check Python, packages, processor, memory and accelerator of this machine."""
+
+    def run(self) -> int:
+        """Do it; returns the exit code."""
+        return main()
+
+
 def diagnose(folders: Iterable[str | Path] = ()) -> list[Check]:
     """Look at everything, and whether `folders` can be written.
 
@@ -62,7 +71,7 @@ def diagnose(folders: Iterable[str | Path] = ()) -> list[Check]:
         try:
             checks.extend(look())
         except Exception as error:  # a doctor that crashes helps nobody
-            if isinstance(error, ModuleNotFoundError) and _told(checks, error.name):
+            if isinstance(error, ModuleNotFoundError) and _named_already(checks, error.name):
                 continue
             name = look.__name__.strip("_")
             checks.append(Check(name, False, f"{type(error).__name__}: {error}", SETUP))
@@ -88,8 +97,8 @@ def main(folders: Iterable[str | Path] = ()) -> int:
     return 1 if broken else 0
 
 
-def _told(checks: list[Check], package: str | None) -> bool:
-    """Whether it has been said already that this package is missing."""
+def _named_already(checks: list[Check], package: str | None) -> bool:
+    """Whether a line says already that this package is missing."""
     return any(check.name == package and not check.ok for check in checks)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llama3lib.serve.openai_errors import unsupported, wrong
+from llama3lib.serve.openai.errors import unsupported, wrong
 
 
 class _Form(BaseModel):
@@ -53,7 +53,7 @@ class CompletionRequest(_Request):
     """POST /v1/completions."""
 
     prompt: Any
-    """A text, ids, or a list of either; see `openai_prompts`."""
+    """A text, ids, or a list of either; see `prompts`."""
     echo: bool | None = None
     logprobs: int | None = Field(None, ge=0)
     best_of: int | None = None

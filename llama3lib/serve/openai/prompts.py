@@ -1,22 +1,24 @@
 """From a request to what the engine needs: prompts as ids, and settings. All checks are here."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llama3lib.inference import LLMEngine, SamplingParams
-from llama3lib.serve.doorway import Limits
-from llama3lib.serve.openai_chat import chat_prompt
-from llama3lib.serve.openai_errors import APIError, too_long, wrong
-from llama3lib.serve.openai_types import ChatRequest, CompletionRequest
+from llama3lib.serve.openai.chat import chat_prompt
+from llama3lib.serve.openai.errors import APIError, too_long, wrong
+from llama3lib.serve.openai.types import ChatRequest, CompletionRequest
+from llama3lib.serve.settings import Limits
 from llama3lib.tokenizer import ChatFormat, Tokenizer
 
+_OPENAI_DEFAULTS = {"temperature": 1.0}
 _COMPLETION_TOKENS = 16  # OpenAI's default
 _TOKENS_OF_A_MESSAGE = 4  # header and closing token at least
 
 
 @dataclass(frozen=True)
-class Work:
+class PreparedRequest:
     """What is asked of the engine: `n` texts after each prompt."""
 
     prompts: list[list[int]]
@@ -37,7 +39,7 @@ class PromptReader:
         self.most_samples = min(engine.scheduler.max_num_seqs, limits.max_texts)
         self._longest = max(map(len, self.tokenizer.mergeable_ranks))
 
-    def completion(self, form: CompletionRequest) -> Work:
+    def completion(self, form: CompletionRequest) -> PreparedRequest:
         """Raises APIError (400) for what cannot be served."""
         given = self._prompts(form.prompt)
         n = self._samples(form, len(given))
@@ -46,9 +48,9 @@ class PromptReader:
         most = form.max_tokens or self._most_tokens(prompts, _COMPLETION_TOKENS)
         params = self._params(form, prompts, most, form.logprobs, "prompt")
         openings = [p if isinstance(p, str) else self.tokenizer.decode(p) for p in given]
-        return Work(prompts, params, n, openings if form.echo else [""] * len(given))
+        return PreparedRequest(prompts, params, n, openings if form.echo else [""] * len(given))
 
-    def chat(self, form: ChatRequest, chat_format: ChatFormat) -> Work:
+    def chat(self, form: ChatRequest, chat_format: ChatFormat) -> PreparedRequest:
         """Raises APIError (400) for what cannot be served."""
         least = _TOKENS_OF_A_MESSAGE * len(form.messages)
         if least >= self.context:
@@ -62,7 +64,7 @@ class PromptReader:
         most = asked or self._most_tokens(prompts, self.context)
         logprobs = (form.top_logprobs or 0) if form.logprobs else None
         params = self._params(form, prompts, most, logprobs, "messages")
-        return Work(prompts, params, n, [""])
+        return PreparedRequest(prompts, params, n, [""])
 
     def _prompts(self, prompt: Any) -> list[Any]:
         """A list of texts, or of lists of ids."""
@@ -135,19 +137,20 @@ class PromptReader:
             raise wrong("stop", f"at most {self.limits.max_stops} texts of 1 to {longest} letters")
         if any(i < 0 for i in form.stop_token_ids or ()):
             raise wrong("stop_token_ids", "0 or more")
-        temperature = 1.0 if form.temperature is None else form.temperature
+        given = _sampling_fields(form)
+        given["top_k"] = max(given.get("top_k", 0), 0)  # vLLM's clients say -1 for all
+        if "seed" in given:
+            given["seed"] %= 2**63
         return SamplingParams(
-            temperature=temperature,
-            top_k=max(form.top_k or 0, 0),
-            top_p=form.top_p or 1.0,
-            min_p=form.min_p or 0.0,
-            max_tokens=max_tokens,
-            seed=None if form.seed is None else form.seed % 2**63,
-            stop=stops,
-            stop_token_ids=form.stop_token_ids or (),
-            ignore_eos=bool(form.ignore_eos),
-            logprobs=logprobs,
+            **_OPENAI_DEFAULTS | given | {"max_tokens": max_tokens, "logprobs": logprobs}
         )
+
+
+def _sampling_fields(form: CompletionRequest | ChatRequest) -> dict[str, Any]:
+    """What a request says of the fields of SamplingParams; a new one needs nothing here."""
+    names = {field.name for field in dataclasses.fields(SamplingParams)}
+    given = {name: getattr(form, name) for name in names & type(form).model_fields.keys()}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _tokenizer(engine: LLMEngine) -> Tokenizer:

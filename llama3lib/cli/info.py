@@ -1,41 +1,58 @@
-"""The table that `llama3 info` prints: what models are made of and what they cost."""
+"""`llama3 info`: what models are made of and what they cost."""
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import torch
+from tyro.conf import Positional, arg
 
-from llama3lib.checkpoint import CheckpointError, bundled_path, load_args
-from llama3lib.model import PRESETS, ModelArgs, Transformer, get_preset
-from llama3lib.model.flops import (
-    count_parameters,
-    flops_per_token,
-    kv_cache_bytes,
-    training_memory,
-)
+if TYPE_CHECKING:
+    from llama3lib.model import ModelArgs
 
 _PARTS = ("embedding", "attention", "feed_forward", "norms", "output")
 
 
-def find_args(name: str) -> ModelArgs:
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Shape, parameters, cache and memory of models. Reads no weights: any size takes seconds."""
+
+    models: Annotated[Positional[tuple[str, ...]], arg(metavar="[MODEL ...]")] = ()
+    """Presets (8B, 70B, 405B, ...), bundled checkpoints or folders; none lists the names."""
+    seq_len: int = 8192
+    """Tokens of a sequence, for FLOPs and training memory."""
+
+    def run(self) -> int:
+        """Do it; returns the exit code."""
+        print(table(self.models, seq_len=self.seq_len) if self.models else names())
+        return 0
+
+
+def find_args(name: str) -> "ModelArgs":
     """Shape of a checkpoint folder, a preset or a bundled checkpoint, looked for in this order.
 
     Raises ValueError if it is none of them, CheckpointError if the folder is not readable.
     """
+    from llama3lib.checkpoint import CheckpointError, load_args
+    from llama3lib.model import get_preset
+
     if Path(name).is_dir():
         return load_args(name)
     try:
         return get_preset(name)
     except ValueError as error:
         try:
-            return load_args(bundled_path(name))
+            return load_args(name)
         except CheckpointError:
             raise ValueError(f"{name!r} is no folder, no bundled checkpoint, and {error}") from None
 
 
 def names() -> str:
     """The presets with their sizes in parameters, one a line."""
+    from llama3lib.model import PRESETS
+    from llama3lib.model.flops import count_parameters
+
     lines = ["presets (8B, 70B, 405B mean 3.1; 1B, 3B mean 3.2):"]
     lines += [f"  {name:14} {count_parameters(a).total:>19,}" for name, a in PRESETS.items()]
     return "\n".join(lines)
@@ -60,8 +77,15 @@ def table(models: Sequence[str], *, seq_len: int) -> str:
     return "\n".join(lines)
 
 
-def column(args: ModelArgs, *, seq_len: int) -> dict[str, str]:
+def column(args: "ModelArgs", *, seq_len: int) -> dict[str, str]:
     """Everything about one model by label, numbers as text. GB are 10^9 bytes."""
+    from llama3lib.model.flops import (
+        count_parameters,
+        flops_per_token,
+        kv_cache_bytes,
+        training_memory,
+    )
+
     count = count_parameters(args)
     training = training_memory(args, seq_len=seq_len, checkpointing=True)
     flops = flops_per_token(args, seq_len)
@@ -99,8 +123,13 @@ def column(args: ModelArgs, *, seq_len: int) -> dict[str, str]:
     return {label: v if isinstance(v, str) else f"{v:,.0f}" for label, v in rows.items()}
 
 
-def meta_build_seconds(args: ModelArgs) -> float:
+def meta_build_seconds(args: "ModelArgs") -> float:
     """Build the real module tree without memory; its parameters must be as many as counted."""
+    import torch
+
+    from llama3lib.model import Transformer
+    from llama3lib.model.flops import count_parameters
+
     start = time.perf_counter()
     with torch.device("meta"):
         model = Transformer(args)

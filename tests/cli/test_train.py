@@ -14,10 +14,10 @@ import torch
 from train_tools import drawn_model, everything, steps_told, weights
 
 from llama3lib.checkpoint import CheckpointManager, load_model, load_tokenizer
-from llama3lib.serve import cli
-from llama3lib.serve import train as module
+from llama3lib.cli import main as cli
+from llama3lib.cli.train import expected
 from llama3lib.tokenizer import Tokenizer
-from llama3lib.train import load_config, read_metrics
+from llama3lib.train import load_config, open_sources, read_metrics
 from llama3lib.train.trainer import Trainer
 
 ROOT = Path(cli.__file__).parents[2]
@@ -102,13 +102,13 @@ def test_dry_run_tells_the_plan_and_writes_nothing(capsys, work):
     before = everything(work)
     code, out, err = run(capsys, "train", "tiny.toml", "run", "--dry-run")
     assert code == 0 and err == "" and everything(work) == before
-    told = {line[:12].strip(): line[12:] for line in out.splitlines()[1:]}
+    plan = {line[:12].strip(): line[12:] for line in out.splitlines()[1:]}
     count = sum(p.numel() for p in drawn_model(load_config("tiny.toml").model).parameters())
-    assert told["parameters"] == f"{count:,}"
-    assert (told["steps"], told["tokens"]) == ("10", f"{6 * 32 + 4 * 64}")
-    assert told["memory"].split()[1] == "GB" and "from steps measured here" in told["time"]
-    assert told["first loss"].startswith("6.24 nats")  # ln 512
-    assert "last loss" not in told  # nobody has measured this recipe
+    assert plan["parameters"] == f"{count:,}"
+    assert (plan["steps"], plan["tokens"]) == ("10", f"{6 * 32 + 4 * 64}")
+    assert plan["memory"].split()[1] == "GB" and "from steps measured here" in plan["time"]
+    assert plan["first loss"].startswith("6.24 nats")  # ln 512
+    assert "last loss" not in plan  # nobody has measured this recipe
 
 
 def test_dry_run_tells_the_last_loss_only_of_the_recipe_that_was_measured(capsys):
@@ -116,7 +116,7 @@ def test_dry_run_tells_the_last_loss_only_of_the_recipe_that_was_measured(capsys
     assert code == 0 and "last loss" in out
     for change in ("model.dim=160", "optimizer.peak=1e-3", "phases.0.steps=10"):
         config = load_config("tiny-cpu", [change])
-        assert module.expected(config) == ""
+        assert expected(config) == ""
     code, out, _ = run(capsys, "train", "8b-multi", "--dry-run")
     assert code == 0 and "8,030,261,248" in out and "H100" in out
 
@@ -132,17 +132,21 @@ def test_a_run_its_exports_and_their_provenance(capsys, work):
     manager = CheckpointManager(folder / "checkpoints")
     assert manager.steps() == [4, 8, 10]
     for name, phase in (("model", None), ("averaged-anneal", "anneal")):
-        told = json.loads((folder / name / "provenance.json").read_text(encoding="utf-8"))
-        assert told["made_by"] == "llama3 train" and told["recipe"]["title"] == "Tiny"
+        provenance = json.loads((folder / name / "provenance.json").read_text(encoding="utf-8"))
+        assert provenance["made_by"] == "llama3 train" and provenance["recipe"]["title"] == "Tiny"
         index = json.loads((folder / "data" / "stories" / "index.json").read_text())
         data = {"stories": 3, "seed": 0, "tokens_sha256": index["sha256"]}
-        assert told["data"] == {"stories": data}
-        assert (told["step"], told["tokens"], told["averaged_phase"]) == (10, 448, phase)
+        assert provenance["data"] == {"stories": data}
+        assert (provenance["step"], provenance["tokens"], provenance["averaged_phase"]) == (
+            10,
+            448,
+            phase,
+        )
         losses = [row["loss"] for row in rows if "loss" in row]
-        assert told["train_loss_of_last_steps"] == pytest.approx(sum(losses) / 10, abs=1e-4)
+        assert provenance["train_loss_of_last_steps"] == pytest.approx(sum(losses) / 10, abs=1e-4)
         held_out = [row["held_out_loss"] for row in rows if "held_out_loss" in row][-1]
-        assert told["held_out_loss"] == (None if phase else held_out)
-        assert len(told["weights_sha256"]) == 64 and told["torch"] == torch.__version__
+        assert provenance["held_out_loss"] == (None if phase else held_out)
+        assert len(provenance["weights_sha256"]) == 64 and provenance["torch"] == torch.__version__
     model = load_model(folder / "model")
     stored = manager.load_tensors(10, "model")
     assert all(torch.equal(stored[n], tensor) for n, tensor in weights(model).items())
@@ -161,7 +165,7 @@ def test_an_export_is_the_trainer_s_model_here_and_in_transformers(capsys, work,
     run(capsys, "train", "tiny.toml", "run", "--set", change)
     assert run(capsys, "export", "run", "out")[:2] == (0, "written: out\n")
     config = load_config("tiny.toml", [change])
-    shards = module.open_sources(config, work / "run" / "data")
+    shards = open_sources(config, work / "run" / "data")
     trained = Trainer(config, shards, work / "run").fit().model.eval()
     tokens = torch.randint(256, (2, 32), generator=torch.Generator().manual_seed(0))
     ours = load_model(work / "out")
@@ -180,15 +184,15 @@ def test_export_of_a_step_and_what_it_refuses(capsys, work):
     early = load_model(work / "early")
     assert all(torch.equal(stored[name], tensor) for name, tensor in weights(early).items())
     assert early.args.rope_theta == 5e5  # the second phase had not begun
-    told = json.loads((work / "early" / "provenance.json").read_text(encoding="utf-8"))
-    assert (told["step"], told["tokens"], told["held_out_loss"]) == (4, 128, None)
+    provenance = json.loads((work / "early" / "provenance.json").read_text(encoding="utf-8"))
+    assert (provenance["step"], provenance["tokens"], provenance["held_out_loss"]) == (4, 128, None)
     assert "run='none'" in refused(capsys, "export", "none", "out")
     assert "step=5 is not allowed: one of [4, 8, 10]" in refused(
         capsys, "export", "run", "out", "--step", 5
     )
     for phase in ("main", "../checkpoints", "x"):
-        told = refused(capsys, "export", "run", "out", "--average", phase)
-        assert "weights were kept of ['anneal']" in told
+        err = refused(capsys, "export", "run", "out", "--average", phase)
+        assert "weights were kept of ['anneal']" in err
     assert "not empty" in refused(capsys, "export", "run", "early")
     assert not (work / "out").exists()
 
@@ -233,8 +237,8 @@ def test_a_folder_of_other_things_is_left_alone(capsys, work):
 def test_other_settings_than_the_run_was_begun_with(capsys, work):
     run(capsys, "train", "tiny.toml", "run", "--set", "phases.1.steps=2")
     before = everything(work / "run" / "checkpoints")
-    told = refused(capsys, "train", "tiny.toml", "run", "--set", "seed=5")
-    assert "seed=5 is not allowed: the run was begun with 0" in told
+    err = refused(capsys, "train", "tiny.toml", "run", "--set", "seed=5")
+    assert "seed=5 is not allowed: the run was begun with 0" in err
     assert everything(work / "run" / "checkpoints") == before
 
 
@@ -275,7 +279,7 @@ def test_a_gate_without_text_to_judge_by(capsys, work):
 def child(work, *argv):
     # a shell that puts a job in the background lets it ignore Ctrl-C; here it must not
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "import sys; from llama3lib.serve import cli; sys.exit(cli.main())"
+    code += "import sys; from llama3lib.cli import main as cli; sys.exit(cli.main())"
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", code, *argv], cwd=work, env=env, stdout=-1, stderr=-1,

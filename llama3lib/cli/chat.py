@@ -1,27 +1,43 @@
-"""A conversation in the terminal, with the released chat format."""
+"""`llama3 chat`: a conversation in the terminal, with the released chat format."""
 
-import json
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from llama3lib.checkpoint import bundled_path
-from llama3lib.inference import SamplingParams, generate
-from llama3lib.model import Transformer
+from tyro.conf import OmitArgPrefixes, UseAppendAction
+
+from llama3lib import checkpoint, inference
+from llama3lib.cli.options import ModelOptions, Sampling
+from llama3lib.inference import SamplingParams
 from llama3lib.tokenizer import ChatFormat, Message, Tokenizer
 
+if TYPE_CHECKING:
+    from llama3lib.model import Transformer
 
-def is_chat_model(path: str | Path) -> bool:
-    """True if a checkpoint says that it was trained on dialogs.
 
-    Weights do not show it. A chat template (Hugging Face) says so, or `"kind": "chat"` in our own
-    `provenance.json`; Meta's layout has no place for it.
-    """
-    folder = Path(path) if Path(path).is_dir() else bundled_path(str(path))
-    if (folder / "chat_template.jinja").is_file():
-        return True
-    template = _read(folder / "tokenizer_config.json").get("chat_template")
-    return bool(template) or _read(folder / "provenance.json").get("kind") == "chat"
+@dataclass(frozen=True, kw_only=True)
+class Chat(ModelOptions):
+    """Talk with a model. /reset begins anew, /exit leaves; Ctrl-C cuts an answer short."""
+
+    sampling: OmitArgPrefixes[UseAppendAction[Sampling]] = field(
+        default_factory=lambda: Sampling(temperature=0.7)
+    )
+    system: str | None = None
+    """What the model is told before the conversation."""
+
+    def run(self) -> int:
+        """Do it; returns the exit code."""
+        params = self.sampling.checked()  # before a large model is read
+        model, tokenizer = self.load()
+        if not checkpoint.is_chat_model(self.path):
+            print(
+                f"note: nothing in {self.path} says that it was trained to chat. "
+                "A base model continues text; do not expect answers."
+            )
+        print("/reset begins anew, /exit leaves, Ctrl-C cuts an answer short.")
+        ChatSession(model, tokenizer, params, system=self.system).loop()
+        return 0
 
 
 class ChatSession:
@@ -29,7 +45,7 @@ class ChatSession:
 
     def __init__(
         self,
-        model: Transformer,
+        model: "Transformer",
         tokenizer: Tokenizer,
         params: SamplingParams,
         *,
@@ -72,7 +88,8 @@ class ChatSession:
             return
         said: list[str] = []
         try:
-            with closing(generate(self.model, self.tokenizer, ids, self.params)) as pieces:
+            answer = inference.generate(self.model, self.tokenizer, ids, self.params)
+            with closing(answer) as pieces:
                 for piece in pieces:
                     said.append(piece)
                     self._show(piece)
@@ -100,11 +117,3 @@ class ChatSession:
                 )
             del self.turns[:2]
             self._show("(the oldest turn is forgotten: no room)\n")
-
-
-def _read(path: Path) -> dict:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}

@@ -1,11 +1,10 @@
-"""What `llama3 serve` does: sizes of the engine, the socket, and a stop that loses no answer."""
+"""Serving until told to stop: the engine's sizes, the socket, and an end that loses no answer."""
 
 import asyncio
 import logging
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -13,58 +12,43 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 
-from llama3lib.checkpoint import load_model, load_tokenizer
-from llama3lib.inference import LLMEngine, fuse_projections
-from llama3lib.model import ModelArgs
-from llama3lib.serve.chat import is_chat_model
-from llama3lib.serve.doorway import Limits
-from llama3lib.serve.server import create_app
+from llama3lib.inference import LLMEngine
+from llama3lib.model import ModelArgs, Transformer
+from llama3lib.serve.app import create_app
+from llama3lib.serve.settings import Limits, Settings
+from llama3lib.tokenizer import Tokenizer
 
+Load = Callable[[], tuple[Transformer, Tokenizer]]
 _CLOSING_SECONDS = 5
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The options of `llama3 serve`; see there."""
+def serve(
+    load: Load,
+    settings: Settings,
+    limits: Limits,
+    *,
+    model_name: str,
+    chat: bool,
+    ready: Callable[[str], None],
+) -> None:
+    """Listen, load, answer until told to stop.
 
-    path: str
-    host: str
-    port: int
-    name: str | None
-    api_key_file: str | None
-    without_key: bool
-    chat: bool
-    dtype: str
-    device: str
-    quantize: str | None
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    num_blocks: int | None
-    block_size: int
-    memory_share: float
-    grace: float
-
-
-def serve(settings: Settings, limits: Limits) -> int:
-    """Load, listen, answer until told to stop; returns the exit code.
+    load: called when everything else is known to be right. chat: whether dialogs are answered.
+    ready: told in one line where the server is, once connections are taken.
 
     Raises ValueError for settings that are not allowed.
     """
     key = _api_key(settings)
-    name = settings.name or Path(settings.path).resolve().name
     if not settings.grace >= 0:
         raise ValueError(f"grace={settings.grace!r} is not allowed: 0 or more")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    with _listen(settings.host, settings.port) as sock:
-        with _engine(settings) as engine:
-            chat = settings.chat or is_chat_model(settings.path)
-            app = create_app(engine, model_name=name, api_key=key, chat=chat, limits=limits)
-            blocks = engine.blocks
-            size = f"cache of {blocks.num_blocks:,} blocks of {blocks.block_size} tokens"
-            line = f"serving {name} at {_address(sock)}/v1 ({size})"
-            run_server(app, sock, grace=settings.grace, ready=lambda: print(line, flush=True))
-    return 0
+    with _listen(settings.host, settings.port) as sock, _engine(load, settings) as engine:
+        app = create_app(engine, model_name=model_name, api_key=key, chat=chat, limits=limits)
+        blocks = engine.blocks
+        size = f"cache of {blocks.num_blocks:,} blocks of {blocks.block_size} tokens"
+        line = f"serving {model_name} at {_address(sock)}/v1 ({size})"
+        run_server(app, sock, grace=settings.grace, ready=lambda: ready(line))
 
 
 def run_server(
@@ -119,7 +103,7 @@ class _Server(uvicorn.Server):
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain())
         else:
-            self._service.engine_loop.abort_all()
+            self._service.engine.abort_all()
             self.should_exit = True
 
     async def _drain(self) -> None:
@@ -148,16 +132,13 @@ def num_blocks_for(
     return max(1, min(wanted, int(room // (per_token * block_size))))
 
 
-def _engine(settings: Settings) -> LLMEngine:
-    dtype = None if settings.dtype == "stored" else getattr(torch, settings.dtype)
+def _engine(load: Load, settings: Settings) -> LLMEngine:
     if not 0 < settings.memory_share < 1:
         raise ValueError(f"memory_share={settings.memory_share!r} is not allowed: above 0, below 1")
     for name in ("max_num_seqs", "block_size"):  # before anything is divided or read
         if getattr(settings, name) < 1:
             raise ValueError(f"{name}={getattr(settings, name)!r} is not allowed: 1 or more")
-    tokenizer = load_tokenizer(settings.path)
-    model = load_model(settings.path, dtype=dtype, device=settings.device)
-    fuse_projections(model, scheme=settings.quantize)
+    model, tokenizer = load()
     blocks = settings.num_blocks
     if blocks is None:
         blocks = num_blocks_for(
@@ -165,7 +146,7 @@ def _engine(settings: Settings) -> LLMEngine:
             block_size=settings.block_size,
             max_num_seqs=settings.max_num_seqs,
             bytes_per_number=model.norm.weight.element_size(),
-            room=_room(settings),
+            room=_room(model.norm.weight.device, settings.memory_share),
         )
     return LLMEngine(
         model,
@@ -177,17 +158,16 @@ def _engine(settings: Settings) -> LLMEngine:
     )
 
 
-def _room(settings: Settings) -> float | None:
+def _room(device: torch.device, share: float) -> float | None:
     """Bytes that the cache may take: a share of what is free on a GPU, of all memory elsewhere."""
-    device = torch.device(settings.device)
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return settings.memory_share * free
+        return share * free
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows
         return None
-    return settings.memory_share * total
+    return share * total
 
 
 def _api_key(settings: Settings) -> str | None:

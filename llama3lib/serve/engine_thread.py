@@ -1,8 +1,8 @@
-"""The engine in one thread of its own; the web server sends requests in and gets pieces out.
+"""The engine in one thread of its own; the web server sends requests in and gets tokens out.
 
 Nothing is shared: orders go in through an inbox, and what each step brings goes out through
 `call_soon_threadsafe`, so neither side waits for the other and no lock is held around the model.
-A reader who is slow finds several pieces at once; nobody else notices.
+A reader who is slow finds several deltas at once; nobody else notices.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class EngineError(Exception):
 
 
 @dataclass(frozen=True)
-class Piece:
+class TokenDelta:
     """What one step of the engine brought for one text of a request."""
 
     index: int
@@ -47,7 +47,7 @@ class Job:
     def __init__(self, size: int) -> None:
         self.num_prompt_tokens = self.num_cached_tokens = 0
         self._unfinished, self._error = size, None
-        self._pieces: list[Piece] = []
+        self._deltas: list[TokenDelta] = []
         self._news = asyncio.Event()
 
     @property
@@ -55,23 +55,23 @@ class Job:
         """Whether nothing more will come."""
         return self._unfinished == 0 or self._error is not None
 
-    async def batches(self) -> AsyncIterator[list[Piece]]:
+    async def batches(self) -> AsyncIterator[list[TokenDelta]]:
         """Each time all that has come since the last; ends with the last text.
 
         Raises EngineError.
         """
-        while self._unfinished or self._pieces:
+        while self._unfinished or self._deltas:
             await self._news.wait()
             self._news.clear()
             if self._error is not None:
                 raise self._error
-            pieces, self._pieces = self._pieces, []
-            yield pieces
+            deltas, self._deltas = self._deltas, []
+            yield deltas
 
-    def add(self, piece: Piece) -> None:
-        """One more piece."""
-        self._pieces.append(piece)
-        self._unfinished -= piece.finish_reason is not None
+    def add(self, delta: TokenDelta) -> None:
+        """One more."""
+        self._deltas.append(delta)
+        self._unfinished -= delta.finish_reason is not None
         self._news.set()
 
     def fail(self, error: EngineError) -> None:
@@ -91,7 +91,7 @@ class _Route:
     last_token: float | None = None
 
 
-class EngineLoop:
+class EngineThread:
     """Steps an engine as long as it has work. `start` and `stop` are for the event loop's side."""
 
     def __init__(self, engine: LLMEngine, metrics: Metrics) -> None:
@@ -102,7 +102,7 @@ class EngineLoop:
         self._numbers = count()
         self._stopping = False
         # only between the inbox and its last reader, so that no order is left behind
-        self._door, self._open = threading.Lock(), False
+        self._lock, self._open = threading.Lock(), False
 
     @property
     def state(self) -> str:
@@ -141,7 +141,7 @@ class EngineLoop:
         self._order(self._finish_all)
 
     def _order(self, order: Callable[[], None]) -> bool:
-        with self._door:
+        with self._lock:
             if self._open:
                 self._inbox.put(order)
             return self._open
@@ -156,7 +156,7 @@ class EngineLoop:
                     self._step()
                 self.metrics.observe_engine(self.engine)
         finally:
-            with self._door:
+            with self._lock:
                 self._open = False
             while not self._inbox.empty():
                 self._carry_out(self._inbox.get())
@@ -238,7 +238,7 @@ class EngineLoop:
                 self.metrics.next_token(now - route.last_token)
             route.last_token = now
         self.metrics.tokens_written(len(out.new_token_ids))
-        piece = Piece(
+        delta = TokenDelta(
             index=route.first_index + out.sample_id,
             text=out.new_text,
             token_ids=out.new_token_ids,
@@ -249,7 +249,7 @@ class EngineLoop:
             route.open_samples.discard(out.sample_id)
             if not route.open_samples:
                 del self._routes[out.request_id]
-        return [*calls, partial(job.add, piece)]
+        return [*calls, partial(job.add, delta)]
 
     def _finish_all(self) -> None:
         calls = []
@@ -257,8 +257,8 @@ class EngineLoop:
             del self._routes[name]
             self.engine.abort_request(name)
             for sample in sorted(route.open_samples):
-                piece = Piece(route.first_index + sample, "", [], [], "abort")
-                calls.append(partial(route.job.add, piece))
+                delta = TokenDelta(route.first_index + sample, "", [], [], "abort")
+                calls.append(partial(route.job.add, delta))
         self._tell(calls)
 
     def _recover(self) -> None:
