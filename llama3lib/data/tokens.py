@@ -12,9 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from llama3lib.tokenizer import Tokenizer
 from llama3lib.utils.files import atomic_folder, sha256_file
 
 _FORMAT = "llama3lib-tokens-1"
+BYTES = 256
+"""The vocabulary of text without a tokenizer."""
+END_BYTE = 0
+"""Closes a document of bytes; it does not occur in text."""
 
 
 def write_token_shard(
@@ -57,6 +62,30 @@ def write_token_shard(
         }
         (temporary / "index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return TokenShard(folder)
+
+
+def write_shard(texts: Iterable[str], folder: Path, tokenizer: Tokenizer | None) -> "TokenShard":
+    """Texts as tokens, or as bytes without a tokenizer; each begins and ends like a document."""
+    if tokenizer is None:
+        return write_token_shard(
+            texts, _as_bytes, folder, vocab_size=BYTES, end=END_BYTE, overwrite=True
+        )
+
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode(text, bos=True)
+
+    return write_token_shard(
+        texts,
+        encode,
+        folder,
+        vocab_size=tokenizer.n_vocab,
+        end=tokenizer.eos_id,
+        overwrite=True,
+    )
+
+
+def _as_bytes(text: str) -> list[int]:
+    return list(text.replace("\0", "").encode("utf-8", "replace"))
 
 
 class TokenShard:

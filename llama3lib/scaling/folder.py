@@ -10,13 +10,13 @@ from typing import Any
 
 from llama3lib.data.packing import window_count
 from llama3lib.data.tokens import TokenShard, write_token_shard
-from llama3lib.scaling.language import MEAN_TOKENS, InventedLanguage
 from llama3lib.scaling.locks import locked
 from llama3lib.scaling.plan import TEXT, Cell, SweepConfig, cells, train_config, vocabulary
 from llama3lib.scaling.records import read_json
 from llama3lib.train.config import HELD_OUT, SourceConfig
 from llama3lib.train.sources import open_source, open_tokenizer
 from llama3lib.utils.files import atomic_write
+from llama3lib.worlds.language import MEAN_TOKENS, InventedLanguage
 
 TEST_SEED = 1_000_003
 """Of the text and of the questions to measure on."""

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from llama3lib.data.tokens import BYTES
 from llama3lib.model import ModelArgs
 from llama3lib.model.flops import count_parameters, flops_per_token
-from llama3lib.scaling.language import WORDS
 from llama3lib.scaling.points import STORED
 from llama3lib.train.config import OptimizerConfig, Phase, SourceConfig, TrainConfig
-from llama3lib.train.sources import BYTES, open_tokenizer
+from llama3lib.train.sources import open_tokenizer
 from llama3lib.utils.settings import build, read_toml, refuse_unknown, with_overrides
+from llama3lib.worlds.language import WORDS
 
 TEXT = "text"
 _LEAST_STEPS = 50

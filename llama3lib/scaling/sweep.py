@@ -20,7 +20,6 @@ from llama3lib.data.tokens import TokenShard
 from llama3lib.eval import held_out_loss
 from llama3lib.model import Transformer
 from llama3lib.scaling.folder import TEST_SEED, begun, prepare, repeats
-from llama3lib.scaling.language import InventedLanguage
 from llama3lib.scaling.locks import locked
 from llama3lib.scaling.plan import TEXT, Cell, SweepConfig, cells, share, train_config
 from llama3lib.scaling.points import Run
@@ -33,6 +32,7 @@ from llama3lib.train.trainer import Trainer
 from llama3lib.utils.device import pick_device
 from llama3lib.utils.logging import get_logger
 from llama3lib.utils.seed import one_thread
+from llama3lib.worlds.language import InventedLanguage
 
 _log = get_logger(__name__)
 
