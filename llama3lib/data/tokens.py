@@ -14,6 +14,7 @@ import numpy as np
 
 from llama3lib.tokenizer import Tokenizer
 from llama3lib.utils.files import atomic_folder, sha256_file
+from llama3lib.utils.require import require
 
 _FORMAT = "llama3lib-tokens-1"
 BYTES = 256
@@ -35,8 +36,7 @@ def write_token_shard(
 
     Raises ValueError if an id does not fit the vocabulary or there is no text at all.
     """
-    if not 0 <= end < vocab_size:
-        raise ValueError(f"end={end!r} is not allowed: 0 to {vocab_size - 1}")
+    require(0 <= end < vocab_size, "end", end, f"0 to {vocab_size - 1}")
     kind = np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
     starts = [0]
     with atomic_folder(folder, overwrite=overwrite) as temporary:

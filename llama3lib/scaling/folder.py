@@ -16,6 +16,7 @@ from llama3lib.scaling.records import read_json
 from llama3lib.train.config import HELD_OUT, SourceConfig
 from llama3lib.train.sources import open_source, open_tokenizer
 from llama3lib.utils.files import atomic_write
+from llama3lib.utils.require import require
 from llama3lib.worlds.language import MEAN_TOKENS, InventedLanguage
 
 TEST_SEED = 1_000_003
@@ -69,8 +70,7 @@ def begun(config: SweepConfig, folder: Path) -> dict[str, TokenShard]:
 
     Raises ValueError if the folder belongs to a sweep with other settings.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"folder={str(folder)!r} is not allowed: it is a file")
+    require(not folder.exists() or folder.is_dir(), "folder", str(folder), "it is a file")
     note, told = folder / "sweep.json", config.fixed()
     with locked(folder / ".lock", wait=True):
         old = read_json(note) if note.is_file() else None

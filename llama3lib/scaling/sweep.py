@@ -31,6 +31,7 @@ from llama3lib.train.step import DivergedError
 from llama3lib.train.trainer import Trainer
 from llama3lib.utils.device import pick_device
 from llama3lib.utils.logging import get_logger
+from llama3lib.utils.require import at_least
 from llama3lib.utils.seed import one_thread
 from llama3lib.worlds.language import InventedLanguage
 
@@ -63,8 +64,7 @@ def run_sweep(
     Raises ValueError if the folder belongs to a sweep with other settings, or for parts,
     processes and devices that cannot be.
     """
-    if processes < 1:
-        raise ValueError(f"processes={processes!r} is not allowed: 1 or more")
+    at_least("processes", processes, 1)
     if on_step is not None and processes > 1:
         raise ValueError(f"processes={processes!r} is not allowed with on_step: 1")
     pick_device(config.device)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from llama3lib.utils.require import one_of, require
+
 BANDS = Path(__file__).parent.parent / "assets" / "bands"
 
 
@@ -71,8 +73,7 @@ def make_band(
     """
     if len(curves) < 2 or len({len(curve) for curve in curves}) != 1:
         raise ValueError("curves is not allowed: two or more, all with the same number of steps")
-    if not 1 <= block <= len(curves[0]):
-        raise ValueError(f"block={block!r} is not allowed: 1 to {len(curves[0])} steps of a run")
+    require(1 <= block <= len(curves[0]), "block", block, f"1 to {len(curves[0])} steps of a run")
     rows = np.array([blocks(curve, block) for curve in curves])
     steps = tuple(block * (n + 1) for n in range(rows.shape[1]))
     low, mean, high = (tuple(np.round(f(0), 4).tolist()) for f in (rows.min, rows.mean, rows.max))
@@ -89,8 +90,7 @@ def load_band(name: str) -> Band:
 
     Raises ValueError if there is none of that name.
     """
-    if name not in band_names():
-        raise ValueError(f"band={name!r} is not allowed: one of {band_names()}")
+    one_of("band", name, band_names())
     told = json.loads((BANDS / f"{name}.json").read_text(encoding="utf-8"))
     return Band(**{key: tuple(v) if isinstance(v, list) else v for key, v in told.items()})
 

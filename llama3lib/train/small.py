@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from llama3lib.model import DocumentMask, ModelArgs, Transformer
 from llama3lib.train.optim import lr_at, make_adamw
 from llama3lib.utils.processes import without_main_file
+from llama3lib.utils.require import at_least
 
 END = 0  # the byte that closes a document; it does not occur in text
 
@@ -50,8 +51,7 @@ class SmallRun:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not allowed: 1 or more")
+            at_least(name, getattr(self, name), 1)
 
     @property
     def bytes_seen(self) -> int:
