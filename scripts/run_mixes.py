@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from llama3lib.data.mixture import mixed_texts
-from llama3lib.train import SmallRun, compare_texts
+from llama3lib.train import ByteRun, compare_texts
 from llama3lib.utils.files import atomic_write
 from llama3lib.worlds.miniweb import make_web
 
@@ -57,7 +57,7 @@ def main() -> None:
         corpora,
         tests,
         seeds=SEEDS,
-        run=SmallRun(steps=STEPS),
+        run=ByteRun(steps=STEPS),
         processes=options.processes,
         progress=True,
     )

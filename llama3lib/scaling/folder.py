@@ -34,7 +34,7 @@ def prepare(config: SweepConfig, folder: str | Path) -> None:
     for cell in cells(config):  # what cannot be is told before anything is written
         train_config(config, cell)
     known = vocabulary(config)
-    for name, shard in begun(config, Path(folder)).items():
+    for name, shard in open_sweep_data(config, Path(folder)).items():
         if shard.index["vocab_size"] > known:
             size = shard.index["vocab_size"]
             raise ValueError(f"{name}: its vocabulary of {size} is not allowed: at most {known}")
@@ -65,7 +65,7 @@ def repeats(config: SweepConfig, folder: str | Path, some: Sequence[Cell]) -> st
     )
 
 
-def begun(config: SweepConfig, folder: Path) -> dict[str, TokenShard]:
+def open_sweep_data(config: SweepConfig, folder: Path) -> dict[str, TokenShard]:
     """The text of a folder that belongs to this sweep; written by whoever comes first.
 
     Raises ValueError if the folder belongs to a sweep with other settings.

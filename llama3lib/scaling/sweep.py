@@ -19,7 +19,7 @@ from llama3lib.data.packing import window_count
 from llama3lib.data.tokens import TokenShard
 from llama3lib.eval import held_out_loss
 from llama3lib.model import Transformer
-from llama3lib.scaling.folder import TEST_SEED, begun, prepare, repeats
+from llama3lib.scaling.folder import TEST_SEED, open_sweep_data, prepare, repeats
 from llama3lib.scaling.locks import locked
 from llama3lib.scaling.plan import TEXT, Cell, SweepConfig, cells, share, train_config
 from llama3lib.scaling.points import Run
@@ -151,7 +151,7 @@ def _made(
     on_step: Callable[[Record], None] | None,
     stop: Callable[[], bool] | None,
 ) -> Record:
-    start, shards = time.process_time(), begun(config, folder)
+    start, shards = time.process_time(), open_sweep_data(config, folder)
     record: Record = {
         "budget": cell.budget,
         "flops": cell.flops,

@@ -16,7 +16,6 @@ from llama3lib.data.tokens import TokenShard
 from llama3lib.eval import GateReport, LongContextGate, city_needle, held_out_loss, needle_grid
 from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
-from llama3lib.train.bands import Band, band_names, load_band
 from llama3lib.train.config import (
     HELD_OUT,
     Phase,
@@ -27,6 +26,11 @@ from llama3lib.train.config import (
 )
 from llama3lib.train.metrics import read_metrics
 from llama3lib.train.plan import Plan, has_hardware, make_plan, room_here
+from llama3lib.train.reference_curves import (
+    ReferenceCurve,
+    load_reference_curve,
+    reference_curve_names,
+)
 from llama3lib.train.sources import open_sources, open_tokenizer
 from llama3lib.train.state import config_of
 from llama3lib.train.trainer import DivergedError, StoppedError, Trainer
@@ -129,11 +133,11 @@ def against_band(config: TrainConfig, folder: Path) -> str:
     return f"{found.share:.0%} of the curve is inside the reference band"
 
 
-def _band(config: TrainConfig) -> Band | None:
+def _band(config: TrainConfig) -> ReferenceCurve | None:
     """The reference band; None without one, or if what makes the curve is not as it was then."""
-    if config.reference not in band_names():
+    if config.reference not in reference_curve_names():
         return None
-    band = load_band(config.reference)
+    band = load_reference_curve(config.reference)
     measured = load_config(band.recipe)
     names = ("model", "data", "tokenizer", "phases", "optimizer", "document_mask")
     same = all(getattr(config, name) == getattr(measured, name) for name in names)

@@ -9,11 +9,11 @@ import numpy as np
 
 from llama3lib.utils.require import one_of, require
 
-BANDS = Path(__file__).parent.parent / "assets" / "bands"
+REFERENCE_CURVES = Path(__file__).parent.parent / "assets" / "reference_curves"
 
 
 @dataclass(frozen=True)
-class Band:
+class ReferenceCurve:
     """Mean loss of blocks of steps over several seeds, with the lowest and the highest one.
 
     `steps[i]` is the last step of block i. All losses are nats a token.
@@ -28,10 +28,10 @@ class Band:
     machine: str = ""
 
     def compare(self, losses: Sequence[float]) -> "Comparison":
-        """Hold a run's losses, one a step from the first on, against the band.
+        """Hold a run's losses, one a step from the first on, against the curve.
 
-        A block is inside if it is at most half the band's width away from it: with few seeds the
-        lowest and the highest are not the ends of what can happen.
+        A block is inside if it is at most half the way from lowest to highest outside of them: with
+        few seeds the lowest and the highest are not the ends of what can happen.
 
         Raises ValueError if there is not a whole block of losses.
         """
@@ -47,7 +47,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A run in blocks, and which of them are inside the band."""
+    """A run in blocks, and which of them are inside the reference."""
 
     losses: tuple[float, ...]
     inside: tuple[bool, ...]
@@ -64,10 +64,10 @@ def blocks(losses: Sequence[float], size: int) -> list[float]:
     return np.asarray(losses[: count * size], dtype=float).reshape(count, size).mean(1).tolist()
 
 
-def make_band(
+def make_reference_curve(
     recipe: str, curves: Sequence[Sequence[float]], seeds: Sequence[int], block: int, machine: str
-) -> Band:
-    """A band from the losses of several runs of a recipe.
+) -> ReferenceCurve:
+    """The curve from the losses of several runs of a recipe.
 
     Raises ValueError for fewer than two runs, runs of different length, or too short for a block.
     """
@@ -77,24 +77,25 @@ def make_band(
     rows = np.array([blocks(curve, block) for curve in curves])
     steps = tuple(block * (n + 1) for n in range(rows.shape[1]))
     low, mean, high = (tuple(np.round(f(0), 4).tolist()) for f in (rows.min, rows.mean, rows.max))
-    return Band(recipe, tuple(seeds), steps, low, mean, high, machine)
+    return ReferenceCurve(recipe, tuple(seeds), steps, low, mean, high, machine)
 
 
-def band_names() -> list[str]:
-    """The bands that come along."""
-    return sorted(path.stem for path in BANDS.glob("*.json"))
+def reference_curve_names() -> list[str]:
+    """The curves that come along."""
+    return sorted(path.stem for path in REFERENCE_CURVES.glob("*.json"))
 
 
-def load_band(name: str) -> Band:
-    """A band that comes along.
+def load_reference_curve(name: str) -> ReferenceCurve:
+    """A curve that comes along.
 
     Raises ValueError if there is none of that name.
     """
-    one_of("band", name, band_names())
-    told = json.loads((BANDS / f"{name}.json").read_text(encoding="utf-8"))
-    return Band(**{key: tuple(v) if isinstance(v, list) else v for key, v in told.items()})
+    one_of("name", name, reference_curve_names())
+    table = json.loads((REFERENCE_CURVES / f"{name}.json").read_text(encoding="utf-8"))
+    rows = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+    return ReferenceCurve(**rows)
 
 
-def save_band(band: Band, path: str | Path) -> None:
-    """Write a band for `load_band`."""
-    Path(path).write_text(json.dumps(asdict(band), indent=1) + "\n", encoding="utf-8")
+def save_reference_curve(curve: ReferenceCurve, path: str | Path) -> None:
+    """Write a curve for `load_reference_curve`."""
+    Path(path).write_text(json.dumps(asdict(curve), indent=1) + "\n", encoding="utf-8")
