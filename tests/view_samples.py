@@ -7,7 +7,7 @@ import numpy as np
 import widgets
 from llama3lib.eval import NeedleGrid
 from llama3lib.scaling import Run, Sigmoid
-from llama3lib.train import Band
+from llama3lib.train import ReferenceCurve
 
 CHAPTERS = ("ch09",)
 # how each view is made in tests; views that need no data are made without arguments
@@ -28,7 +28,7 @@ def some_band():
     steps = tuple(range(10, 210, 10))
     mean = [0.5 + 3 * 0.8**i for i in range(20)]
     low, high = tuple(m - 0.06 for m in mean), tuple(m + 0.06 for m in mean)
-    return Band("tiny", (1, 2, 3), steps, low, tuple(mean), high)
+    return ReferenceCurve("tiny", (1, 2, 3), steps, low, tuple(mean), high)
 
 
 def some_losses(offset=0.0):

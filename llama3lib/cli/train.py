@@ -129,7 +129,7 @@ def _hand_over(trainer: "Trainer", averaged: Iterable[str]) -> None:
     from llama3lib.train.export import export
 
     folder = trainer.folder
-    if line := against_band(trainer.config, folder):
+    if line := against_reference(trainer.config, folder):
         print(line)
     export(folder, folder / "model", overwrite=True)
     for phase in averaged:
@@ -138,27 +138,27 @@ def _hand_over(trainer: "Trainer", averaged: Iterable[str]) -> None:
 
 def expected(config: "TrainConfig") -> str:
     """The last loss that the recipe gave on other seeds; "" if nobody has measured it."""
-    from llama3lib.train.bands import band_of
+    from llama3lib.train.reference_curves import reference_curve_of
 
-    band = band_of(config)
-    if band is None:
+    curve = reference_curve_of(config)
+    if curve is None:
         return ""
     return (
-        f"last loss   {band.mean[-1]:.3f} ({band.low[-1]:.3f} to {band.high[-1]:.3f} "
-        f"on {len(band.seeds)} seeds)"
+        f"last loss   {curve.mean[-1]:.3f} ({curve.low[-1]:.3f} to {curve.high[-1]:.3f} "
+        f"on {len(curve.seeds)} seeds)"
     )
 
 
-def against_band(config: "TrainConfig", folder: Path) -> str:
+def against_reference(config: "TrainConfig", folder: Path) -> str:
     """How a finished run compares with its reference band; "" without one."""
-    from llama3lib.train.bands import band_of
     from llama3lib.train.metrics import read_metrics
+    from llama3lib.train.reference_curves import reference_curve_of
 
-    band = band_of(config)
-    if band is None:
+    curve = reference_curve_of(config)
+    if curve is None:
         return ""
     losses = [row["loss"] for row in read_metrics(folder) if "loss" in row]
-    if len(losses) < band.steps[0]:
+    if len(losses) < curve.steps[0]:
         return ""
-    found = band.compare(losses)
+    found = curve.compare(losses)
     return f"{found.share:.0%} of the curve is inside the reference band"

@@ -24,6 +24,7 @@ from llama3lib.inference.sequence import Sequence
 from llama3lib.inference.text import TextStream
 from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
+from llama3lib.utils.require import require, whole
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,10 @@ class LLMEngine:
             request_id = next(
                 name for i in self._ids if (name := f"request-{i}") not in self.requests
             )
-        if request_id in self.requests:
-            raise ValueError(f"request_id={request_id!r} is not allowed: it is in use")
+        require(request_id not in self.requests, "request_id", request_id, "it is in use")
         ids = self._prompt_ids(prompt, params)
         sequence = Sequence(ids, params, num_samples=n, request_id=request_id)
-        if type(n) is not int or n < 1:
-            raise ValueError(f"n={n!r} is not allowed: a whole number, 1 or more")
+        whole("n", n, 1)
         sequence.generator = self._dice(params, 0)
         self.scheduler.add(sequence)
         texts = {0: TextStream(self.tokenizer, params)}

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from llama3lib.utils.require import is_whole, require, whole
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
@@ -41,15 +43,12 @@ class SamplingParams:
         self._require(self.top_p > 0, "top_p", "above 0 and at most 1")
         self._require(self.min_p < 1, "min_p", "0 or more and below 1")
         for name, least in (("top_k", 0), ("max_tokens", 1)):
-            value = getattr(self, name)
-            self._require(
-                _is_whole(value) and value >= least, name, f"a whole number, {least} or more"
-            )
-        counts_fit = self.logprobs is None or (_is_whole(self.logprobs) and self.logprobs >= 0)
+            whole(name, getattr(self, name), least)
+        counts_fit = self.logprobs is None or is_whole(self.logprobs, 0)
         self._require(counts_fit, "logprobs", "None or a whole number, 0 or more")
-        seed_fits = self.seed is None or (_is_whole(self.seed) and 0 <= self.seed < 2**63)
+        seed_fits = self.seed is None or (is_whole(self.seed, 0) and self.seed < 2**63)
         self._require(seed_fits, "seed", "None or a whole number from 0 to 2^63 - 1")
-        ids_fit = all(_is_whole(i) and i >= 0 for i in self.stop_token_ids)
+        ids_fit = all(is_whole(i, 0) for i in self.stop_token_ids)
         self._require(ids_fit, "stop_token_ids", "whole numbers, 0 or more")
         good = all(isinstance(text, str) and text for text in self.stop)
         self._require(good, "stop", "strings that are not empty")
@@ -61,9 +60,4 @@ class SamplingParams:
         self._require(good, name, allowed)
 
     def _require(self, ok: bool, name: str, allowed: str) -> None:
-        if not ok:
-            raise ValueError(f"{name}={getattr(self, name)!r} is not allowed: {allowed}")
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+        require(ok, name, getattr(self, name), allowed)

@@ -17,6 +17,7 @@ from llama3lib.inference.generation import check_prompt
 from llama3lib.inference.kv_cache import KVCache
 from llama3lib.inference.sampling import SamplingParams, sampling_probs
 from llama3lib.model import Transformer
+from llama3lib.utils.require import whole
 
 
 @dataclass
@@ -58,8 +59,7 @@ def speculative_tokens(
     params, prompt_ids = params or SamplingParams(), list(prompt_ids)
     check_prompt(target, prompt_ids, params)
     check_prompt(draft, prompt_ids, params)
-    if type(num_drafts) is not int or num_drafts < 1:
-        raise ValueError(f"num_drafts={num_drafts!r} is not allowed: a whole number, 1 or more")
+    whole("num_drafts", num_drafts, 1)
     if draft.args.vocab_size != target.args.vocab_size:
         raise ValueError(
             f"draft is not allowed: its vocabulary has {draft.args.vocab_size} tokens, "

@@ -3,7 +3,7 @@
 - `points`, `tables`: finished runs, and files of them
 - `plan`, `sweep`: which runs a sweep makes, and making them on the trainer
 - `folder`, `records`, `locks`, `workers`: where they are kept, and many at once
-- `language`, `task`: a text with a long tail, and a task on it
+- `task`: a task on the text with a long tail, `llama3lib.worlds.language`
 - `isoflop`, `power_law`, `noise`: the paper's method, with error bars
 - `parametric`: the other method, one formula for all runs
 - `downstream`: FLOPs to loss to accuracy
@@ -22,7 +22,6 @@ from llama3lib.scaling.isoflop import (
     fit_parabola,
     in_other_counts,
 )
-from llama3lib.scaling.language import InventedLanguage
 from llama3lib.scaling.parametric import (
     REPLICATION,
     ParametricFit,
@@ -39,7 +38,6 @@ __all__ = [
     "REPLICATION",
     "Budget",
     "Cell",
-    "InventedLanguage",
     "IsoFlopCurve",
     "Life",
     "MixLaw",

@@ -18,6 +18,7 @@ from typing import Any
 from llama3lib.scaling.tables import number, read_json, read_table, read_text
 from llama3lib.utils.files import atomic_write
 from llama3lib.utils.logging import get_logger
+from llama3lib.utils.require import one_of, positive, require
 
 _log = get_logger(__name__)
 STORED = Path(__file__).parent.parent / "assets" / "scaling"
@@ -78,20 +79,14 @@ class Run:
         if self.budget is None:
             object.__setattr__(self, "budget", self.flops)
         self._above_0("flops", "budget", "non_embedding", "nll")
-        if not isinstance(self.seed, Integral):
-            raise ValueError(f"seed={self.seed!r} is not allowed: a whole number")
-        if self.accuracy is not None and not 0 <= self.accuracy <= 1:
-            raise ValueError(f"accuracy={self.accuracy!r} is not allowed: 0 to 1")
+        require(isinstance(self.seed, Integral), "seed", self.seed, "a whole number")
+        ok = self.accuracy is None or 0 <= self.accuracy <= 1
+        require(ok, "accuracy", self.accuracy, "0 to 1")
 
     def _above_0(self, *names: str) -> None:
         for name in names:
-            value = getattr(self, name)
-            try:
-                right = value is None or (math.isfinite(value) and value > 0)
-            except OverflowError:  # a whole number beyond all floats
-                right = False
-            if not right:
-                raise ValueError(f"{name}={value!r} is not allowed: a finite number above 0")
+            if getattr(self, name) is not None:
+                positive(name, getattr(self, name))
 
     @property
     def tokens_per_parameter(self) -> float:
@@ -174,8 +169,7 @@ def stored_path(name: str) -> Path:
 
     Raises ValueError if there is none.
     """
-    if name not in stored_names():
-        raise ValueError(f"points={name!r} is not allowed: one of {stored_names()}")
+    one_of("points", name, stored_names())
     return STORED / f"{name}.json"
 
 
@@ -189,8 +183,7 @@ def by_budget(runs: Sequence[Run], tolerance: float = 0.01) -> dict[float, list[
 
     Raises ValueError for a tolerance outside 0 to 1.
     """
-    if not 0 <= tolerance < 1:
-        raise ValueError(f"tolerance={tolerance!r} is not allowed: 0 or more, below 1")
+    require(0 <= tolerance < 1, "tolerance", tolerance, "0 or more, below 1")
     groups: list[list[Run]] = []
     for run in sorted(runs, key=lambda run: run.budget):
         # measured from the group's first, so that a chain of small steps ends

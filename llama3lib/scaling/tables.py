@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llama3lib.utils.require import require
+
 _KINDS = (".csv", ".tsv", ".txt", ".json", ".jsonl")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 _EXCEL = re.compile(r'"?sep=([,;\t|])"?\s*', re.IGNORECASE)
@@ -34,8 +36,7 @@ def read_table(path: Path) -> Table:
     Raises ValueError naming the file, and the line, of what cannot be read.
     """
     kind = path.suffix.lower()
-    if kind not in _KINDS:
-        raise ValueError(f"path={str(path)!r} is not allowed: use .csv, .tsv, .json or .jsonl")
+    require(kind in _KINDS, "path", str(path), "use .csv, .tsv, .json or .jsonl")
     if kind not in (".json", ".jsonl"):
         return _cells(path, read_text(path).split("\n"))
     rows = _from_lines(path) if kind == ".jsonl" else _from_json(path)

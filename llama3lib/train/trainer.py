@@ -31,6 +31,7 @@ from llama3lib.train.step import DivergedError, part_loss, train_step
 from llama3lib.utils.device import pick_device, pick_dtype
 from llama3lib.utils.files import atomic_write
 from llama3lib.utils.logging import get_logger
+from llama3lib.utils.require import require
 
 _log = get_logger(__name__)
 OnStep = Callable[[dict[str, Any]], None]
@@ -292,8 +293,7 @@ class Trainer:
 
         Raises ValueError if none were kept.
         """
-        if phase not in self.state.kept:
-            raise ValueError(f"phase={phase!r} is not allowed: no weights of it were kept")
+        require(phase in self.state.kept, "phase", phase, "no weights of it were kept")
         return average_checkpoints(self.kept(phase), self.state.kept[phase])
 
     def kept(self, phase: str) -> CheckpointManager:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from llama3lib.utils.require import require
+
 LARGEST_SEED = 2**32 - 1
 """NumPy takes no larger one."""
 
@@ -18,10 +20,8 @@ def seed_everything(seed: int) -> torch.Generator:
     sources are seeded for code of others. Raises ValueError if the seed is not a whole number
     from 0 to LARGEST_SEED.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
-        raise ValueError(
-            f"seed={seed!r} is not allowed: use a whole number from 0 to {LARGEST_SEED}"
-        )
+    ok = not isinstance(seed, bool) and isinstance(seed, int) and 0 <= seed <= LARGEST_SEED
+    require(ok, "seed", seed, f"use a whole number from 0 to {LARGEST_SEED}")
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)  # accelerators as well

@@ -20,13 +20,13 @@ from datatrove.pipeline.writers import JsonlWriter
 from llama3lib.data import cluster
 from llama3lib.data.document import Document
 from llama3lib.data.filters import GopherRules
-from llama3lib.data.miniweb import crawl, make_web, prose
-from llama3lib.data.miniweb.score import score_duplicates, score_kinds, score_lines, score_pii
 from llama3lib.data.pii import MaskPII
 from llama3lib.data.readers import read_documents, to_json, write_jsonl
 from llama3lib.data.recipe import make_recipe, web_recipe
 from llama3lib.data.runner import run_recipe
 from llama3lib.data.shards import Plan, dropped, open_folder, output_text, read_part
+from llama3lib.worlds.miniweb import crawl, make_web, prose
+from llama3lib.worlds.miniweb.score import score_duplicates, score_kinds, score_lines, score_pii
 
 RECIPE = web_recipe(word_list={"words": list(prose.LISTED_WORDS)}, line_dedup={"buckets": 3})
 WORDS = [f"word{n}" for n in range(500)]

@@ -14,10 +14,10 @@ import zstandard
 
 from llama3lib.data.document import Document, Dropped
 from llama3lib.data.extract import Extract
-from llama3lib.data.miniweb import make_web
 from llama3lib.data.readers import Limits, read_documents, to_json
 from llama3lib.data.sandbox import Sandbox
 from llama3lib.data.warc import WarcWriter
+from llama3lib.worlds.miniweb import make_web
 
 SUFFIXES = {
     "warc": "warc",

@@ -14,11 +14,11 @@ import pytest
 from llama3lib.data import funnel
 from llama3lib.data.document import Document
 from llama3lib.data.funnel import Funnel
-from llama3lib.data.miniweb import crawl, make_web
 from llama3lib.data.readers import Limits, read_documents, to_json, write_jsonl
 from llama3lib.data.recipe import make_recipe, web_recipe
 from llama3lib.data.runner import run_recipe
 from llama3lib.data.shards import Plan, dropped, output_text, phases
+from llama3lib.worlds.miniweb import crawl, make_web
 
 SMALL = make_recipe(
     {

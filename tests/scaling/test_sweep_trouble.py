@@ -18,7 +18,6 @@ import psutil
 import pytest
 
 from llama3lib.scaling import Budget, SweepConfig, cells, finished, one_run, run_sweep
-from llama3lib.scaling import locks as locks_module
 from llama3lib.scaling import sweep as sweep_module
 from llama3lib.scaling.locks import locked
 from llama3lib.scaling.records import record_path
@@ -255,32 +254,12 @@ def test_a_lock_is_lost_with_the_process_that_held_it(tmp_path):
     child.join()
 
 
-def test_where_there_is_no_fcntl_the_other_system_call_is_used(tmp_path, monkeypatch):
-    class Windows:
-        LK_UNLCK, LK_NBLCK = 0, 2
-
-        def __init__(self):
-            self.held = False
-
-        def locking(self, handle, what, count):
-            assert os.lseek(handle, 0, os.SEEK_CUR) == 0 and count == 1
-            if what == self.LK_NBLCK and self.held:
-                raise PermissionError(13, "Permission denied")
-            self.held = what == self.LK_NBLCK
-
-    monkeypatch.setattr(locks_module, "fcntl", None)
-    monkeypatch.setattr(locks_module, "msvcrt", Windows(), raising=False)
-    for _ in range(2):
-        with locked(tmp_path / "a.lock") as ours, locked(tmp_path / "a.lock") as twice:
-            assert ours and not twice
-
-
 @posix
 def test_without_locks_the_sweep_goes_on_and_says_so(tmp_path, monkeypatch, caplog):
     def flock(handle, what):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(locks_module.fcntl, "flock", flock)
+    monkeypatch.setattr("fcntl.flock", flock)
     with locked(tmp_path / "a.lock") as ours:
         assert ours
     assert "a.lock cannot be locked" in caplog.text

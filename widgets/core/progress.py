@@ -3,10 +3,11 @@
 import copy
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from platformdirs import user_data_path
 
 from llama3lib.utils.files import atomic_write
 
@@ -27,14 +28,8 @@ def default_path() -> Path:
     """The file's place: LLAMA3_COURSE_PROGRESS if set, else the user's data folder."""
     if named := os.environ.get("LLAMA3_COURSE_PROGRESS"):
         return Path(named)
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("APPDATA", home / "AppData" / "Roaming"))
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME", home / ".local" / "share"))
-    return base / "llama3-course" / "progress.json"
+    folder = user_data_path("llama3-course", appauthor=False, roaming=True)
+    return folder / "progress.json"
 
 
 class Ledger:

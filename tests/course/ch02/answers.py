@@ -325,10 +325,10 @@ MIX_WRONG = {
 # 02.7
 def clean_judged(documents):
     from llama3lib.data import run
-    from llama3lib.data.miniweb import make_web
-    from llama3lib.data.miniweb.prose import LISTED_WORDS
-    from llama3lib.data.miniweb.web import GOOD
     from llama3lib.data.recipe import web_recipe
+    from llama3lib.worlds.miniweb import make_web
+    from llama3lib.worlds.miniweb.prose import LISTED_WORDS
+    from llama3lib.worlds.miniweb.web import GOOD
 
     pages = [p for p in make_web(800, seed=99).pages if p.kind not in ("foreign", "empty")]
     score = train_library(
@@ -341,8 +341,8 @@ def clean_judged(documents):
 def clean_by_pairs(documents):
     """Text whose word pairs no other page has is in no order."""
     from llama3lib.data import run
-    from llama3lib.data.miniweb.prose import LISTED_WORDS
     from llama3lib.data.recipe import web_recipe
+    from llama3lib.worlds.miniweb.prose import LISTED_WORDS
 
     kept = list(run(documents, web_recipe(word_list={"words": LISTED_WORDS}).steps))
     pairs = [set(zip(d.text.split(), d.text.split()[1:], strict=False)) for d in kept]

@@ -50,7 +50,7 @@ def test_schedule_in_jupyterlab(open_notebook):
 
 @pytest.mark.browser
 def test_band_in_jupyterlab(open_notebook):
-    code = "from widgets import BandView\nfrom llama3lib.train import Band"
+    code = "from widgets import BandView\nfrom llama3lib.train import ReferenceCurve"
     # first with a message at every step, to see what one costs the kernel
     cost = "import time\nbegun = time.perf_counter()\nfor step in range(1, 201):\n"
     cost += "    view._sent = 0\n    view.on_step({'step': step, 'loss': 2.0})\n"

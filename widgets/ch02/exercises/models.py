@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from llama3lib.data import Document
 from llama3lib.data import run as clean_by
-from llama3lib.data.miniweb import make_web
-from llama3lib.data.miniweb.prose import LISTED_WORDS
-from llama3lib.data.miniweb.web import GOOD, Page
 from llama3lib.data.mixture import MixLaw
 from llama3lib.data.mixture import best_mix as best_of_laws
 from llama3lib.data.recipe import web_recipe
+from llama3lib.worlds.miniweb import make_web
+from llama3lib.worlds.miniweb.prose import LISTED_WORDS
+from llama3lib.worlds.miniweb.web import GOOD, Page
 from widgets.core.judge import Case, Mistake, functions_of, run
 
 Texts = Sequence[str]

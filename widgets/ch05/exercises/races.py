@@ -7,12 +7,12 @@ from functools import cache
 from numbers import Real
 
 from llama3lib.checkpoint import load_model
-from llama3lib.data.miniweb import prose
-from llama3lib.data.tokens import TokenShard
+from llama3lib.data.tokens import TokenShard, write_shard
 from llama3lib.eval import held_out_loss
 from llama3lib.model.flops import flops_per_token
 from llama3lib.train import DivergedError, Phase, TrainConfig, ablations
-from llama3lib.train.sources import write_shard
+from llama3lib.worlds import domains
+from llama3lib.worlds.miniweb import prose
 from widgets.ch05.exercises.runs import fit, folder, lengthen_table
 from widgets.core.judge import Case, Mistake, run
 
@@ -30,15 +30,15 @@ _OWN = 1_234
 def _sources() -> dict[str, TokenShard]:
     """Default data, the hidden sets, and texts of both kinds to measure on; none in `tiny-half`."""
     rng = random.Random(_OWN)
-    sums = ablations.maths_texts(300, _OWN)
+    sums = domains.maths_texts(300, _OWN)
     texts = {
-        "general": ablations.general_texts(200, _OWN),
-        "maths": ablations.maths_texts(40, _OWN + 1),
+        "general": domains.general_texts(200, _OWN),
+        "maths": domains.maths_texts(40, _OWN + 1),
         "sums": sums,
         "shuffled-sums": [_shuffled(text, rng) for text in sums],
         "server-logs": ["\n".join(prose.log(rng)) for _ in range(60)],
-        "default-test": ablations.general_texts(12, _OWN + 2),
-        "target-test": ablations.maths_texts(20, _OWN + 2),
+        "default-test": domains.general_texts(12, _OWN + 2),
+        "target-test": domains.maths_texts(20, _OWN + 2),
     }
     return {name: write_shard(iter(rows), folder(name), None) for name, rows in texts.items()}
 
@@ -171,8 +171,8 @@ def house_recipe(budget: float) -> TrainConfig:
 @cache
 def _race_texts() -> dict[str, TokenShard]:
     texts = {
-        "general": ablations.general_texts(800, 0),
-        "race-test": ablations.general_texts(30, 1_000_003),
+        "general": domains.general_texts(800, 0),
+        "race-test": domains.general_texts(30, 1_000_003),
     }
     return {name: write_shard(iter(rows), folder(name), None) for name, rows in texts.items()}
 

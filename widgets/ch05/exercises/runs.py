@@ -17,6 +17,7 @@ from llama3lib.eval import copy_grid
 from llama3lib.model import Transformer
 from llama3lib.train import TrainConfig, Trainer, ablations
 from llama3lib.train.config import ASSETS
+from llama3lib.worlds import domains
 from widgets.core.judge import Mistake
 
 _NEVER = 1_000_000
@@ -134,7 +135,7 @@ Stages = list[tuple[int, int]]
 
 @cache
 def _copies(length: int) -> TokenShard:
-    return ablations.copy_shards(folder("copies"), (length,))[f"copy-{length}"]
+    return domains.copy_shards(folder("copies"), (length,))[f"copy-{length}"]
 
 
 def train_stages(

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import traitlets
 
-from llama3lib.train import Band
+from llama3lib.train import ReferenceCurve as Band
 from widgets.core.drawing import BLUE, GREEN, INK, LINE, ORANGE, SOFT, Drawing
 from widgets.core.widget import CourseWidget, css, esm
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from llama3lib.data.dedup.lines import normalize_line
 from llama3lib.data.dedup.minhash import MinHash, exact_jaccard
 from llama3lib.data.document import Document
-from llama3lib.data.miniweb.web import MiniWeb, Page
+from llama3lib.worlds.miniweb.web import MiniWeb, Page
 
 
 @dataclass(frozen=True)

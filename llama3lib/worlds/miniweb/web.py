@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from llama3lib.data.miniweb import prose
-from llama3lib.data.miniweb.languages import LANGUAGES, foreign
-from llama3lib.data.miniweb.pages import Content, Site, make_sites, render
-from llama3lib.data.stories import stories
+from llama3lib.worlds.miniweb import prose
+from llama3lib.worlds.miniweb.languages import LANGUAGES, foreign
+from llama3lib.worlds.miniweb.pages import Content, Site, make_sites, render
+from llama3lib.worlds.stories import stories
 
 GOOD = ("article", "story", "sums", "program", "foreign")
 JUNK = ("spam", "log", "shuffled", "encoded", "adult", "empty")

@@ -1,10 +1,10 @@
-"""Run a recipe on several seeds and store the band of its losses.
+"""Run a recipe on several seeds and store the reference curve of its losses.
 
-    python scripts/make_bands.py tiny-cpu            # about three minutes
-    python scripts/make_bands.py small-cpu           # about an hour on one core
+    python scripts/make_reference_curves.py tiny-cpu            # about three minutes
+    python scripts/make_reference_curves.py small-cpu           # about an hour on one core
 
-The band goes to `llama3lib/assets/bands/NAME.json`; `llama3 train` and chapter 05 hold a run's own
-losses against it.
+It goes to `llama3lib/assets/reference_curves/NAME.json`; `llama3 train` and chapter 05 hold a run's
+own losses against it.
 """
 
 import argparse
@@ -15,9 +15,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from llama3lib.train.bands import BANDS, make_band, save_band
 from llama3lib.train.config import load_config
 from llama3lib.train.metrics import read_metrics
+from llama3lib.train.reference_curves import (
+    REFERENCE_CURVES,
+    make_reference_curve,
+    save_reference_curve,
+)
 from llama3lib.train.sources import open_sources
 from llama3lib.train.trainer import Trainer
 
@@ -49,10 +53,11 @@ def main() -> None:
             for seed in options.seeds
         ]
     machine = f"{platform.machine()}, one thread, torch {torch.__version__}"
-    band = make_band(options.recipe, curves, options.seeds, max(1, steps // BLOCKS), machine)
-    BANDS.mkdir(parents=True, exist_ok=True)
-    save_band(band, BANDS / f"{options.recipe}.json")
-    print(f"last block: {band.low[-1]} to {band.high[-1]}, mean {band.mean[-1]}")
+    block = max(1, steps // BLOCKS)
+    curve = make_reference_curve(options.recipe, curves, options.seeds, block, machine)
+    REFERENCE_CURVES.mkdir(parents=True, exist_ok=True)
+    save_reference_curve(curve, REFERENCE_CURVES / f"{options.recipe}.json")
+    print(f"last block: {curve.low[-1]} to {curve.high[-1]}, mean {curve.mean[-1]}")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from llama3lib.data import stories
-from llama3lib.data.stories import _BOYS, _GIRLS, _NUMBERS
+from llama3lib.worlds import stories
+from llama3lib.worlds.stories import _BOYS, _GIRLS, _NUMBERS
 
 N = 1500
 WORDS = {word: i for i, word in enumerate(_NUMBERS)}

@@ -1,19 +1,18 @@
 """Reference loss curves: what a recipe gave on other seeds, to hold one's own run against."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from llama3lib.train.config import TrainConfig, load_config
+from llama3lib.utils.require import require
 
-BANDS = Path(__file__).parent.parent / "assets" / "bands"
+REFERENCE_CURVES = Path(__file__).parent.parent / "assets" / "reference_curves"
 
 
 @dataclass(frozen=True)
-class Band:
+class ReferenceCurve:
     """Mean loss of blocks of steps over several seeds, with the lowest and the highest one.
 
     `steps[i]` is the last step of block i. All losses are nats a token.
@@ -28,10 +27,10 @@ class Band:
     machine: str = ""
 
     def compare(self, losses: Sequence[float]) -> "Comparison":
-        """Hold a run's losses, one a step from the first on, against the band.
+        """Hold a run's losses, one a step from the first on, against the curve.
 
-        A block is inside if it is at most half the band's width away from it: with few seeds the
-        lowest and the highest are not the ends of what can happen.
+        A block is inside if it is at most half the way from lowest to highest outside of them: with
+        few seeds the lowest and the highest are not the ends of what can happen.
 
         Raises ValueError if there is not a whole block of losses.
         """
@@ -47,7 +46,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A run in blocks, and which of them are inside the band."""
+    """A run in blocks, and which of them are inside the reference."""
 
     losses: tuple[float, ...]
     inside: tuple[bool, ...]
@@ -64,50 +63,32 @@ def blocks(losses: Sequence[float], size: int) -> list[float]:
     return np.asarray(losses[: count * size], dtype=float).reshape(count, size).mean(1).tolist()
 
 
-def make_band(
+def make_reference_curve(
     recipe: str, curves: Sequence[Sequence[float]], seeds: Sequence[int], block: int, machine: str
-) -> Band:
-    """A band from the losses of several runs of a recipe.
+) -> ReferenceCurve:
+    """The curve from the losses of several runs of a recipe.
 
     Raises ValueError for fewer than two runs, runs of different length, or too short for a block.
     """
     if len(curves) < 2 or len({len(curve) for curve in curves}) != 1:
         raise ValueError("curves is not allowed: two or more, all with the same number of steps")
-    if not 1 <= block <= len(curves[0]):
-        raise ValueError(f"block={block!r} is not allowed: 1 to {len(curves[0])} steps of a run")
+    require(1 <= block <= len(curves[0]), "block", block, f"1 to {len(curves[0])} steps of a run")
     rows = np.array([blocks(curve, block) for curve in curves])
     steps = tuple(block * (n + 1) for n in range(rows.shape[1]))
     low, mean, high = (tuple(np.round(f(0), 4).tolist()) for f in (rows.min, rows.mean, rows.max))
-    return Band(recipe, tuple(seeds), steps, low, mean, high, machine)
+    return ReferenceCurve(recipe, tuple(seeds), steps, low, mean, high, machine)
 
 
-def band_names() -> list[str]:
-    """The bands that come along."""
-    return sorted(path.stem for path in BANDS.glob("*.json"))
+def reference_curve_names() -> list[str]:
+    """The curves that come along."""
+    return sorted(path.stem for path in REFERENCE_CURVES.glob("*.json"))
 
 
-def load_band(name: str) -> Band:
-    """A band that comes along.
+def load_reference_curve(name: str) -> ReferenceCurve:
+    """A curve that comes along.
 
     Raises ValueError if there is none of that name.
     """
-    if name not in band_names():
-        raise ValueError(f"band={name!r} is not allowed: one of {band_names()}")
-    stored = json.loads((BANDS / f"{name}.json").read_text(encoding="utf-8"))
-    return Band(**{key: tuple(v) if isinstance(v, list) else v for key, v in stored.items()})
 
 
-def save_band(band: Band, path: str | Path) -> None:
-    """Write a band for `load_band`."""
-    Path(path).write_text(json.dumps(asdict(band), indent=1) + "\n", encoding="utf-8")
-
-
-def band_of(config: TrainConfig) -> Band | None:
-    """The reference band; None without one, or if what makes the curve is not as it was then."""
-    if config.reference not in band_names():
-        return None
-    band = load_band(config.reference)
-    measured = load_config(band.recipe)
-    names = ("model", "data", "tokenizer", "phases", "optimizer", "document_mask")
-    same = all(getattr(config, name) == getattr(measured, name) for name in names)
-    return band if same else None
+REFERENCE_CURVES = Path(__file__).parent.parent / "assets" / "reference_curves"

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from llama3lib.model import ModelArgs, Transformer
-from llama3lib.scaling import InventedLanguage, read_runs, stored_path
+from llama3lib.scaling import read_runs, stored_path
 from llama3lib.scaling.task import answer
+from llama3lib.worlds import InventedLanguage
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_a_slightly_wrong_reader_loses_more(language, monkeypatch):
     least = sum(language.nats(text).sum() for text in texts)
     for name, value in (("_FOLLOW", 0.8), ("_FOLLOW", 0.88), ("_TOPIC", 0.12), ("_TOPIC", 0.07)):
         with monkeypatch.context() as patch:
-            patch.setattr(f"llama3lib.scaling.language.{name}", value)
+            patch.setattr(f"llama3lib.worlds.language.{name}", value)
             assert sum(language.nats(text).sum() for text in texts) > least
 
 

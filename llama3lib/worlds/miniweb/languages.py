@@ -2,6 +2,8 @@
 
 import random
 
+from llama3lib.utils.require import one_of
+
 _NAMES = "Anna Bruno Carla David Elena Felix Greta Hugo Irene Jonas Klara Lukas Marta Nils".split()
 
 # each sentence has slots for a name {n}, a number {a}, another {b}, and two of its words {w} {v}
@@ -135,8 +137,7 @@ def foreign(rng: random.Random, language: str) -> list[str]:
 
     Raises ValueError for another language.
     """
-    if language not in _SENTENCES:
-        raise ValueError(f"language={language!r} is not allowed: one of {list(LANGUAGES)}")
+    one_of("language", language, list(LANGUAGES))
     patterns, words = _SENTENCES[language]
     told = []
     for pattern in rng.sample(patterns, len(patterns)):

@@ -6,7 +6,7 @@
 - `crawl`: serve it on this machine and fetch it into a web archive, as a crawler would
 """
 
-from llama3lib.data.miniweb.crawl import crawl, serve
-from llama3lib.data.miniweb.web import MiniWeb, Page, make_web
+from llama3lib.worlds.miniweb.crawl import crawl, serve
+from llama3lib.worlds.miniweb.web import MiniWeb, Page, make_web
 
 __all__ = ["MiniWeb", "Page", "crawl", "make_web", "serve"]

@@ -20,12 +20,13 @@ from tqdm.auto import tqdm
 from llama3lib.model import DocumentMask, ModelArgs, Transformer
 from llama3lib.train.optim import lr_at, make_adamw
 from llama3lib.utils.processes import without_main_file
+from llama3lib.utils.require import at_least
 
 END = 0  # the byte that closes a document; it does not occur in text
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmallRun:
+class ByteRun:
     """Settings of a small run; the defaults take about 25 seconds on one core."""
 
     steps: int = 1200
@@ -50,8 +51,7 @@ class SmallRun:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not allowed: 1 or more")
+            at_least(name, getattr(self, name), 1)
 
     @property
     def bytes_seen(self) -> int:
@@ -71,9 +71,9 @@ def as_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(b"".join(parts), dtype=np.uint8), owners
 
 
-def train_small(
+def train_byte_model(
     texts: Sequence[str],
-    run: SmallRun | None = None,
+    run: ByteRun | None = None,
     on_step: Callable[[int, float], None] | None = None,
     device: str | torch.device = "cpu",
 ) -> Transformer:
@@ -84,7 +84,7 @@ def train_small(
 
     Raises ValueError if the texts have fewer bytes than one window.
     """
-    run = run or SmallRun()
+    run = run or ByteRun()
     data, owners = as_bytes(texts)
     if len(data) <= run.length + 1:
         raise ValueError(f"texts have {len(data)} bytes, a window needs {run.length + 2}")
@@ -111,7 +111,7 @@ def train_small(
 
 
 @torch.no_grad()
-def held_out_loss(model: Transformer, texts: Sequence[str], length: int = 64) -> float:
+def loss_on_texts(model: Transformer, texts: Sequence[str], length: int = 64) -> float:
     """Mean nats per byte on texts, window by window, documents kept apart.
 
     Raises ValueError if the texts have fewer bytes than one window.
@@ -135,7 +135,7 @@ def compare_texts(
     held_out: Mapping[str, Sequence[str]],
     *,
     seeds: Sequence[int] = (0, 1, 2),
-    run: SmallRun | None = None,
+    run: ByteRun | None = None,
     processes: int = 2,
     progress: bool = False,
 ) -> dict[str, list[dict[str, float]]]:
@@ -148,7 +148,7 @@ def compare_texts(
     """
     if not corpora or not held_out or not seeds:
         raise ValueError("corpora, held_out and seeds are not allowed to be empty")
-    run = run or SmallRun()
+    run = run or ByteRun()
     jobs = [(name, replace(run, seed=seed)) for seed in seeds for name in corpora]
     results: dict[str, list[dict[str, float]]] = {name: [] for name in corpora}
     context = multiprocessing.get_context("spawn")
@@ -164,11 +164,11 @@ def compare_texts(
 
 
 def _train_and_test(
-    texts: Sequence[str], held_out: Mapping[str, Sequence[str]], run: SmallRun
+    texts: Sequence[str], held_out: Mapping[str, Sequence[str]], run: ByteRun
 ) -> dict[str, float]:
     torch.set_num_threads(1)
-    model = train_small(texts, run)
-    return {name: held_out_loss(model, sets, run.length) for name, sets in held_out.items()}
+    model = train_byte_model(texts, run)
+    return {name: loss_on_texts(model, sets, run.length) for name, sets in held_out.items()}
 
 
 def _windows(

@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from llama3lib.train import SmallRun, compare_texts, held_out_loss, lr_at, make_adamw, train_small
-from llama3lib.train.small import as_bytes
+from llama3lib.train import (
+    ByteRun,
+    compare_texts,
+    loss_on_texts,
+    lr_at,
+    make_adamw,
+    train_byte_model,
+)
+from llama3lib.train.byte_model import as_bytes
 
 TEXTS = [f"the mill of number {i} stands at the river and grinds {i * 7} sacks" for i in range(60)]
-QUICK = SmallRun(steps=30, batch_size=4, length=32)
+QUICK = ByteRun(steps=30, batch_size=4, length=32)
 
 
 def test_schedule_has_its_corners():
@@ -40,7 +47,7 @@ def test_schedule_refuses_what_is_no_schedule(wrong):
 
 
 def test_norms_do_not_decay():
-    model = train_small(TEXTS, SmallRun(steps=1, batch_size=1, length=16))
+    model = train_byte_model(TEXTS, ByteRun(steps=1, batch_size=1, length=16))
     decayed, plain = make_adamw(model, 1e-3).param_groups
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
     assert {p.dim() for p in plain["params"]} == {1}
@@ -57,31 +64,31 @@ def test_bytes_and_owners():
 
 def test_training_learns_repeats_exactly_and_starts_knowing_nothing():
     seen = []
-    first = train_small(TEXTS, QUICK, lambda step, loss: seen.append(loss))
-    again = train_small(TEXTS, QUICK)
+    first = train_byte_model(TEXTS, QUICK, lambda step, loss: seen.append(loss))
+    again = train_byte_model(TEXTS, QUICK)
     assert all(
         torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)
     )
     assert abs(seen[0] - math.log(256)) < 0.3 and np.mean(seen[-5:]) < seen[0] - 1
-    other = train_small(TEXTS, SmallRun(steps=30, batch_size=4, length=32, seed=1))
+    other = train_byte_model(TEXTS, ByteRun(steps=30, batch_size=4, length=32, seed=1))
     assert not torch.equal(first.output.weight, other.output.weight)
 
 
 def test_held_out_loss_is_the_mean_over_all_bytes_asked_for():
-    model = train_small(TEXTS, QUICK)
+    model = train_byte_model(TEXTS, QUICK)
     text = "the mill of number 3 stands here"  # one window of 32, and its closing byte
     ids = torch.tensor([list(text.encode()) + [0]])
     with torch.no_grad():
         logits = model(ids[:, :-1])
     want = torch.nn.functional.cross_entropy(logits[0], ids[0, 1:]).item()
-    assert held_out_loss(model, [text, "x" * 10], length=32) == pytest.approx(want, rel=1e-5)
+    assert loss_on_texts(model, [text, "x" * 10], length=32) == pytest.approx(want, rel=1e-5)
     with pytest.raises(ValueError, match="a window needs"):
-        held_out_loss(model, ["x"], length=32)
+        loss_on_texts(model, ["x"], length=32)
 
 
 def test_comparison_does_not_depend_on_the_number_of_processes():
     corpora = {"all": TEXTS, "few": TEXTS[:5]}
-    run = SmallRun(steps=8, batch_size=2, length=16)
+    run = ByteRun(steps=8, batch_size=2, length=16)
     one, two = (
         compare_texts(corpora, {"x": TEXTS[:9]}, seeds=(0, 1), run=run, processes=n) for n in (1, 2)
     )
@@ -93,6 +100,6 @@ def test_comparison_does_not_depend_on_the_number_of_processes():
 @pytest.mark.parametrize("field", ["steps", "batch_size", "length"])
 def test_sizes_are_checked(field):
     with pytest.raises(ValueError, match=f"{field}=0 is not allowed"):
-        SmallRun(**{field: 0})
+        ByteRun(**{field: 0})
     with pytest.raises(ValueError, match="a window needs"):
-        train_small(["ab"])
+        train_byte_model(["ab"])

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from llama3lib.utils.require import at_least, require
+
 WORDS = 2047
 """Together with the token that ends a text, a round number."""
 _BEGIN = "b d f g h k l m n p r s t v w z br dr fl gr kr pl sh st th tr".split()
@@ -49,8 +51,7 @@ class InventedLanguage:
     """
 
     def __init__(self, seed: int = 0, words: int = WORDS) -> None:
-        if words < 64:
-            raise ValueError(f"words={words!r} is not allowed: 64 or more")
+        at_least("words", words, 64)
         rng = random.Random(f"language {seed}")
         self.words = _invent(rng, words)
         shares = [1 / (rank + 4) for rank in range(words)]
@@ -78,8 +79,8 @@ class InventedLanguage:
 
         Raises ValueError for a document that this language cannot write.
         """
-        if not all(0 <= word < len(self.words) for word in document):
-            raise ValueError(f"document={document!r} is not allowed: 0 to {len(self.words) - 1}")
+        ok = all(0 <= word < len(self.words) for word in document)
+        require(ok, "document", document, f"0 to {len(self.words) - 1}")
         topics, costs = _topic_chances(), []
         for place, word in enumerate(document):
             by_topic = self._chances(document[place - 1] if place else None, word)

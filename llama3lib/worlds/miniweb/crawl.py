@@ -15,9 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
-from llama3lib.data.miniweb.web import MiniWeb
 from llama3lib.data.warc import WarcWriter
 from llama3lib.utils.files import atomic_write
+from llama3lib.worlds.miniweb.web import MiniWeb
 
 _LINK = re.compile(r"""<a\s[^>]{0,200}?href\s*=\s*["']([^"'<>]{1,2000})["']""", re.IGNORECASE)
 _MOST_BYTES = 4 << 20

@@ -11,15 +11,15 @@ import pytest
 
 from llama3lib.data.document import Document
 from llama3lib.data.extract import extract_text
-from llama3lib.data.miniweb import crawl, make_web, prose
-from llama3lib.data.miniweb.pages import LAYOUTS
-from llama3lib.data.miniweb.web import GOOD, JUNK
 from llama3lib.data.pii import find_pii, iban_is_right, luhn
 from llama3lib.data.readers import read_documents
+from llama3lib.worlds.miniweb import crawl, make_web, prose
+from llama3lib.worlds.miniweb.pages import LAYOUTS
+from llama3lib.worlds.miniweb.web import GOOD, JUNK
 
 PRINT = """
 import hashlib
-from llama3lib.data.miniweb import make_web
+from llama3lib.worlds.miniweb import make_web
 told = repr([(p.url, p.date, p.html, p.lines, p.pii) for p in make_web(200, 3).pages])
 print(hashlib.sha256(told.encode()).hexdigest())
 """
