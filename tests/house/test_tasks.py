@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from timing_tools import patient
 
 ROOT = Path(__file__).parents[2]
 WINDOWS = sys.platform == "win32"
@@ -214,7 +215,7 @@ def test_ctrl_c_waits_for_the_program_and_then_stops(project):
     assert process.stdout.readline() == "up\n"
     time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
-    rest, _ = process.communicate(timeout=20)
+    rest, _ = process.communicate(timeout=patient(20))
     assert rest == "closed\n" and process.returncode != 0
 
 

@@ -1,11 +1,7 @@
-"""Many clients at once who come, go, and leave early: every answer is whole and one's own.
-
-LLAMA3_LONG_TESTS=1 makes it two minutes; otherwise a quarter of one.
-"""
+"""Many clients at once who come, go, and leave early: every answer is whole and one's own."""
 
 import asyncio
 import json
-import os
 import random
 import sys
 import time
@@ -14,12 +10,12 @@ import openai
 import psutil
 import pytest
 import torch
-from serve_tools import MODEL, Served, address_of, python, wait_for
+from serve_tools import MODEL, Served, address_of, python
+from timing_tools import wait_until
 
 from llama3lib.checkpoint import load_model, load_tokenizer
 from llama3lib.inference import SamplingParams, generate
 
-SECONDS = 120 if os.environ.get("LLAMA3_LONG_TESTS") == "1" else 15
 CLIENTS = 64
 WORDS = "Omar Mina mill river red kite dog garden went found a the in and with pear".split()
 MEGABYTE = 2**20
@@ -96,7 +92,8 @@ class Crowd:
 
 
 @pytest.mark.slow
-def test_soak():
+@pytest.mark.parametrize("seconds", [15, pytest.param(120, marks=pytest.mark.long)])
+def test_soak(seconds):
     answers = known_answers(60)
     assert len(set(answers.values())) > 40
     # fewer blocks and seats than the crowd needs: some wait, some are sent away and come again
@@ -105,22 +102,22 @@ def test_soak():
             server = Served(address_of(child))
             memory = psutil.Process(child.pid).memory_info
             asyncio.run(Crowd(server.url, answers, seed=0).run(5))
-            wait_for(lambda: server.metric("open_requests") == 0)
+            wait_until(lambda: server.metric("open_requests") == 0)
             before = memory().rss
             crowd = Crowd(server.url, answers, seed=1)
-            asyncio.run(crowd.run(SECONDS))
-            wait_for(lambda: server.metric("open_requests") == 0)
-            wait_for(lambda: server.metric("cache_blocks_used") == 0)
+            asyncio.run(crowd.run(seconds))
+            wait_until(lambda: server.metric("open_requests") == 0)
+            wait_until(lambda: server.metric("cache_blocks_used") == 0)
             after = memory().rss
             told = {
-                "seconds": SECONDS, "done": crowd.done, "cancelled": crowd.cancelled,
+                "seconds": seconds, "done": crowd.done, "cancelled": crowd.cancelled,
                 "mismatches": len(crowd.wrong), "mb_before": before // MEGABYTE,
                 "mb_after": after // MEGABYTE, "preemptions": server.metric("preemptions"),
                 "errors": server.metric("engine_errors_total"),
             }  # fmt: skip
             print(json.dumps(told))
             assert crowd.wrong == []
-            assert crowd.done > SECONDS and crowd.cancelled > SECONDS / 5
+            assert crowd.done > seconds and crowd.cancelled > seconds / 5
             assert server.metric("sequences_running") == server.metric("sequences_waiting") == 0
             assert told["errors"] == 0 and 'status="500"' not in server.get("/metrics")[1]
             assert after < before + 40 * MEGABYTE
