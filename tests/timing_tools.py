@@ -1,19 +1,20 @@
 """Time in tests, on machines of any speed and beside any load.
 
 No test compares differences of a clock, which fails beside a busy neighbour. What must grow in
-proportion is measured in CPU time (`assert_linear`), what must be quick in CPU time of this
-machine (`cpu_seconds`), and what must end is waited for (`deadline`, `wait_until`), longer where
-the machine is slower (`patient`).
+proportion is measured in CPU time (`assert_linear`), and what must end is waited for (`deadline`,
+`wait_until`), longer where things are slower (`patient`).
 """
 
 import contextlib
 import functools
+import math
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
+Input = TypeVar("Input")
 SLOWNESS = "LLAMA3_TEST_SLOWNESS"
 """Environment variable that tells the processes of a run what was measured at its beginning."""
 _ADDITIONS, _QUIET = 4_000_000, 0.2
@@ -45,8 +46,8 @@ def wait_until(true: Callable[[], object], seconds: float = 60.0) -> None:
 
 @contextlib.contextmanager
 def deadline(seconds: float, what: str = "this") -> Iterator[None]:
-    """AssertionError in the middle of a block that does not end; nothing on Windows."""
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not _MAIN:
+    """AssertionError in the middle of a block that does not end. Nothing on Windows."""
+    if not hasattr(signal, "setitimer"):
         yield
         return
 
@@ -62,32 +63,24 @@ def deadline(seconds: float, what: str = "this") -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-_MAIN = threading.main_thread()
-
-
-def cpu_seconds(function: Callable[[], object], repeat: int = 1) -> float:
-    """CPU time that this process takes for a call: the least of several."""
-
-    def once() -> float:
-        begun = time.process_time()
-        function()
-        return time.process_time() - begun
-
-    return min(once() for _ in range(repeat))
-
-
 def assert_linear(
-    function: Callable[[object], object], short: object, long: object, *, at_most: float
+    function: Callable[[Input], object], short: Input, long: Input, *, at_most: float
 ) -> None:
     """AssertionError if the long input takes over `at_most` times the CPU time of the short one.
 
-    The least of several runs counts. The long input is tried again only if it seems too slow: a
-    neighbour may slow a run down, and none speeds it up. Less than a millisecond is a millisecond.
+    The least of three runs counts for the short input, of up to five for the long one, which is
+    tried again only if it seems too slow. Less than a millisecond counts as a millisecond.
     """
-    base = max(cpu_seconds(lambda: function(short), 3), 1e-3)
-    times: list[float] = []
-    while not times or (min(times) > at_most * base and len(times) < 5):
-        times.append(cpu_seconds(lambda: function(long)))
-        base = min(base, max(cpu_seconds(lambda: function(short)), 1e-3))
-    growth = min(times) / base
-    assert growth <= at_most, f"{growth:.1f} times the time, {at_most} allowed"
+    base = max(1e-3, min(_cpu_seconds(function, short) for _ in range(3)))
+    growth = math.inf
+    for _ in range(5):
+        growth = min(growth, _cpu_seconds(function, long) / base)
+        if growth <= at_most:
+            return
+    raise AssertionError(f"{growth:.1f} times the time, {at_most} allowed")
+
+
+def _cpu_seconds(function: Callable[[Input], object], given: Input) -> float:
+    begun = time.process_time()
+    function(given)
+    return time.process_time() - begun

@@ -76,6 +76,8 @@ def _read_and_bound(statement: ast.stmt) -> tuple[set[str], set[str]]:
     """Names that are looked up in the notebook, also from inside functions, and names bound."""
     table = symtable.symtable(ast.unparse(statement), "cell", "exec")
     read = {s.get_name() for s in table.get_symbols() if s.is_referenced()}
+    if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
+        read.add(statement.target.id)
     bound = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
     inner = list(table.get_children())
     while inner:
