@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import openai
 import torch
 import uvicorn
+from timing_tools import patient, wait_until
 
 from llama3lib.checkpoint import load_model, load_tokenizer
 from llama3lib.inference import LLMEngine, SamplingParams, generate
@@ -62,7 +62,7 @@ class Served:
 
 def fetch(request):
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=patient(60)) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -79,12 +79,12 @@ def served(engine, *, send_buffer=None, **options):
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
-    wait_for(lambda: server.started)
+    wait_until(lambda: server.started)
     try:
         yield Served(f"http://127.0.0.1:{sock.getsockname()[1]}", engine, app.state.service)
     finally:
         server.should_exit = True
-        thread.join(timeout=30)
+        thread.join(timeout=patient(30))
         assert not thread.is_alive()
 
 
@@ -100,13 +100,6 @@ def expected(engine, prompt, **settings):
     """What the library itself writes, on a model of its own."""
     model = load_model(MODEL, dtype=torch.float64)
     return "".join(generate(model, engine.tokenizer, prompt, SamplingParams(**settings)))
-
-
-def wait_for(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 def python(*argv, **options):

@@ -28,7 +28,15 @@ from llama3lib.scaling.parametric import (
     ParametricLaw,
     fit_parametric,
 )
-from llama3lib.scaling.plan import Budget, Cell, SweepConfig, cells, load_sweep, sweep_names
+from llama3lib.scaling.plan import (
+    Budget,
+    Cell,
+    SweepConfig,
+    cells,
+    load_sweep,
+    sweep_names,
+    sweep_seconds,
+)
 from llama3lib.scaling.points import Run, by_budget, read_runs, stored_path, write_runs
 from llama3lib.scaling.power_law import PowerLaw, PowerLawFit, fit_line, fit_power_law
 from llama3lib.scaling.serving import Life, break_even, cheapest, life, tokens_for
@@ -74,6 +82,7 @@ __all__ = [
     "run_sweep",
     "stored_path",
     "sweep_names",
+    "sweep_seconds",
     "tokens_for",
     "write_runs",
 ]

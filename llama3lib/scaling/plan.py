@@ -20,6 +20,7 @@ from llama3lib.model import ModelArgs
 from llama3lib.model.flops import count_parameters, flops_per_token
 from llama3lib.scaling.points import STORED
 from llama3lib.train.config import OptimizerConfig, Phase, SourceConfig, TrainConfig
+from llama3lib.train.plan import make_plan
 from llama3lib.train.sources import open_tokenizer
 from llama3lib.utils.require import is_whole, one_of, positive, require, whole
 from llama3lib.utils.settings import build, read_toml, refuse_unknown, with_overrides
@@ -254,6 +255,12 @@ def train_config(config: SweepConfig, cell: Cell) -> TrainConfig:
         keep_last=1,
         evaluate_every=cell.steps,
     )
+
+
+def sweep_seconds(config: SweepConfig, processes: int = 1) -> float:
+    """About how long all runs take on this machine, so many at a time; a few steps of each tell."""
+    plans = [make_plan(train_config(config, cell)) for cell in cells(config)]
+    return sum(plan.seconds for plan in plans) / processes
 
 
 def sweep_names() -> list[str]:

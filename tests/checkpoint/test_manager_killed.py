@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from disk_tools import tiny_disk
+from timing_tools import patient
 
 from llama3lib.checkpoint.manager import CheckpointManager
 
@@ -201,7 +202,7 @@ def start(code, *arguments):
 
 def finish(*children):
     try:
-        told = [child.communicate(timeout=120) for child in children]
+        told = [child.communicate(timeout=patient(120)) for child in children]
     finally:
         for child in children:
             child.kill()
@@ -228,7 +229,7 @@ def test_a_run_killed_in_each_probe(tmp_path):
 
 
 @POSIX
-@pytest.mark.parametrize("kills", [15, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [15, pytest.param(200, marks=pytest.mark.long)])
 def test_a_run_killed_at_any_moment(tmp_path, kills):
     (newest,) = finish(start(_KILL_AT_RANDOM, tmp_path, kills))
     assert int(newest) > 2

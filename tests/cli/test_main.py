@@ -12,6 +12,7 @@ from pathlib import Path
 import openai
 import pytest
 import torch
+from timing_tools import patient
 
 from llama3lib.checkpoint import is_chat_model, save_hf
 from llama3lib.cli import main as cli
@@ -211,7 +212,7 @@ def test_every_sampling_option_is_asked_for_by_its_name(capsys):
 
 def test_any_text_can_be_printed_whatever_the_console(folder):
     with process("tokenize", folder, "語🙂", "--json") as child:
-        out, err = child.communicate(timeout=120)
+        out, err = child.communicate(timeout=patient(120))
     assert child.returncode == 0, err
     assert json.loads(out.decode("utf-8"))["ids"] == list("語🙂".encode())
 
@@ -223,14 +224,14 @@ def test_a_reader_who_leaves_is_no_error(folder):
         child.stdout.read(1)
         child.stdout.close()
         err = child.stderr.read()
-        child.wait(timeout=120)
+        child.wait(timeout=patient(120))
     assert child.returncode == 1
     assert err == b""
 
 
 def test_chat_over_pipes_says_that_the_model_is_a_base_model():
     with process("chat", "tiny-base", "--max-tokens", 5) as child:
-        out, err = child.communicate(b"hello\n/what\n/reset\n/exit\n", timeout=120)
+        out, err = child.communicate(b"hello\n/what\n/reset\n/exit\n", timeout=patient(120))
     text = out.decode("utf-8")
     assert child.returncode == 0, err
     assert "base model" in text
@@ -253,7 +254,7 @@ def test_serve_with_a_key_and_quantised_weights(tmp_path, folder):
         with pytest.raises(openai.AuthenticationError):
             client.with_options(api_key="wrong").models.list()
         child.terminate()
-        out, _ = child.communicate(timeout=60)
+        out, _ = child.communicate(timeout=patient(60))
     assert (child.returncode, out) == (0, b"") or sys.platform == "win32"
 
 

@@ -6,10 +6,10 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 from scaling_tools import CHINCHILLA, curves, grid_runs
+from timing_tools import patient, wait_until
 
 from llama3lib.cli import main as cli
 from llama3lib.cli.scaling.points import points_of
@@ -109,12 +109,10 @@ def test_a_sweep_that_is_terminated_saves_its_run(tiny, tmp_path):
     line = [sys.executable, "-m", "llama3lib.cli.main", *tiny, *endless]
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + 60
-        while not list(tmp_path.glob("run/work/*/metrics.jsonl")) and process.poll() is None:
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        begun = "run/work/*/metrics.jsonl"
+        wait_until(lambda: list(tmp_path.glob(begun)) or process.poll() is not None)
         process.terminate()
-        assert process.wait(60) == 130
+        assert process.wait(patient(60)) == 130
     finally:
         process.kill()
     assert len(list(tmp_path.glob("run/work/*/checkpoints/step-*/manifest.json"))) == 1

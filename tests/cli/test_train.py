@@ -6,11 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from timing_tools import patient, wait_until
 from train_tools import drawn_model, everything, steps_told, weights
 
 from llama3lib.checkpoint import CheckpointManager, load_model, load_tokenizer
@@ -291,12 +291,9 @@ def child(work, *argv):
 def test_ctrl_c_is_130_and_the_same_line_goes_on(capsys, work):
     words = ["train", "tiny.toml", "run", "--set", "phases.0.steps=4000", "--set", "save_every=50"]
     process = child(work, *words)
-    end = time.monotonic() + 120
-    while process.poll() is None and len(steps_told(work / "run")) <= 60:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_until(lambda: process.poll() is not None or len(steps_told(work / "run")) > 60, 120)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=patient(120))
     assert process.returncode == 130 and err == "", err
     last = CheckpointManager(work / "run" / "checkpoints").steps()[-1]
     assert f"stopped; saved after step {last:,}." in out and last > 60

@@ -7,7 +7,6 @@ import random
 import re
 import signal
 import threading
-import time
 
 import dill
 import pytest
@@ -16,6 +15,7 @@ from datatrove.executor import slurm
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
+from timing_tools import wait_until
 
 from llama3lib.data import cluster
 from llama3lib.data.document import Document
@@ -82,16 +82,14 @@ def test_a_killed_worker_costs_nothing(archives, plain, tmp_path):
     killed = []
 
     def kill_one():
-        end = time.monotonic() + 120
-        while not killed and time.monotonic() < end:
-            time.sleep(0.02)
-            begun = list(folder.glob("work/phase-0/d*/part-*"))
-            mine = [c.pid for c in multiprocessing.active_children() if c.pid not in others]
-            if begun and mine:
-                os.kill(mine[0], signal.SIGKILL)
-                killed.append(mine[0])
+        begun = list(folder.glob("work/phase-0/d*/part-*"))
+        mine = [c.pid for c in multiprocessing.active_children() if c.pid not in others]
+        if begun and mine:
+            os.kill(mine[0], signal.SIGKILL)
+            killed.append(mine[0])
+        return killed
 
-    thread = threading.Thread(target=kill_one)
+    thread = threading.Thread(target=wait_until, args=(kill_one, 120))
     thread.start()
     run_recipe(RECIPE, archives, folder, engine="local", workers=2)
     thread.join()

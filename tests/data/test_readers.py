@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 import zstandard
+from timing_tools import patient
 
 from llama3lib.data import readers
 from llama3lib.data.document import Document, Dropped
@@ -246,7 +247,10 @@ def memory_of_reading(path):
     if not Path("/proc/self/status").exists():
         pytest.skip("memory is measured on Linux only")
     told = subprocess.run(
-        [sys.executable, "-c", BOMB, str(path)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", BOMB, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=patient(120),
     )
     assert told.returncode == 0, told.stderr
     return json.loads(told.stdout)

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from timing_tools import patient
 
 from llama3lib.data import funnel
 from llama3lib.data.document import Document
@@ -272,12 +273,12 @@ def test_kill_9_at_random_moments(archives, tmp_path):
         if kills < 6:
             marks = len(list(folder.rglob("*.json*")))
             # let it write some files more, then kill it in the midst of whatever it does
-            wanted, end = marks + rng.randint(1, 9), time.monotonic() + 60
+            wanted, end = marks + rng.randint(1, 9), time.monotonic() + patient(60)
             while process.poll() is None and time.monotonic() < end:
                 if len(list(folder.rglob("*.json*"))) >= wanted:
                     process.send_signal(signal.SIGKILL)
                     break
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=patient(120))
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL, errors.decode()

@@ -11,11 +11,11 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from dataclasses import replace
 
 import psutil
 import pytest
+from timing_tools import deadline, patient, wait_until
 
 from llama3lib.scaling import Budget, SweepConfig, cells, finished, one_run, run_sweep
 from llama3lib.scaling import sweep as sweep_module
@@ -36,13 +36,6 @@ ENDLESS = replace(
     budgets=(Budget(flops=1e13, models=((4, 1), (6, 1), (8, 1), (10, 1)), batch_size=1),),
 )
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-
-
-def until(true, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +73,7 @@ def endless(folder):
         text=True,
     )
     try:
-        until(lambda: len(begun(folder)) == 2 or parent.poll() is not None)
+        wait_until(lambda: len(begun(folder)) == 2 or parent.poll() is not None)
         children = psutil.Process(parent.pid).children(recursive=True)
         yield parent, children
     finally:
@@ -94,7 +87,7 @@ def begun(folder):
 
 
 def check_stopped(folder, children):
-    _, alive = psutil.wait_procs(children, timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=patient(60))
     assert not alive
     assert len(begun(folder)) == 2  # none was begun afterwards
     saved = list(folder.glob("work/*/checkpoints/step-*/manifest.json"))
@@ -110,7 +103,7 @@ def test_an_interrupt_saves_the_runs_under_way_and_begins_no_other(whom, tmp_pat
             os.killpg(parent.pid, signal.SIGINT)
         else:
             os.kill(parent.pid, signal.SIGINT)
-        _, told = parent.communicate(timeout=60)
+        _, told = parent.communicate(timeout=patient(60))
         assert parent.returncode != 0 and "KeyboardInterrupt" in told
         check_stopped(tmp_path, children)
 
@@ -131,9 +124,9 @@ def work(job, stop):
     if kind == "die":
         os._exit(value)
     if kind == "deaf":
-        until(lambda: False)
+        wait_until(lambda: False)
     if kind == "wait":
-        until(stop)
+        wait_until(stop)
         raise KeyboardInterrupt
     return value, os.getpid()
 
@@ -176,11 +169,9 @@ def interruptible():
 def test_a_second_interrupt_kills_workers_that_do_not_stop(no_worker_left):
     answers = side_by_side(work, {"quick": ("return", 3), "deaf": ("deaf", 0)}, 2)
     assert next(answers)[0] == "quick"
-    begun_at = time.monotonic()
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
+    with deadline(30), pytest.raises(KeyboardInterrupt):
         answers.throw(KeyboardInterrupt)
-    assert time.monotonic() - begun_at < 30
     assert no_worker_left()
 
 
@@ -225,7 +216,7 @@ def test_two_sweeps_in_one_folder_share_the_runs(made, tmp_path):
     """
     line = [sys.executable, "-c", textwrap.dedent(program)]
     both = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    told = "".join(process.communicate(timeout=60)[0] for process in both)
+    told = "".join(process.communicate(timeout=patient(60))[0] for process in both)
     assert [process.returncode for process in both] == [0, 0]
     assert told.count("trained") == len(cells(CONFIG))
     assert not list((tmp_path / "work").glob("*"))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serve_tools import MODEL, STORY, expected, served, tiny_engine
+from timing_tools import patient
 
 from llama3lib.serve.app import create_app
 from llama3lib.serve.settings import Limits
@@ -115,7 +116,9 @@ class TestLimits:
         assert error.value.status_code == 413
 
     def test_large_bodies_of_unknown_length(self, server):
-        connection = http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=30)
+        connection = http.client.HTTPConnection(
+            server.address.removeprefix("http://"), timeout=patient(30)
+        )
         parts = (b"x" * 50_000 for _ in range(10))
         headers = {"Content-Type": "application/json"}
         connection.request("POST", COMPLETE, parts, headers, encode_chunked=True)
@@ -127,7 +130,7 @@ class TestLimits:
         limits = Limits(read_seconds=0.3)
         with tiny_engine() as engine, served(engine, limits=limits) as running:
             host, port = running.address.removeprefix("http://").split(":")
-            with socket.create_connection((host, int(port)), timeout=20) as sock:
+            with socket.create_connection((host, int(port)), timeout=patient(20)) as sock:
                 sock.sendall(
                     b"POST /v1/completions HTTP/1.1\r\nHost: a\r\n"
                     b"Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
@@ -262,7 +265,9 @@ class TestFields:
     ],
 )  # fmt: skip
 def test_paths_and_methods(server, method, path, status):
-    connection = http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=30)
+    connection = http.client.HTTPConnection(
+        server.address.removeprefix("http://"), timeout=patient(30)
+    )
     connection.request(method, path)
     answer = connection.getresponse()
     assert answer.status == status

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import traitlets
+from timing_tools import deadline
 from view_samples import some_band, some_grids, some_losses, some_points
 from view_tools import run_js
 
@@ -140,10 +141,9 @@ def test_messages_are_few_and_cheap(monkeypatch):
         for step in range(1, 201):
             view.on_step({"step": step, "loss": 2.0})
     assert sent.count("now") <= 11 and sent.count("runs") <= 11  # 2 seconds
-    begun = time.perf_counter()
-    for step in range(201, 2201):
-        view.on_step({"step": step, "loss": 2.0})
-    assert (time.perf_counter() - begun) / 2000 < 1e-3
+    with deadline(2):  # a millisecond each
+        for step in range(201, 2201):
+            view.on_step({"step": step, "loss": 2.0})
 
 
 def test_the_bands_state_and_arguments_are_checked():
