@@ -2,7 +2,7 @@
 
 import importlib
 
-from widgets.core.exercise import check, fill, hint, solutions_from
+from widgets.core.check import check, fill, hint, solutions_from
 from widgets.core.figure import live_figure
 from widgets.core.predict import predict
 from widgets.core.progress import use_ledger

@@ -1,13 +1,13 @@
 """check, hint and fill: whatever a learner's code does, the notebook goes on."""
 
 import sys
-import types
 
 import nbformat
 import pytest
 
+import widgets
 from widgets import check, fill, hint, solutions_from
-from widgets.core.judge import Mistake
+from widgets.core.check import exercises
 from widgets.core.progress import ledger
 
 
@@ -18,17 +18,29 @@ class Spiteful(Exception):
         raise RuntimeError("no")
 
 
-def _checker(answer):
-    if answer(2) != 4:
-        raise Mistake("the square is wrong", shows="square(2)", why="Multiply x by itself.")
+SQUARE = """
+from widgets.core.exercise import Exercise
+
+E = Exercise("99.1", "square", hints=("the idea of it", "the shape of it", "x * x"))
+E.reference(lambda x, *, power=2: x**power)
+E.mistake("the cube, not the square", "One factor less.", power=3)
+E.mistake("x is doubled", "", lambda x: 2 * x)
+E.cases([(2,), (3,), (-1,)])
+"""
 
 
 @pytest.fixture(autouse=True)
-def _chapter_99(monkeypatch):
-    module = types.ModuleType("widgets.ch99.exercises")
-    module.CHECKS = {"99.1": _checker}
-    module.HINTS = {"99.1": ("the idea of it", "the shape of it", "x * x")}
-    monkeypatch.setitem(sys.modules, "widgets.ch99.exercises", module)
+def folder_99(monkeypatch, tmp_path):
+    """A chapter 99 as an author would write it: one file an exercise, nothing else."""
+    folder = tmp_path / "widgets" / "ch99" / "exercises"
+    folder.mkdir(parents=True)
+    for place in (folder.parent, folder):
+        (place / "__init__.py").touch()
+    (folder / "e1_square.py").write_text(SQUARE, encoding="utf-8")
+    monkeypatch.setattr(widgets, "__path__", [*widgets.__path__, str(tmp_path / "widgets")])
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("widgets.ch99")]:
+        del sys.modules[name]
 
 
 def raises(error):
@@ -51,8 +63,8 @@ def test_right_answer_is_told_and_kept(capsys):
 def test_mistake_is_named_with_the_smallest_input(capsys):
     assert check("99.1", lambda x: x + 3) is False
     out = capsys.readouterr().out
-    assert out.startswith("✗ 99.1: the square is wrong.")
-    assert "square(2)" in out
+    assert out.startswith("✗ 99.1: square: the values differ.")
+    assert "x=2" in out and "Yours gives 5" in out
     assert "4" not in out
     assert ledger().read()["checks"]["99.1"] == {"tries": 1, "passed_at": None}
 
@@ -73,11 +85,12 @@ def test_a_stub_is_not_tried_yet(capsys, answer):
         (raises(Spiteful()), "its message cannot be shown"),
         (raises(GeneratorExit()), "GeneratorExit"),
         (endless, "RecursionError"),
-        (5, "TypeError"),
-        ("words", "TypeError"),
+        (5, "check needs the function"),
+        ("words", "check needs the function"),
         (lambda: 1, "TypeError"),
-        (lambda x: float("nan"), "the square is wrong"),
-        (lambda x: float("inf"), "the square is wrong"),
+        (lambda x: float("nan"), "NaN, which is no number"),
+        (lambda x: float("inf"), "the values differ"),
+        (lambda x: Spiteful(), "a number is needed"),
     ],
 )
 def test_no_answer_stops_the_notebook(capsys, answer, told):
@@ -107,6 +120,18 @@ def test_strict_mode_raises_for_all_but_right(monkeypatch, capsys):
     for answer in (None, lambda x: x + 3):
         with pytest.raises(AssertionError, match=r"99\.1 is not solved"):
             check("99.1", answer)
+
+
+def test_exercises_are_found_by_their_files_in_the_order_of_their_numbers(folder_99):
+    (folder_99 / "helper.py").touch()
+    for number in (10, 2):
+        (folder_99 / f"e{number}_more.py").touch()
+    assert list(exercises("99")) == ["99.1", "99.2", "99.10"]
+    assert exercises("99")["99.1"] == "widgets.ch99.exercises.e1_square"
+    assert exercises("98") == {}
+    (folder_99 / "e2_again.py").touch()
+    with pytest.raises(ValueError, match=r"two files for exercise 99\.2"):
+        exercises("99")
 
 
 @pytest.mark.parametrize("name", ["99.2", "98.1", "1.1", "x", "99.1.2"])

@@ -2,12 +2,18 @@
 
 import json
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+import widgets
 from widgets import Option, Question, Quiz
 from widgets.core.progress import ledger
+from widgets.core.quiz import questions_of
 from widgets.core.widget import esm
+
+CHAPTERS = [file.parent.name[2:] for file in Path(widgets.__file__).parent.glob("ch*/quiz.toml")]
 
 
 def options(*right):
@@ -89,3 +95,63 @@ def test_verdicts_in_javascript(node, tmp_path):
     command = [node, "--input-type=module", "-e", code]
     out = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=60)
     assert json.loads(out.stdout) == [None, True]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapters_quiz_explains_every_choice(chapter):
+    questions = questions_of(chapter)
+    assert len(questions) >= 8
+    for question in questions:
+        assert len(question.options) >= 3
+        assert all(len(option.why) > 20 for option in question.options)
+    assert len(Quiz(chapter).questions) == len(questions)
+
+
+QUESTION = """
+[[question]]
+section = "§1"
+prompt = "On {herd.TOKENS:,} tokens, how many {{braces}}?"
+option = [{text = "a", why = "so", right = true}, {text = "b", why = "no"}]
+"""
+
+
+@pytest.fixture
+def read_99(monkeypatch, tmp_path):
+    """read_99(text) -> the questions of a chapter with this quiz.toml."""
+    folder = tmp_path / "widgets" / "ch99"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(widgets, "__path__", [*widgets.__path__, str(folder.parent)])
+
+    def read(text):
+        (folder / "quiz.toml").write_text(text, encoding="utf-8")
+        return questions_of("99")
+
+    yield read
+    sys.modules.pop("widgets.ch99", None)
+
+
+def test_questions_are_data_with_facts_of_the_paper(read_99):
+    (question,) = read_99(QUESTION)
+    assert question.prompt == "On 15,600,000,000,000 tokens, how many {braces}?"
+    assert [option.correct for option in question.options] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "old, new, told",
+    [
+        ("herd.TOKENS", "herd.TOKEN", "chapter 99.*asks for a fact"),
+        ("herd.TOKENS:,", "", "asks for a fact"),
+        ("section", "sektion", "section are needed"),
+        ("right", "wright", "right, text, why are needed"),
+        ('why = "no"', 'why = ""', "needs a text and a why"),
+        (", right = true", "", "exactly 1 right"),
+    ],
+)
+def test_data_that_are_no_quiz_are_refused(read_99, old, new, told):
+    with pytest.raises(ValueError, match=told):
+        read_99(QUESTION.replace(old, new))
+
+
+def test_a_chapter_without_a_quiz_is_told():
+    with pytest.raises(ValueError, match="'98' has no quiz"):
+        Quiz("98")

@@ -1,136 +1,207 @@
-"""Exercises: `check` says what is wrong, `hint` helps in three steps, `fill` lets CI solve them.
+"""An exercise as one object: what is asked for, what is right, which mistakes have a name, hints.
 
-The checkers of chapter NN live in `widgets.chNN.exercises`: a table CHECKS of functions that raise
-`Mistake` on a wrong answer, and a table HINTS of three texts each.
+The exercises of chapter NN are files of their own, `widgets/chNN/exercises/eK_topic.py`, with one
+object `E` each. Whatever `E.cases` and `E.rule` ask is judged in the order of the file.
 """
 
-import copy
-import importlib
-import os
-import re
-import traceback
-from types import ModuleType
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 
-from widgets.core.judge import Mistake
-from widgets.core.progress import ledger
+from widgets.core.forms import as_typed
+from widgets.core.judge import Case, Diagnosis, Known, Mistake
+from widgets.core.time_limit import TimeLimit, Watched, within_limits
 
-_NAME = re.compile(r"(\d\d)\.\d+")
-_LEVELS = {1: "the idea", 2: "the structure", 3: "nearly the code"}
+Rule = Callable[..., None]
+"""Own rule of an exercise: takes the learner's functions, raises `Mistake`."""
 
 
-def check(name: str, answer: object) -> bool:
-    """Say whether an answer is right, and if not, which mistake it is; True if it is right.
+class Part:
+    """One thing that is compared with a reference: a function, or one side of what it does.
 
-    Never raises for a learner, whatever their code does. With LLAMA3LIB_STRICT=1 (in CI) an
-    answer that is not right raises AssertionError.
+    through: how a function is used on a case, if not just called; `through(function, *inputs)`
+    gives what is compared. results: names of several results. tolerance: relative to the wanted
+    numbers. otherwise: name and explanation of a mistake that none of the known ones explains.
     """
-    checker = _table(name, "CHECKS")
-    told = None
-    try:
-        if answer is None or answer is Ellipsis:
+
+    def __init__(
+        self,
+        what: str,
+        steps: list[Callable],
+        *,
+        key: str | None = None,
+        through: Callable | None = None,
+        results: Sequence[str] = (),
+        tolerance: float = 1e-5,
+        otherwise: tuple[str, str] = ("", ""),
+    ) -> None:
+        self.what, self.key, self.mistakes = what, key, []
+        self._steps, self._through = steps, through
+        self._form = {"names": results, "tolerance": tolerance, "otherwise": otherwise}
+        self._reference: Callable | None = None
+        self._model: Callable | None = None
+        self._cases: Callable | Sequence = ()
+
+    def reference(self, function: Callable, *, model: Callable | None = None) -> Callable:
+        """What is right: takes the case, and as keyword-only arguments its knobs.
+
+        With `model` that is a second function of the same results, which has the knobs.
+        """
+        self._reference, self._model = function, model or function
+        return function
+
+    def cases(self, cases: Callable[[], Sequence] | Sequence) -> object:
+        """Inputs from the smallest to the largest, or a function that makes them; now is judged.
+
+        Tuples are shown to learners by the names in the reference's signature; a `Case` has words
+        of its own.
+        """
+        self._cases = cases
+        self._steps.append(lambda given: self._diagnosis.judge(self.used(self._of(given))))
+        return cases
+
+    def mistake(self, name: str, why: str = "", *functions: Callable, **knobs: object) -> None:
+        """A mistake with a name: the reference with other knobs, or functions that make it."""
+        if not functions:
+            known = inspect.signature(self._model).parameters if self._model else ()
+            for knob in knobs:
+                if knob not in known:
+                    raise ValueError(f"mistake {name!r}: {knob!r} is no knob of the reference")
+            functions = (partial(self._model, **knobs),)
+        self.mistakes += [Known(name, function, why) for function in functions]
+
+    def rule(self, rule: Rule) -> Rule:
+        """A rule of its own, judged now; it takes the learner's function."""
+        self._steps.append(lambda given: rule(self._of(given)))
+        return rule
+
+    def _of(self, given: object) -> object:
+        return given if self.key is None else given[self.key]
+
+    def used(self, function: Callable) -> Callable:
+        """The function as it is used on a case."""
+        return partial(self._through, function) if self._through else function
+
+    @property
+    def right(self) -> Callable:
+        """The reference."""
+        return self._reference
+
+    @property
+    def model(self) -> Callable:
+        """What has the knobs; with none turned it must do what the reference does."""
+        return self._model
+
+    @cached_property
+    def inputs(self) -> list[Case]:
+        """The cases, with the words that a learner would type."""
+        rows = self._cases() if callable(self._cases) else self._cases
+        names = [
+            name
+            for name, one in inspect.signature(self._reference).parameters.items()
+            if one.kind is one.POSITIONAL_OR_KEYWORD
+        ]
+        return [row if isinstance(row, Case) else Case(row, as_typed(names, row)) for row in rows]
+
+    @cached_property
+    def _diagnosis(self) -> Diagnosis:
+        known = [Known(one.name, self.used(one.function), one.why) for one in self.mistakes]
+        right = self.used(self._reference)
+        return Diagnosis(right, self.inputs, known, self.what, **self._form)
+
+
+class Exercise(Part):
+    """Exercise("09.1", "kv_cache_bytes", hints=…): one function; or several, with `part` for each.
+
+    values: the keys of an answer that is a dict of plain values, and no function; then every rule
+    takes that dict.
+    """
+
+    def __init__(
+        self,
+        number: str,
+        function: str = "",
+        *,
+        hints: tuple[str, str, str],
+        values: Sequence[str] = (),
+        **form: object,
+    ) -> None:
+        super().__init__(function, [], **form)
+        self.number, self.hints, self.values = number, hints, values
+        self.parts: list[Part] = []
+
+    def part(self, name: str, *, through: Callable | None = None, **form: object) -> Part:
+        """A function of an answer that has several; with `through`, one side of the only one.
+
+        Such a side has the reference of the exercise.
+        """
+        if self.what:
+            part = Part(f"{self.what}, {name}", self._steps, through=through, **form)
+            part.reference(self._reference, model=self._model)
+        else:
+            part = Part(name, self._steps, key=name, through=through, **form)
+        self.parts.append(part)
+        return part
+
+    @property
+    def functions(self) -> list[str]:
+        """Names of the functions in an answer that is a dict of them."""
+        return [part.key for part in self.parts if part.key]
+
+    def rule(self, rule: Rule) -> Rule:
+        """A rule of its own, judged now; it takes all functions of the answer, or the values."""
+
+        def step(given: object) -> None:
+            rule(*given.values()) if self.functions else rule(given)
+
+        self._steps.append(step)
+        return rule
+
+    def check(self, answer: object) -> None:
+        """Return quietly if the answer is right. Raises `Mistake` or NotImplementedError."""
+        if self.values:
+            self._judge(self._values_of(answer))
+        else:
+            within_limits(lambda limit: self._judge(self._watched(answer, limit)))
+
+    def _judge(self, given: object) -> None:
+        for step in self._steps:
+            step(given)
+
+    def _watched(self, answer: object, limit: TimeLimit) -> object:
+        names = self.functions
+        if not names:
+            if not callable(answer):
+                why = f"Hand over {self.what} itself, not called."
+                raise Mistake("check needs the function", why=why)
+            return Watched(answer, limit)
+        if not isinstance(answer, Mapping) or set(answer) != set(names):
+            wanted = ", ".join(f'"{name}": {name}' for name in names)
+            raise Mistake("check needs all functions", why=f"Call it with {{{wanted}}}.")
+        for name in names:
+            if not callable(answer[name]):
+                why = f"Hand over {name} itself, not called."
+                raise Mistake("check needs the function", why=why)
+        return {name: Watched(answer[name], limit) for name in names}
+
+    def _values_of(self, answer: object) -> Mapping:
+        """The learner's dict with exactly these keys; all of them None counts as not tried."""
+        names = self.values
+        if not isinstance(answer, Mapping):
+            why = f"The keys are {', '.join(names)}; {type(answer).__name__} came."
+            raise Mistake("check needs the dict", why=why)
+        if foreign := sorted(map(str, set(answer) - set(names))):
+            why = f"Allowed: {', '.join(names)}."
+            raise Mistake(f"{foreign[0]!r} is not one of the keys", why=why)
+        if all(answer.get(name) is None for name in names):
             raise NotImplementedError
-        checker(answer)
-    except NotImplementedError:
-        told = f"… {name}: not tried yet. hint({name!r}) gives the idea."
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # SystemExit too: a learner's code may do anything
-        told = f"✗ {name}: {_words(error)}{_own_line(error)}"
-    else:
-        print(f"✓ {name}: right")
-        ledger().record_check(name, passed=True)
-        return True
-    print(told)
-    if not told.startswith("…"):
-        ledger().record_check(name, passed=False)
-    if os.environ.get("LLAMA3LIB_STRICT") == "1":
-        raise AssertionError(f"{name} is not solved: {told}")
-    return False
+        if missing := sorted(set(names) - set(answer)):
+            raise Mistake(f"{missing[0]!r} is missing")
+        return answer
 
-
-def hint(name: str, level: int = 1) -> None:
-    """Print a hint: 1 the idea, 2 the structure, 3 nearly the code."""
-    hints = _table(name, "HINTS")
-    if level not in _LEVELS:
-        raise ValueError(f"level={level!r} is not allowed: 1, 2 or 3")
-    print(f"Hint {level} of 3, {_LEVELS[level]}: {hints[level - 1]}")
-    if level < 3:
-        print(f"More: hint({name!r}, {level + 1})")
-    ledger().record_hint(name, level)
-
-
-def _chapter(name: str) -> ModuleType:
-    found = _NAME.fullmatch(name)
-    try:
-        if found:
-            return importlib.import_module(f"widgets.ch{found[1]}.exercises")
-    except ModuleNotFoundError as error:
-        if error.name not in (f"widgets.ch{found[1]}", f"widgets.ch{found[1]}.exercises"):
-            raise
-    raise ValueError(f"name={name!r} is not an exercise: names look like '01.1'")
-
-
-def _table(name: str, table: str) -> object:
-    entries = getattr(_chapter(name), table)
-    if name not in entries:
-        raise ValueError(f"name={name!r} is not an exercise: use one of {', '.join(entries)}")
-    return entries[name]
-
-
-def _words(error: BaseException) -> str:
-    """What an error says. Even that may fail when the class is the learner's own."""
-    try:
-        text = str(error)
-    except Exception:
-        text = "(its message cannot be shown)"
-    if isinstance(error, Mistake):
-        return text
-    return f"your code stopped with {type(error).__name__}" + (f": {text}" if text else "")
-
-
-def _own_line(error: BaseException) -> str:
-    """Where in the learner's own cell it happened, if an error of theirs is behind it."""
-    cause = error.__cause__ or (None if isinstance(error, Mistake) else error)
-    if cause is None:
-        return ""
-    frames = traceback.extract_tb(cause.__traceback__)
-    own = [f for f in frames if "ipykernel" in f.filename or f.filename.startswith("<")]
-    if not own:
-        return ""
-    where = f"\n   In {own[-1].name}, line {own[-1].lineno}"
-    return f"{where}: {own[-1].line}" if own[-1].line else where
-
-
-def solutions_from(notebook: object) -> dict[str, str]:
-    """Source of every cell tagged `solution:NAME`. Raises ValueError if a name comes twice."""
-    found: dict[str, str] = {}
-    for cell, name in _tagged(notebook, "solution:"):
-        if name in found:
-            raise ValueError(f"solution {name!r} appears twice")
-        found[name] = cell.source
-    return found
-
-
-def fill(notebook: object, solutions: dict[str, str]) -> object:
-    """A copy in which each cell tagged `exercise:NAME` holds the solution of that name.
-
-    Raises ValueError if an exercise has no solution or a solution no exercise.
-    """
-    filled = copy.deepcopy(notebook)
-    left = dict(solutions)
-    for cell, name in _tagged(filled, "exercise:"):
-        if name not in left:
-            raise ValueError(f"exercise {name!r} has no solution")
-        cell.source = left.pop(name)
-    if left:
-        raise ValueError(f"solutions without an exercise: {', '.join(sorted(left))}")
-    return filled
-
-
-def _tagged(notebook: object, prefix: str) -> list[tuple[object, str]]:
-    return [
-        (cell, tag.removeprefix(prefix))
-        for cell in notebook.cells
-        for tag in cell.metadata.get("tags", ())
-        if tag.startswith(prefix)
-    ]
+    def wrong_answers(self, right: object) -> Iterator[tuple[str, object]]:
+        """Each known mistake as an answer: its name, and `right` with this mistake in it."""
+        for part in (self, *self.parts):
+            for known in part.mistakes:
+                function = known.function
+                yield known.name, function if part.key is None else {**right, part.key: function}

@@ -1,16 +1,20 @@
-"""What every checker of an exercise is built from: cases, known mistakes, and a diagnosis.
+"""A wrong answer and its name: cases, known mistakes, and the diagnosis that compares them.
 
-A checker runs the learner's function on cases ordered from the smallest to the largest. When a
-case fails, the learner's results are compared with those of *known mistakes* (small wrong
-functions). The one that explains every case is named, together with the smallest case that shows
-it. The right result is never shown.
+The learner's function runs on cases ordered from the smallest to the largest. When a case fails,
+the results are compared with those of *known mistakes* (small wrong functions). The one that
+explains every case is named, together with the smallest case that shows it. The right result is
+never shown.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-import torch
 from torch import Tensor
+
+from widgets.core.forms import brief, fresh, has_floats_for_wholes, like, same, trouble
+
+_LONG = 120
 
 
 class Mistake(AssertionError):
@@ -39,32 +43,103 @@ class Known:
     why: str = ""
 
 
-def same(got: object, want: object, tolerance: float = 1e-5) -> bool:
-    """Equal shapes and values within the tolerance, relative to the size of the wanted ones."""
-    if isinstance(want, Tensor):
-        if not isinstance(got, Tensor) or got.shape != want.shape:
+def run(answer: Callable, case: Case, what: str, *, none: bool = False) -> object:
+    """Result of the learner's function; an error of its own becomes a `Mistake`.
+
+    So does None, unless it is a result like any other (`none`). NotImplementedError passes
+    through: that is "not tried yet".
+    """
+    try:
+        result = answer(*fresh(case.inputs))
+    except (NotImplementedError, Mistake):
+        raise
+    except Exception as error:
+        why = said_by(error).rstrip(".") + "."
+        raise Mistake(f"{what}: your code stopped", shows=case.shows, why=why) from error
+    if result is None and not none:
+        raise Mistake(f"{what}: nothing was returned", shows=case.shows, why="Is a return missing?")
+    return result
+
+
+def said_by(error: BaseException) -> str:
+    """Kind and message of an error. Even that may fail when the class is the learner's own."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its message cannot be shown)"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@dataclass
+class Diagnosis:
+    """What is compared: the reference's results, and the mistakes that are known."""
+
+    reference: Callable
+    cases: Sequence[Case]
+    known: Sequence[Known]
+    what: str
+    tolerance: float = 1e-5
+    names: Sequence[str] = ()
+    """Of the results, if the function returns several."""
+    otherwise: tuple[str, str] = ("", "")
+    """Name and explanation of a mistake that is not known."""
+
+    @cached_property
+    def wanted(self) -> list[object]:
+        """What the reference says of each case."""
+        return [self.reference(*fresh(case.inputs)) for case in self.cases]
+
+    def judge(self, answer: Callable) -> None:
+        """Return quietly if `answer` agrees with the reference on all cases, else raise `Mistake`.
+
+        A known mistake is named if it explains every case; failing that, if it explains the
+        smallest case that went wrong.
+        """
+        raw = [run(answer, case, self.what) for case in self.cases]
+        results = [like(*pair) for pair in zip(raw, self.wanted, strict=True)]
+        failing = [place for place in range(len(raw)) if not self._is_right(place, results[place])]
+        if failing:
+            raise self._named(results, failing[0])
+        for case, got, want in zip(self.cases, raw, self.wanted, strict=True):
+            if has_floats_for_wholes(got, want):
+                why = "`/` makes a float, which cannot hold every large number. `//` stays whole."
+                raise Mistake("a float, not a whole number", shows=case.shows, why=why)
+
+    def _is_right(self, place: int, result: object) -> bool:
+        return same(result, self.wanted[place], self.tolerance)
+
+    def _named(self, results: list[object], first: int) -> Mistake:
+        shows, result = self.cases[first].shows, results[first]
+        for mistake in self.known:
+            if all(self._makes(mistake, place, got) for place, got in enumerate(results)):
+                return Mistake(mistake.name, shows=shows, why=mistake.why)
+        if form := trouble(result, self.wanted[first], self.what, self.names):
+            return Mistake(form[0], shows=shows, why=form[1])
+        for mistake in self.known:
+            if self._makes(mistake, first, result):
+                return Mistake(mistake.name, shows=shows, why=mistake.why)
+        name, why = self.otherwise
+        told = brief(result)
+        many = isinstance(result, Tensor) and result.numel() > 8
+        if not why and not many and len(told) <= _LONG:
+            shows += f". Yours gives {told}."
+        return Mistake(name or f"{self.what}: the values differ", shows=shows, why=why)
+
+    def _makes(self, mistake: Known, place: int, got: object) -> bool:
+        """Whether this mistake, made on this case, gives that result."""
+        try:
+            made = mistake.function(*fresh(self.cases[place].inputs))
+        except Exception:  # a wrong function may stop on some case: then it explains nothing there
             return False
-        if not (want.is_floating_point() and got.is_floating_point()):
-            return torch.equal(got, want) if got.dtype == want.dtype else False
-        got, want = got.detach().double(), want.detach().double()
-        return torch.allclose(got, want, rtol=tolerance, atol=tolerance, equal_nan=True)
-    if isinstance(want, list | tuple):
-        ok = isinstance(got, list | tuple) and len(got) == len(want)
-        return ok and all(same(*pair, tolerance) for pair in zip(got, want, strict=True))
-    return type(got) is type(want) and got == want
+        return same(got, like(made, self.wanted[place]), self.tolerance)
+
+
+# Until the last chapter has its exercises in files of their own --------------------------------
 
 
 def attempt(function: Callable, case: Case) -> object:
-    """Run on clones, so that a function that writes into its input cannot spoil the next case."""
-    inputs = tuple(x.clone() if isinstance(x, Tensor) else x for x in case.inputs)
-    return function(*inputs)
-
-
-def _agrees(function: Callable, case: Case, got: object, tolerance: float) -> bool:
-    try:
-        return same(got, attempt(function, case), tolerance)
-    except (RuntimeError, IndexError, ValueError, TypeError):
-        return False
+    """Run on copies of the inputs."""
+    return function(*fresh(case.inputs))
 
 
 def diagnose(
@@ -76,78 +151,14 @@ def diagnose(
     what: str,
     tolerance: float = 1e-5,
 ) -> None:
-    """Return quietly if `answer` agrees with `reference` on all cases, else raise a `Mistake`.
-
-    A known mistake is named if it explains every case; failing that, if it explains the smallest
-    case that went wrong. NotImplementedError passes through: that is "not tried yet".
-    """
-    results, failing = [], []
-    for case in cases:
-        result = run(answer, case, what)
-        results.append(result)
-        if not same(result, attempt(reference, case), tolerance):
-            failing.append((case, result))
-    if not failing:
-        return
-    case, result = failing[0]
-    for mistake in known:
-        pairs = zip(cases, results, strict=True)
-        if all(_agrees(mistake.function, c, r, tolerance) for c, r in pairs):
-            raise Mistake(mistake.name, shows=case.shows, why=mistake.why)
-    check_form(result, attempt(reference, case), what, case.shows)
-    for mistake in known:
-        if _agrees(mistake.function, case, result, tolerance):
-            raise Mistake(mistake.name, shows=case.shows, why=mistake.why)
-    got = (
-        ""
-        if isinstance(result, Tensor) and result.numel() > 8
-        else f" Yours gives {brief(result)}."
-    )
-    raise Mistake(f"{what}: the values differ", shows=case.shows + "." + got)
-
-
-def run(answer: Callable, case: Case, what: str) -> object:
-    """Result of the learner's function; an error of its own, or None, becomes a `Mistake`."""
-    try:
-        result = attempt(answer, case)
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        raise Mistake(f"{what}: your code stopped", shows=case.shows, why=text) from error
-    if result is None:
-        raise Mistake(f"{what}: nothing was returned", shows=case.shows, why="Is a return missing?")
-    return result
+    """`Diagnosis.judge`, for checkers that are not yet an `Exercise`."""
+    Diagnosis(reference, cases, known, what, tolerance).judge(answer)
 
 
 def check_form(got: object, want: object, what: str, shows: str) -> None:
     """Raise a `Mistake` if type, shape or dtype is not what the exercise asked for."""
-    if isinstance(want, list | tuple):
-        if not isinstance(got, list | tuple) or len(got) != len(want):
-            raise Mistake(f"{what}: {len(want)} results are needed", shows=shows)
-        for one, other in zip(got, want, strict=True):
-            check_form(one, other, what, shows)
-        return
-    if not isinstance(got, type(want)):
-        why = f"{type(want).__name__} is needed, {type(got).__name__} came."
-        raise Mistake(f"{what}: wrong type", shows=shows, why=why)
-    if not isinstance(want, Tensor):
-        return
-    if got.shape != want.shape:
-        why = f"{tuple(want.shape)} is needed, {tuple(got.shape)} came."
-        raise Mistake(f"{what}: wrong shape", shows=shows, why=why)
-    if got.dtype != want.dtype:
-        why = f"{want.dtype} is needed, {got.dtype} came."
-        raise Mistake(f"{what}: wrong dtype", shows=shows, why=why)
-
-
-def brief(value: object) -> str:
-    """A value as a learner would read it: small tensors as rounded lists."""
-    if isinstance(value, Tensor):
-        if value.is_floating_point():
-            return str([round(v, 4) for v in value.detach().double().flatten().tolist()])
-        return str(value.tolist())
-    return repr(value)
+    if form := trouble(got, want, what):
+        raise Mistake(form[0], shows=shows, why=form[1])
 
 
 def functions_of(answer: object, names: Sequence[str]) -> list[Callable]:

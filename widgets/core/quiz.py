@@ -1,12 +1,22 @@
-"""A quiz with an explanation for every choice, usable by keyboard, readable without a kernel."""
+"""A quiz with an explanation for every choice, usable by keyboard, readable without a kernel.
+
+The questions of chapter NN are data: `widgets/chNN/quiz.toml`, tables [[question]] with section
+and prompt, each with tables [[question.option]] with text, why, and `right = true` for one of
+them. "{herd.TOKENS:,}" in a text is a fact of `llama3lib.paper`; a brace is written twice.
+"""
 
 import random
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
+from importlib import resources
+from types import SimpleNamespace
 
 import traitlets
 
+from llama3lib.paper import Fact, all_facts
 from widgets.core.progress import ledger
 from widgets.core.widget import CourseWidget, css, esm
 
@@ -46,12 +56,57 @@ class Question:
             raise ValueError(f"question {self.prompt!r} has the same option twice")
 
 
-class Quiz(CourseWidget):
-    """Quiz("01", questions): one question after another; wrong answers may be tried again.
+def questions_of(chapter: str) -> list[Question]:
+    """The questions of a chapter, from its `quiz.toml`. Raises ValueError if they are not so."""
+    try:
+        file = resources.files(f"widgets.ch{chapter}") / "quiz.toml"
+        told = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (ModuleNotFoundError, FileNotFoundError):
+        raise ValueError(f"chapter={chapter!r} has no quiz") from None
+    return [_question(entry, f"quiz.toml of chapter {chapter}") for entry in told["question"]]
 
-    Options are shuffled once, by the seed. What was answered is kept in the progress file and is
-    there again when the notebook is opened anew. Raises ValueError without questions, or if a
-    prompt comes twice.
+
+def _question(entry: dict, place: str) -> Question:
+    _know(entry, {"section", "prompt", "option"}, place)
+    options = []
+    for one in entry["option"]:
+        _know({"right": False} | one, {"text", "why", "right"}, place)
+        text, why = _filled(one["text"], place), _filled(one["why"], place)
+        options.append(Option(text, why, one.get("right", False)))
+    return Question(_filled(entry["prompt"], place), options, entry["section"])
+
+
+def _know(entry: dict, keys: set[str], place: str) -> None:
+    if set(entry) != keys:
+        raise ValueError(f"{place}: {', '.join(sorted(keys))} are needed, {sorted(entry)} came")
+
+
+@cache
+def _facts() -> dict[str, SimpleNamespace]:
+    """The paper's single facts by module and name, as bare values."""
+    found: dict[str, SimpleNamespace] = {}
+    for name, fact in all_facts():
+        if isinstance(fact, Fact):
+            module, _, short = name.partition(".")
+            setattr(found.setdefault(module, SimpleNamespace()), short, fact.value)
+    return found
+
+
+def _filled(text: str, place: str) -> str:
+    try:
+        return text.format_map(_facts())
+    except (KeyError, AttributeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"{place}: {text!r} asks for a fact that is not there: {error}"
+        ) from error
+
+
+class Quiz(CourseWidget):
+    """Quiz("01"): one question after another; wrong answers may be tried again.
+
+    questions: those of the chapter of that name, if left out. Options are shuffled once, by the
+    seed. What was answered is kept in the progress file and is there again when the notebook is
+    opened anew. Raises ValueError without questions, or if a prompt comes twice.
     """
 
     _esm = esm("quiz")
@@ -61,7 +116,10 @@ class Quiz(CourseWidget):
     answers = traitlets.Dict().tag(sync=True)
     """Number of a question -> the option chosen last."""
 
-    def __init__(self, name: str, questions: Sequence[Question], *, seed: int = 0) -> None:
+    def __init__(
+        self, name: str, questions: Sequence[Question] | None = None, *, seed: int = 0
+    ) -> None:
+        questions = questions_of(name) if questions is None else questions
         if not questions:
             raise ValueError("questions is empty: a quiz needs at least one")
         if len({q.prompt for q in questions}) != len(questions):

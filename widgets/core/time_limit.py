@@ -1,58 +1,60 @@
-"""No check waits for ever. A call that takes too long is ended, and told."""
+"""No check waits for ever. A call that takes too long is ended, and the learner is told."""
 
 import ctypes
-import reprlib
 import threading
 import time
-from collections.abc import Callable
-from functools import wraps
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, wraps
 
-from torch import Tensor
-
+from widgets.core.forms import short
 from widgets.core.judge import Mistake
 
-A_CALL, IN_ALL = 5.0, 40.0
-"""Seconds that one call of the learner's function, and all of them together, may take."""
+SECONDS_PER_CALL, SECONDS_IN_ALL = 5.0, 40.0
+"""That one call of the learner's function, and all of them together, may take."""
 _LOOK, _AGAIN = 0.2, 0.002
 
 
-class _Stuck(BaseException):
+class Stuck(BaseException):
     """Raised inside the learner's code; no Exception, so that `except Exception` lets it pass."""
 
 
-class Patience:
-    """The learner's function; while it runs, a second thread looks at the clock.
+class TimeLimit:
+    """While a learner's function runs, a second thread looks at the clock.
 
     The thread ends a call that is too long by an exception in the caller's thread. It does so
     again and again until the call is over, for a bare `except:` may swallow the first one.
     """
 
-    def __init__(self, function: Callable) -> None:
-        self._function = function
+    def __init__(self) -> None:
         self._caller = ctypes.c_ulong(threading.get_ident())
         self._over = threading.Event()
-        self._inside, self._began, self._spent = False, 0.0, 0.0
+        self.inside, self._began, self._spent = False, 0.0, 0.0
         self._inputs: tuple = ()
-        self._stopped_call = False
+        self._seconds: float | None = None
+        self._told: Mistake | None = None
+        self._ended_a_call = False
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
-    def __call__(self, *inputs: object) -> object:
+    def call(self, function: Callable, inputs: tuple) -> object:
+        """The function's result, unless its time runs out."""
         self._inputs, self._began = inputs, time.monotonic()
-        self._inside = True
+        self.inside = True
         try:
-            return self._function(*inputs)
+            return function(*inputs)
         finally:
-            self._inside = False
+            self.inside = False
             self._spent += time.monotonic() - self._began
 
     def _watch(self) -> None:
         pause = _LOOK
         while not self._over.wait(pause):
-            now = time.monotonic() - self._began
-            if self._inside and (now > A_CALL or self._spent + now > IN_ALL):
-                self._stopped_call, pause = now > A_CALL, _AGAIN
-                self._raise(ctypes.py_object(_Stuck))
+            now, most = time.monotonic() - self._began, self._seconds or SECONDS_PER_CALL
+            if self.inside and (now > most or self._spent + now > SECONDS_IN_ALL):
+                self._ended_a_call, pause = now > most, _AGAIN
+                self._raise(ctypes.py_object(Stuck))
 
     def _raise(self, error: ctypes.py_object | None) -> None:
         """Let the caller's thread raise this at its next step; None takes it back."""
@@ -64,46 +66,85 @@ class Patience:
             try:
                 self._over.set()
                 self._thread.join()
-            except _Stuck:  # one that was under way
+            except Stuck:  # one that was under way
                 continue
         self._raise(None)
 
+    @contextmanager
+    def within(self, seconds: float, told: Mistake) -> Iterator[None]:
+        """Inside, a call may take so many seconds; a longer one is this mistake."""
+        self._seconds, self._told = seconds, told
+        yield
+        self._seconds, self._told = None, None  # not after an error: it is told with these
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """While something of ours runs that the learner's code has called, the clock stands."""
+        self.inside, paused = False, time.monotonic()
+        try:
+            yield
+        finally:
+            self._began += time.monotonic() - paused
+            self.inside = True
+
     def mistake(self) -> Mistake:
         """What to tell of a call that was ended."""
-        told = ", ".join(_told(value) for value in self._inputs)
-        if self._stopped_call:
-            why = f"It was stopped after {A_CALL:g} seconds. Which loop never comes to its end?"
-            return Mistake("your code does not end", shows=told, why=why)
-        why = f"It was stopped after {IN_ALL:g} seconds in all. Most answers need less than 3."
-        return Mistake("your code is too slow", shows=told, why=why)
+        shows = ", ".join(short(value) for value in self._inputs)
+        if self._ended_a_call and self._told:
+            return self._told
+        if self._ended_a_call:
+            why = f"It was stopped after {SECONDS_PER_CALL:g} seconds. "
+            why += "Which loop never comes to its end?"
+            return Mistake("your code does not end", shows=shows, why=why)
+        why = f"It was stopped after {SECONDS_IN_ALL:g} seconds in all. Most answers need less "
+        return Mistake("your code is too slow", shows=shows, why=f"{why}than 3.")
 
 
-_SHORT = reprlib.Repr()
-_SHORT.maxlist = _SHORT.maxtuple = 8
-_SHORT.maxother = 60
+class Watched:
+    """A learner's function under a time limit. A function that it returns is watched as well."""
+
+    def __init__(self, function: Callable, limit: TimeLimit) -> None:
+        self._function, self.limit = function, limit
+        self.__name__ = getattr(function, "__name__", "function")
+
+    def __call__(self, *inputs: object, **named: object) -> object:
+        function = partial(self._function, **named) if named else self._function
+        if self.limit.inside:  # called by the learner's own code
+            return function(*inputs)
+        result = self.limit.call(function, inputs)
+        plain = isinstance(result, types.FunctionType | types.MethodType | partial)
+        return Watched(result, self.limit) if plain else result
+
+    def uncounted(self, function: Callable) -> Callable:
+        """A function of ours that is handed to the learner's: its time is not theirs."""
+
+        @wraps(function)
+        def ours(*inputs: object) -> object:
+            with self.limit.stopped():
+                return function(*inputs)
+
+        return ours
 
 
-def _told(value: object) -> str:
-    """An input in few words, however long it has become."""
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {list(value.shape)}"
-    return _SHORT.repr(value)
+def within_limits(work: Callable[[TimeLimit], None]) -> None:
+    """Do work that calls a learner's functions; raises `Mistake` if one of them does not end."""
+    limit = TimeLimit()
+    try:
+        work(limit)
+    except Stuck as stuck:
+        limit.close()
+        raise limit.mistake() from stuck
+    finally:
+        limit.close()
 
 
 def patiently(name: str, checker: Callable[[Callable], None]) -> Callable[[object], None]:
-    """A checker of the function `name`, that ends also if the function does not."""
+    """For checkers that are not yet an `Exercise`: one that ends also if the function does not."""
 
     @wraps(checker)
     def judge(answer: object) -> None:
         if not callable(answer):
             raise Mistake("check needs the function", why=f"Hand over {name} itself, not called.")
-        watched = Patience(answer)
-        try:
-            checker(watched)
-        except _Stuck as stuck:
-            watched.close()
-            raise watched.mistake() from stuck
-        finally:
-            watched.close()
+        within_limits(lambda limit: checker(Watched(answer, limit)))
 
     return judge

@@ -1,8 +1,4 @@
-"""Right answers to the exercises of chapter 01, two different ones for each, and broken ones.
-
-A plain module, not a test: `test_ch01.py` loads it. Every wrong answer is what a learner could
-well have typed.
-"""
+"""Answers to the exercises of chapter 01: right ones in two ways, and wrong ones in a learner's."""
 
 import math
 
@@ -11,7 +7,7 @@ import torch
 from llama3lib.model import ModelArgs, RopeScaling
 from llama3lib.model.flops import tensor_shapes
 from llama3lib.model.rope import half_to_interleaved, interleaved_to_half
-from widgets.ch01.exercises.convert import foreign_config, foreign_names
+from widgets.ch01.exercises.e6_convert import foreign_config, foreign_names
 
 # 01.1 ----------------------------------------------------------------------------------------
 
@@ -35,37 +31,31 @@ def flat_wave(size):
     return 500 + torch.cos(torch.arange(size) * math.pi)
 
 
+def _rms_of_all(x, w, eps):
+    return (x.float() * torch.rsqrt(x.float().pow(2).mean() + eps) * w).to(x.dtype)
+
+
+def _layer_norm(x, w, eps):
+    wide = x.float() - x.float().mean(-1, keepdim=True)
+    return (wide * torch.rsqrt(wide.var(-1, keepdim=True, correction=0) + eps) * w).to(x.dtype)
+
+
+def _rms_in_place(x, w, eps):
+    return x.copy_(rms_plain(x, w, eps))
+
+
 RMS_WRONG = {
-    "eps is outside the root": lambda x, w, eps: (
-        x.float() / (x.float().pow(2).mean(-1, keepdim=True).sqrt() + eps) * w
-    ).to(x.dtype),
-    "the mean is subtracted": lambda x, w, eps: (
-        (x.float() - x.float().mean(-1, keepdim=True))
-        * torch.rsqrt(x.float().var(-1, keepdim=True, correction=0) + eps)
-        * w
-    ).to(x.dtype),
-    "the weight is missing": lambda x, w, eps: rms_plain(x, torch.ones_like(w), eps),
-    "squares are summed, not averaged": lambda x, w, eps: (
-        x.float() * torch.rsqrt(x.float().pow(2).sum(-1, keepdim=True) + eps) * w
-    ).to(x.dtype),
-    "the root is missing": lambda x, w, eps: (
-        x.float() / (x.float().pow(2).mean(-1, keepdim=True) + eps) * w
-    ).to(x.dtype),
-    "eps is ignored": lambda x, w, eps: rms_plain(x, w, 0.0),
-    "the mean runs over all dimensions": lambda x, w, eps: (
-        x.float() * torch.rsqrt(x.float().pow(2).mean() + eps) * w
-    ).to(x.dtype),
-    "the mean runs over the wrong dimension": lambda x, w, eps: (
-        x.float() * torch.rsqrt(x.float().pow(2).mean(0, keepdim=True) + eps) * w
-    ).to(x.dtype),
+    "the mean is subtracted": _layer_norm,
+    "the mean runs over all dimensions": _rms_of_all,
     "the squares are taken in half precision": lambda x, w, eps: (
         x * torch.rsqrt((x * x).mean(-1, keepdim=True) + eps) * w
     ),
-    "rms_norm: nothing was returned": lambda x, w, eps: None,
+    "the input is overwritten": _rms_in_place,
     "rms_norm: wrong shape": lambda x, w, eps: rms_plain(x, w, eps)[..., :1],
 }
 
 FLAT_WRONG = {
+    "flattened: a row of `size` numbers is needed": lambda size: torch.ones(size, 1),
     "flattened: all numbers are equal": lambda size: torch.full((size,), 7.0),
     "flattened: the row is not flat yet": lambda size: 1.0 + torch.arange(size),
     "flattened: LayerNorm lost the pattern too": lambda size: (
@@ -76,13 +66,12 @@ FLAT_WRONG = {
 # 01.2 ----------------------------------------------------------------------------------------
 
 
-def count_formula(args, *, layers=None, ffn=3, norms=2, final=1, heads=None, wo=True):
+def count_formula(args, *, ffn=3, norms=2, heads=None):
     queries = args.n_heads * args.head_dim
     keys = (heads or args.n_kv_heads) * args.head_dim
-    block = args.dim * (queries * (2 if wo else 1) + 2 * keys + ffn * args.ffn_dim + norms)
+    block = args.dim * (2 * queries + 2 * keys + ffn * args.ffn_dim + norms)
     matrices = 1 if args.tie_embeddings else 2
-    n_layers = args.n_layers if layers is None else layers
-    return n_layers * block + args.vocab_size * args.dim * matrices + final * args.dim
+    return args.n_layers * block + args.vocab_size * args.dim * matrices + args.dim
 
 
 def count_list(args):
@@ -99,22 +88,11 @@ def tied_by_remainder(args, total):
 
 
 COUNT_WRONG = {
-    "the output matrix is forgotten": lambda a: count_formula(a.replace(tie_embeddings=True)),
-    "a tied output matrix is counted twice": lambda a: count_formula(
-        a.replace(tie_embeddings=False)
-    ),
     "keys and values are counted as wide as queries": lambda a: count_formula(a, heads=a.n_heads),
-    "head_dim is taken to be dim / n_heads": lambda a: count_formula(
-        a.replace(head_dim=a.dim // a.n_heads)
-    ),
     "the feed-forward layer has two matrices, not three": lambda a: count_formula(a, ffn=2),
-    "all norms are forgotten": lambda a: count_formula(a, norms=0, final=0),
-    "the final norm is forgotten": lambda a: count_formula(a, final=0),
-    "one norm per block is counted, not two": lambda a: count_formula(a, norms=1),
     "the norms of the blocks are forgotten": lambda a: count_formula(a, norms=0),
-    "wo is forgotten": lambda a: count_formula(a, wo=False),
-    "only one layer is counted": lambda a: count_formula(a, layers=1),
-    "count: wrong type": lambda a: float(count_formula(a)),
+    "a float, not a whole number": lambda a: float(count_formula(a)),
+    "count: the values differ": lambda args: 7,
 }
 
 TIED_WRONG = {
@@ -137,8 +115,8 @@ def turn_complex(x, positions, freqs):
     return torch.view_as_real(pairs * torch.exp(1j * torch.outer(positions, freqs))).flatten(-2)
 
 
-def turn_halves(x, positions, freqs, *, sign=1):
-    angles = torch.outer(positions.to(freqs.dtype), freqs) * sign
+def turn_halves(x, positions, freqs):
+    angles = torch.outer(positions.to(freqs.dtype), freqs)
     a, b = x.chunk(2, -1)
     cos, sin = angles.cos(), angles.sin()
     return torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
@@ -165,20 +143,8 @@ def _no_minus(x, p, f):
     return torch.stack(turned, -1).flatten(-2)
 
 
-def _ten_thousand(x, p, f):
-    own = 10_000.0 ** (-torch.arange(0, x.shape[-1], 2, dtype=torch.float64) / x.shape[-1])
-    return turn_neighbours(x, p, own)
-
-
 NEIGHBOURS_WRONG = {
-    "wrong pairing of channels": turn_halves,
     "the pairs turn the wrong way": lambda x, p, f: turn_neighbours(x, p, f, sign=-1),
-    "the position is off by one": lambda x, p, f: turn_neighbours(x, p + 1, f),
-    "the row number is used as the position": lambda x, p, f: turn_neighbours(
-        x, torch.arange(len(x)), f
-    ),
-    "the frequencies are ignored": _ten_thousand,
-    "the frequencies stand in reverse order": lambda x, p, f: turn_neighbours(x, p, f.flip(0)),
     "a minus sign is missing": _no_minus,
     "the pairs are not put back beside each other": lambda x, p, f: turn_neighbours(x, p, f)[
         :, order_lists(x.shape[-1])
@@ -187,13 +153,10 @@ NEIGHBOURS_WRONG = {
 
 HALVES_WRONG = {
     "wrong pairing of channels": turn_neighbours,
-    "the pairs turn the wrong way": lambda x, p, f: turn_halves(x, p, f, sign=-1),
     "the position is off by one": lambda x, p, f: turn_halves(x, p - 1, f),
 }
 
 ORDER_WRONG = {
-    "halves_order: this is the inverse": lambda n: torch.tensor(order_lists(n)).argsort().tolist(),
-    "halves_order: nothing moves": lambda n: list(range(n)),
     "halves_order: not a permutation": lambda n: list(range(0, n, 2)) * 2,
     "halves_order: the layouts do not meet": lambda n: [*range(1, n, 2), *range(0, n, 2)],
 }
@@ -201,11 +164,11 @@ ORDER_WRONG = {
 # 01.4 ----------------------------------------------------------------------------------------
 
 
-def gqa_einsum(q, k, v, *, scale=None, offset=None, axis=-1, tile=False):
+def gqa_einsum(q, k, v, *, offset=None, axis=-1, tile=False):
     n_kv, t, s, h = k.shape[2], q.shape[1], k.shape[1], q.shape[3]
     split = q.unflatten(2, (-1, n_kv) if tile else (n_kv, -1))
     grouped = split.transpose(2, 3) if tile else split
-    scores = torch.einsum("btkgh,bskh->bkgts", grouped, k) * (h**-0.5 if scale is None else scale)
+    scores = torch.einsum("btkgh,bskh->bkgts", grouped, k) * h**-0.5
     allowed = torch.ones(t, s, dtype=torch.bool).tril(s - t if offset is None else offset)
     weights = scores.masked_fill(~allowed, -math.inf).softmax(axis)
     mixed = torch.einsum("bkgts,bskh->btkgh", weights, v)
@@ -244,14 +207,6 @@ def _broadcast(q, k, v):
 GQA_WRONG = {
     "the heads are shared in tile order": lambda q, k, v: gqa_einsum(q, k, v, tile=True),
     "softmax runs over the wrong axis": lambda q, k, v: gqa_einsum(q, k, v, axis=-2),
-    "the scores are not scaled": lambda q, k, v: gqa_einsum(q, k, v, scale=1.0),
-    "the scores are divided by the head size, not its root": lambda q, k, v: gqa_einsum(
-        q, k, v, scale=1 / q.shape[-1]
-    ),
-    "the mask is not causal": lambda q, k, v: gqa_einsum(q, k, v, offset=99),
-    "the mask blocks the diagonal": lambda q, k, v: gqa_einsum(
-        q, k, v, offset=k.shape[1] - q.shape[1] - 1
-    ),
     "the mask is lined up with the first key": lambda q, k, v: gqa_einsum(q, k, v, offset=0),
     "the keys are copied": _copying,
 }
@@ -306,6 +261,12 @@ def targets_loop(tokens, ids):
     )
 
 
+def _next_but_one(tokens, ids):
+    out = torch.full_like(tokens, -100)
+    out[:-2] = torch.where(ids[2:] == ids[:-2], tokens[2:], -100)
+    return out
+
+
 def _changed(change):
     """pack_lists with one of its three results changed."""
 
@@ -316,13 +277,7 @@ def _changed(change):
 
 
 MASK_WRONG = {
-    "the mask leaks across the document border": lambda ids: torch.ones(
-        len(ids), len(ids), dtype=torch.bool
-    ).tril(),
-    "the mask is not causal": lambda ids: ids[:, None] == ids[None, :],
     "the mask blocks the diagonal": lambda ids: mask_and(ids).tril(-1),
-    "tokens look forward": lambda ids: (ids[:, None] == ids[None, :]).triu(),
-    "allowed and forbidden are swapped": lambda ids: ~mask_and(ids),
     "earlier documents are visible": lambda ids: (ids[:, None] >= ids[None, :]).tril(),
     "gradient crosses the border": lambda ids: (
         mask_and(ids) if len(ids) < 10 else torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
@@ -340,12 +295,20 @@ PACK_WRONG = {
     "pack: the documents share one id": _changed(lambda t, i, p, n: (t, (i >= n).long(), p)),
     "pack: the tokens are not laid end to end": _changed(lambda t, i, p, n: (t.flip(0), i, p)),
     "pack: positions start at 1": _changed(lambda t, i, p, n: (t, i, p + 1)),
+    "pack: the positions are wrong": _changed(lambda t, i, p, n: (t, i, p.flip(0))),
+    "pack: the ids do not follow the documents": _changed(
+        lambda t, i, p, n: (t, torch.arange(len(t)), p)
+    ),
+    "pack: wrong shape": _changed(lambda t, i, p, n: (t, i, p.float())),
+    "pack: three tensors are needed": lambda documents, length: pack_lists(documents, length)[:2],
 }
 
 TARGETS_WRONG = {
     "targets: a label crosses the border": lambda t, i: torch.cat((t[1:], torch.tensor([-100]))),
     "targets: the last token has a target": lambda t, i: t.roll(-1),
     "targets: each token predicts itself": lambda t, i: t,
+    "targets: not the next token": _next_but_one,
+    "targets: one target for each token is needed": lambda t, i: t[1:],
 }
 
 # 01.6 ----------------------------------------------------------------------------------------
@@ -478,6 +441,9 @@ FROM_WRONG = {
     "the tied output matrix is missing": _broken(
         lambda args, state: state.pop("output.weight") if args.tie_embeddings else None
     ),
+    "from_foreign: (ModelArgs, dict of tensors) is needed": lambda *given: from_table(*given)[1],
+    "a matrix has the wrong shape": _broken(_rows("w2", lambda t, a: t[:, 1:])),
+    "a tensor is wrong": _broken(_rows("w2", lambda t, a: 2 * t)),
     "the names do not match": lambda config, tensors: (from_table(config, tensors)[0], tensors),
 }
 
@@ -487,8 +453,64 @@ TO_WRONG = {
         {theirs: state[ours] for ours, theirs in foreign_names(args.n_layers).items()},
     ),
     "to_foreign: the names do not match": lambda args, state: (foreign_config(args), state),
+    "to_foreign: (config, dict of tensors) is needed": lambda *given: to_table(*given)[1],
+    "to_foreign: a tensor is wrong": lambda args, state: (
+        foreign_config(args),
+        {name: x if "self_attn" in name else 2 * x for name, x in to_table(args, state)[1].items()},
+    ),
     "to_foreign: rope_theta is wrong": lambda args, state: (
         foreign_config(args) | {"rope_theta": 500_000.0},
         to_table(args, state)[1],
     ),
+}
+
+RIGHT = {
+    "01.1": [
+        {"rms_norm": rms_plain, "flattened": flat_ramp},
+        {"rms_norm": rms_rsqrt, "flattened": flat_wave},
+    ],
+    "01.2": [
+        {"count": count_formula, "is_tied": tied_by_count},
+        {"count": count_list, "is_tied": tied_by_remainder},
+    ],
+    "01.3": [
+        {
+            "rotate_neighbours": turn_neighbours,
+            "rotate_halves": turn_halves,
+            "halves_order": order_lists,
+        },
+        {
+            "rotate_neighbours": turn_complex,
+            "rotate_halves": turn_halves_half,
+            "halves_order": order_tensor,
+        },
+    ],
+    "01.4": [gqa_einsum, gqa_loop],
+    "01.5": [
+        {"document_mask": mask_and, "pack": pack_lists, "targets": targets_where},
+        {"document_mask": mask_loops, "pack": pack_fill, "targets": targets_loop},
+    ],
+    "01.6": [
+        {"from_foreign": from_table, "to_foreign": to_table},
+        {"from_foreign": from_rename, "to_foreign": to_with_copy},
+    ],
+}
+
+
+def _in(part, answers):
+    """Each of them in the place of one function of the answer."""
+    return {name: {part: wrong} for name, wrong in answers.items()}
+
+
+WRONG = {
+    "01.1": _in("rms_norm", RMS_WRONG) | _in("flattened", FLAT_WRONG),
+    "01.2": _in("count", COUNT_WRONG) | _in("is_tied", TIED_WRONG),
+    "01.3": _in("rotate_neighbours", NEIGHBOURS_WRONG)
+    | _in("rotate_halves", HALVES_WRONG)
+    | _in("halves_order", ORDER_WRONG),
+    "01.4": GQA_WRONG,
+    "01.5": _in("document_mask", MASK_WRONG)
+    | _in("pack", PACK_WRONG)
+    | _in("targets", TARGETS_WRONG),
+    "01.6": _in("from_foreign", FROM_WRONG) | _in("to_foreign", TO_WRONG),
 }

@@ -26,40 +26,23 @@ def bytes_counted(args, num_tokens, block_size=16, bytes_per_value=2):
     return total
 
 
-def _bytes(change):
-    def kv_cache_bytes(args, num_tokens, block_size=16, bytes_per_value=2):
-        values = {"args": args, "n": num_tokens, "size": block_size, "value": bytes_per_value}
-        values |= {"sides": 2, "layers": args.n_layers, "heads": args.n_kv_heads}
-        values |= {"width": args.head_dim, "slots": math.ceil(num_tokens / block_size) * block_size}
-        values |= change(values)
-        return math.prod(values[k] for k in ("sides", "layers", "heads", "width", "slots", "value"))
+def _with_float(args, n, size=16, value=2):
+    return bytes_formula(args, n, size, value) / 1
 
-    return kv_cache_bytes
+
+def _rounded_up_once_more(args, n, size=16, value=2):
+    return bytes_formula(args, (n // size + 1) * size, size, value)
 
 
 BYTES_WRONG = {
-    "keys only": _bytes(lambda v: {"sides": 1}),
-    "one layer only": _bytes(lambda v: {"layers": 1}),
-    "query heads for key/value heads": _bytes(lambda v: {"heads": v["args"].n_heads}),
-    "the width of the model for that of a key": _bytes(
-        lambda v: {"heads": 1, "width": v["args"].dim}
+    "not rounded up to whole blocks": lambda args, n, size=16, value=2: bytes_formula(
+        args, n, 1, value
     ),
-    "dim / n_heads for head_dim": _bytes(
-        lambda v: {"width": v["args"].dim // v["args"].n_heads},
+    "one block too many": _rounded_up_once_more,
+    "block_size is not used": lambda args, n, size=16, value=2: bytes_formula(
+        args, n, bytes_per_value=value
     ),
-    "the heads are forgotten": _bytes(lambda v: {"heads": 1}),
-    "not rounded up to whole blocks": _bytes(lambda v: {"slots": v["n"]}),
-    "the last block is forgotten": _bytes(lambda v: {"slots": v["n"] // v["size"] * v["size"]}),
-    "one block too many": _bytes(lambda v: {"slots": (v["n"] // v["size"] + 1) * v["size"]}),
-    "a block counts as one token": _bytes(lambda v: {"slots": math.ceil(v["n"] / v["size"])}),
-    "room for one token only": _bytes(lambda v: {"slots": 1}),
-    "bits, not bytes": _bytes(lambda v: {"value": 8 * v["value"]}),
-    "bytes_per_value is not used": _bytes(lambda v: {"value": 2}),
-    "block_size is not used": _bytes(lambda v: {"slots": math.ceil(v["n"] / 16) * 16}),
-    "a float, not a whole number": lambda args, n, size=16, value=2: (
-        bytes_formula(args, n, size, value) / 1
-    ),
-    "kv_cache_bytes: a number is needed": lambda *_: "64 KB",
+    "a float, not a whole number": _with_float,
 }
 
 
@@ -363,3 +346,6 @@ FP8_WRONG = {
     ),
     "fp8_rows, saturated: wrong dtype": lambda x, b=1200.0: (*fp8_library(x, b)[:2], x),
 }
+
+RIGHT = {"09.1": [bytes_formula, bytes_counted]}
+WRONG = {"09.1": BYTES_WRONG}

@@ -1,4 +1,4 @@
-"""Chapter 01, exercise 6: a Llama checkpoint with Hugging Face's names, there and back.
+"""Exercise 01.6: a Llama checkpoint with Hugging Face's names, there and back.
 
 The foreign checkpoint is made here, from a random library model, so that nothing is downloaded.
 It is judged by logits, and a wrong one is explained tensor by tensor.
@@ -11,7 +11,23 @@ from torch import Tensor
 
 from llama3lib.model import ModelArgs, RopeScaling, Transformer
 from llama3lib.model.rope import half_to_interleaved, interleaved_to_half
-from widgets.core.judge import Case, Mistake, functions_of, run
+from widgets.core.exercise import Exercise
+from widgets.core.judge import Case, Mistake, run
+
+E = Exercise(
+    "01.6",
+    hints=(
+        "Three things differ between the files: the names, the order of rows in two matrices, "
+        "and what is written down when the output is tied.",
+        "Write one table of names and use it in both directions. Permute wq with n_heads and wk "
+        "with n_kv_heads, and nothing else. Read every field of the config, RoPE's too.",
+        "half_to_interleaved(tensor, heads) takes the file's rows to ours, interleaved_to_half "
+        "goes back. If tie_word_embeddings is set, output.weight is the embedding. "
+        "config['rope_scaling'] is None or a dict for RopeScaling.",
+    ),
+)
+from_part, to_part = E.part("from_foreign"), E.part("to_foreign")
+_KINDS = ("plain", "tied", "scaled")
 
 _BLOCK = {
     "attention.wq": "self_attn.q_proj",
@@ -106,13 +122,16 @@ def example_model(kind: str = "plain") -> Transformer:
     return model.eval()
 
 
-def check_conversion(answer: object) -> None:
-    """01.6: dict(from_foreign=..., to_foreign=...)."""
-    from_foreign, to_foreign = functions_of(answer, ("from_foreign", "to_foreign"))
-    for kind in ("plain", "tied", "scaled"):
-        _check_from(from_foreign, example_model(kind), f'example_model("{kind}")')
-    for kind in ("plain", "tied", "scaled"):
-        _check_to(to_foreign, example_model(kind), f'example_model("{kind}")')
+@from_part.rule
+def _reads(convert: Callable) -> None:
+    for kind in _KINDS:
+        _check_from(convert, example_model(kind), f'example_model("{kind}")')
+
+
+@to_part.rule
+def _writes(convert: Callable) -> None:
+    for kind in _KINDS:
+        _check_to(convert, example_model(kind), f'example_model("{kind}")')
 
 
 def _check_from(convert: Callable, model: Transformer, shows: str) -> None:
