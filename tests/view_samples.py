@@ -9,10 +9,11 @@ from llama3lib.eval import NeedleGrid
 from llama3lib.scaling import Run, Sigmoid
 from llama3lib.train import Band
 
-CHAPTERS = ("ch09",)
+CHAPTERS = ("ch01", "ch09")
 # how each view is made in tests; views that need no data are made without arguments
 SAMPLES: dict[str, Callable[[], object]] = {
     "FP8Grid": lambda: widgets.FP8Grid(),
+    "GQAExplorer": lambda: widgets.GQAExplorer(),
     "RooflineDot": lambda: widgets.RooflineDot(),
 }
 
