@@ -9,13 +9,15 @@ from llama3lib.eval import NeedleGrid
 from llama3lib.scaling import Run, Sigmoid
 from llama3lib.train import ReferenceCurve
 
-CHAPTERS = ("ch09",)
+CHAPTERS = ("ch01", "ch02", "ch03", "ch05", "ch09")
 # how each view is made in tests; views that need no data are made without arguments
 SAMPLES: dict[str, Callable[[], object]] = {
     "BatchingTimeline": lambda: widgets.BatchingTimeline(spread=1.0),
     "FP8Grid": lambda: widgets.FP8Grid(),
     "PagingBoard": lambda: widgets.PagingBoard(8),
+    "GQAExplorer": lambda: widgets.GQAExplorer(),
     "RooflineDot": lambda: widgets.RooflineDot(),
+    "RopeExplorer": lambda: widgets.RopeExplorer(),
 }
 
 
