@@ -71,9 +71,11 @@ class Control:
         stops = list(self.stops(view, values))
         if value in stops or not stops:
             return stops[stops.index(value)] if stops else value
-        both = [v for v in [value, *stops] if isinstance(v, int | float)]
-        if len(both) == len(stops) + 1:
-            return min(stops, key=lambda stop: abs(stop - value))
+        places = [v if isinstance(v, tuple) else (v,) for v in (*stops, value)]
+        if {type(n) for place in places for n in place} <= {int, float, bool}:
+            *there, here = places
+            away = [sum(abs(a - b) for a, b in zip(one, here, strict=False)) for one in there]
+            return stops[away.index(min(away))]
         return stops[0]
 
 

@@ -88,7 +88,8 @@ def draw_pieces(paper: Paper, pieces: Sequence[str], top: float, lines: int) -> 
                    fill_opacity=0.28 if odd else None)  # fmt: skip
         paper.text(2 + x + wide / 2, y + 16, words, anchor="middle")
     if more := len(pieces) - len(shown):
-        paper.text(end + 8, top + LINE * line + 16, f"… and {more:,} more", "soft")
+        line, x = lines - 1, end + 8 if line == lines - 1 else 2
+        paper.text(x, top + LINE * line + 16, f"… and {more:,} more", "soft")
     return top + LINE * (line + 1)
 
 
