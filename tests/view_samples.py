@@ -5,11 +5,15 @@ from collections.abc import Callable
 import numpy as np
 
 import widgets
+from llama3lib.checkpoint import load_tokenizer
+from llama3lib.data import Document, Dropped, Funnel
 from llama3lib.eval import NeedleGrid
 from llama3lib.scaling import Run, Sigmoid
-from llama3lib.train import ReferenceCurve
-
 CHAPTERS = ("ch01", "ch02", "ch03", "ch05", "ch09")
+from llama3lib.train import ReferenceCurve
+from llama3lib.train import Band
+from widgets.ch02.views.scurve import Pair
+SOURCE_TOKENS = {"general": 900.0, "maths": 80.0, "code": 20.0, "multilingual": 40.0}
 # how each view is made in tests; views that need no data are made without arguments
 SAMPLES: dict[str, Callable[[], object]] = {
     "BatchingTimeline": lambda: widgets.BatchingTimeline(spread=1.0),
@@ -18,12 +22,42 @@ SAMPLES: dict[str, Callable[[], object]] = {
     "GQAExplorer": lambda: widgets.GQAExplorer(),
     "RooflineDot": lambda: widgets.RooflineDot(),
     "RopeExplorer": lambda: widgets.RopeExplorer(),
+    "FunnelExplorer": lambda: widgets.FunnelExplorer(some_funnel(), kept=[Document("good", "k")]),
+    "MixtureExplorer": lambda: widgets.MixtureExplorer(SOURCE_TOKENS, budget=1000),
+    "SCurve": lambda: widgets.SCurve(some_pairs()),
+    "TokenizerCompare": lambda: widgets.TokenizerCompare(
+        {"stories": load_tokenizer("tiny-base")}, "One sunny day"
+    ),
 }
 
 
 def sample(name: str) -> object:
     """A view of that name with data of its kind."""
     return SAMPLES[name]()
+
+
+def some_funnel():
+    funnel = Funnel(keep_dropped=True)
+    for step, came, left, reasons in (
+        ("extract", 10, 9, {"no text": 1}),
+        ("gopher", 9, 4, {"too short": 3, "symbols": 2}),
+        ("pii", 4, 4, {}),
+    ):
+        count = funnel.count(step)
+        count.documents_in, count.documents_out = came, left
+        count.reasons.update(reasons)
+    for number, reason in enumerate(["too short"] * 3 + ["symbols"] * 2):
+        document = Document(f"text <b>{number}</b>", f"d{number}", {"url": f"http://x/{number}"})
+        funnel.dropped.append(Dropped(document, "gopher", reason, f"{number} words"))
+    return funnel
+
+
+def some_pairs():
+    draw = np.random.default_rng(3)
+    return [
+        Pair(j, tuple((draw.random(256) < j).astype(int).tolist()))
+        for j in np.linspace(0.02, 1, 60)
+    ]
 
 
 def some_band():

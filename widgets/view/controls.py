@@ -63,7 +63,7 @@ class Control:
         """The stop equal to a value. Raises ValueError if there is none."""
         stops = list(self.stops(view, values))
         if value not in stops:
-            raise ValueError(f"{self.name}={value!r} is not allowed: one of {listed(stops)}")
+            raise ValueError(f"{self.name}={value!r} is not allowed: one of {_few(stops)}")
         return stops[stops.index(value)]
 
     def fit(self, view: "View", values: dict, value: object) -> object:
@@ -71,10 +71,18 @@ class Control:
         stops = list(self.stops(view, values))
         if value in stops or not stops:
             return stops[stops.index(value)] if stops else value
-        both = [v for v in [value, *stops] if isinstance(v, int | float)]
-        if len(both) == len(stops) + 1:
-            return min(stops, key=lambda stop: abs(stop - value))
+        places = [v if isinstance(v, tuple) else (v,) for v in (*stops, value)]
+        if {type(n) for place in places for n in place} <= {int, float, bool}:
+            *there, here = places
+            away = [sum(abs(a - b) for a, b in zip(one, here, strict=False)) for one in there]
+            return stops[away.index(min(away))]
         return stops[0]
+
+
+def _few(stops: Sequence[object]) -> str:
+    """The stops as an error names them: all, or the first and the last of many."""
+    few = stops if len(stops) <= 24 else [*stops[:3], "…", stops[-1]]
+    return listed(few)
 
 
 class Slider(Control):

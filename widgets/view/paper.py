@@ -11,6 +11,7 @@ fits a projector (fewer, larger pixels) and a telephone. Every text is escaped h
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -26,6 +27,7 @@ WIDTHS = (960, 720, 480)
 """Pictures are laid out for one of these: a page, a projector, a telephone."""
 TEXT = 14
 _PAINT = ("fill", "stroke")
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SHAPES = ("circle", "square", "diamond", "triangle", "cross")
 
 
@@ -71,7 +73,7 @@ class Paper:
         self._add(" ".join(own) + body)
 
     def _add(self, piece: str) -> None:
-        (self._open[-1] if self._open else self.pieces).append(piece)
+        (self._open[-1] if self._open else self.pieces).append(readable(piece))
 
     def reach(self, y: float) -> None:
         """Make the picture at least so high."""
@@ -280,6 +282,11 @@ class Paper:
         """Axes and a frame; what is drawn on the plot is in the units of the data."""
         across = self.width - left - right if width is None else width
         return Plot(self, x, y, (left, top, across, height))
+
+
+def readable(text: str) -> str:
+    """The text with � for characters that XML does not know: strangers' texts have them."""
+    return _NO_XML.sub("\ufffd", text)
 
 
 def _box(anchor: str, x: float, y: float, wide: float, size: float) -> tuple[float, ...]:

@@ -25,7 +25,10 @@ def record(view: View, *, width: int = WIDTHS[0]) -> str:
     keeps in recordings.
     Raises ValueError if that makes more than MOST_STATES states.
     """
-    kept = {name: _kept(view, view.controls[name]) for name in view.drawn_by}
+    kept: dict[str, list] = {}
+    for name, control in view.controls.items():
+        if name in view.drawn_by:
+            kept[name] = _kept(view, control, kept)
     count = 1
     for stops in kept.values():
         count *= len(stops)
@@ -55,23 +58,13 @@ def page(recordings: Sequence[str], *, title: str) -> str:
     )
 
 
-def _kept(view: View, control: Control) -> list[object]:
-    """The stops of a control in a recording; of all states together if they depend on others."""
+def _kept(view: View, control: Control, before: dict[str, list]) -> list[object]:
+    """The stops of a control in a recording: those it has in any state of the controls before."""
     if control.free:
         return [view.values[control.name]]
-    if callable(control._stops):
-        others = [c for c in view.controls.values() if c.name != control.name and not c.changes]
-        combined = itertools.product(*(c.stops(view, view.values) for c in others))
-        found = [
-            stop
-            for values in combined
-            for stop in control.stops(
-                view, view.values | dict(zip([c.name for c in others], values, strict=True))
-            )
-        ]
-        stops = sorted(set(found), key=found.index)
-    else:
-        stops = list(control.stops(view, view.values))
+    states = _states(view, before) if control.changes else [view.values]
+    stops = list(dict.fromkeys(stop for state in states for stop in control.stops(view, state)))
+    stops = stops or [view.values[control.name]]  # hidden in every state
     now, wanted = view.values[control.name], control.recorded
     if isinstance(wanted, int) and len(stops) > wanted:
         places = {round(i * (len(stops) - 1) / (wanted - 1)) for i in range(wanted)}
@@ -83,19 +76,18 @@ def _kept(view: View, control: Control) -> list[object]:
 
 def _packed(view: View, kept: dict[str, list], width: int) -> dict[str, object]:
     texts: dict[str, int] = {}
-    places, states, before = [], [], []
-    for values in _states(view, kept):
-        frame = dict(view.frame(values, width))
-        if any(frame["values"][name] != values[name] for name in kept):
-            places.append(-1)  # values that cannot stand together
-            continue
+    states, before = [], []
+    wanted = [tuple(values[name] for name in kept) for values in _states(view, kept)]
+    fitted = [tuple(view.fitted(values)[name] for name in kept) for values in _states(view, kept)]
+    alone = [one for one, fits in zip(wanted, fitted, strict=True) if one == fits]
+    for one in alone:  # the others lead to one of these
+        frame = dict(view.frame(view.values | dict(zip(kept, one, strict=True)), width))
         frame["stops"] = {
             name: [option for option in stops if name not in kept or option[0] in kept[name]]
             for name, stops in frame["stops"].items()
         }
         head = json.dumps({k: v for k, v in frame.items() if k != "pieces"}, ensure_ascii=False)
         state = [texts.setdefault(text, len(texts)) for text in (head, *frame["pieces"])]
-        places.append(len(states))
         states.append(_difference(before, state))
         before = state
     spec = json.loads(json.dumps(view._spec))
@@ -104,6 +96,8 @@ def _packed(view: View, kept: dict[str, list], width: int) -> dict[str, object]:
             names = kept[control["name"]]
             allowed = json.loads(json.dumps(names))
             control["stops"] = [option for option in control["stops"] if option[0] in allowed]
+    numbers = {one: number for number, one in enumerate(alone)}
+    places = [numbers.get(one, -1) for one in fitted]  # -1: leads to a state that is not kept
     controls = [{"name": name, "stops": stops} for name, stops in kept.items()]
     start = {"spec": spec, "start": view.values, "controls": controls}
     return start | {"texts": list(texts), "places": places, "states": states}

@@ -4,7 +4,7 @@ from xml.sax.saxutils import escape
 from zlib import crc32
 
 from widgets.view.measure import FONT, wrap
-from widgets.view.paper import STEM, TEXT, Paper
+from widgets.view.paper import STEM, TEXT, Paper, readable
 
 MARGIN = 16
 _TITLE, _NOTE = 19.0, 13.0
@@ -35,4 +35,4 @@ def static_picture(frame: dict) -> str:
         f"<title>{escape(frame['title'])}</title><desc>{escape(words)}</desc>"
         f'<rect width="{across}" height="{down}" fill="#ffffff"/>{body}</svg>'
     )
-    return svg.replace(STEM, f"l3-{crc32(body.encode()):08x}-")
+    return readable(svg).replace(STEM, f"l3-{crc32(body.encode()):08x}-")
