@@ -6,15 +6,23 @@ import numpy as np
 
 import widgets
 from llama3lib.eval import NeedleGrid
-from llama3lib.scaling import Run, Sigmoid
+from llama3lib.scaling import Run, Sigmoid, read_runs, stored_path
 from llama3lib.train import Band
 
-CHAPTERS = ("ch09",)
+CHAPTERS = ("ch03", "ch09")
 # how each view is made in tests; views that need no data are made without arguments
 SAMPLES: dict[str, Callable[[], object]] = {
     "FP8Grid": lambda: widgets.FP8Grid(),
+    "IsoFlopExplorer": lambda: widgets.IsoFlopExplorer(
+        [run for run in toy_runs("toy") if run.seed == 0], stored=toy_runs("toy-long")
+    ),
     "RooflineDot": lambda: widgets.RooflineDot(),
 }
+
+
+def toy_runs(name: str) -> list[Run]:
+    """Runs of the course's own sweeps."""
+    return read_runs(stored_path(name))
 
 
 def sample(name: str) -> object:

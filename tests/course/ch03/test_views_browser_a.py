@@ -1,19 +1,9 @@
-"""Two views of chapter 03 in JupyterLab: they appear, a control moves, the kernel agrees."""
+"""The law in JupyterLab: it appears, a control moves, the kernel agrees."""
 
 import pytest
 from view_tools import kernel_says
 
-from llama3lib.scaling import read_runs, stored_path
-from widgets.ch03.views.isoflop import IsoFlopExplorer
 from widgets.ch03.views.law import FLAGSHIP, PAIRS, STOPS, LawSlider, tokens
-from widgets.ch03.views.valleys import STOPS as SIZES
-from widgets.ch03.views.valleys import amount
-
-MADE = """from llama3lib.scaling import read_runs, stored_path
-from widgets import IsoFlopExplorer
-runs = [run for run in read_runs(stored_path("toy")) if run.seed == 0]
-view = IsoFlopExplorer(runs, stored=read_runs(stored_path("toy-long")))
-view"""
 
 
 def becomes(page, root, name, want):
@@ -25,57 +15,6 @@ def becomes(page, root, name, want):
 
 def said(page, root):
     return page.locator(f"{root} .l3-title").inner_text()
-
-
-@pytest.mark.browser
-def test_isoflop_in_jupyterlab(open_notebook):
-    page = open_notebook([MADE], theme="dark")
-    root = page.locator(".l3-isoflop")
-    root.wait_for()
-    page.screenshot("isoflop-dark", ".l3-isoflop")
-    page.set_theme("light")
-    page.screenshot("isoflop-light", ".l3-isoflop")
-    runs = [run for run in read_runs(stored_path("toy")) if run.seed == 0]
-    want = IsoFlopExplorer(runs, stored=read_runs(stored_path("toy-long")))
-    assert said(page, ".l3-isoflop") == want.summary()
-    assert page.locator(".l3-isoflop circle.run").count() == len(runs) + 1  # and the key
-    assert page.locator(".l3-isoflop rect.stored").count() == 5 + 1
-    assert page.locator(".l3-isoflop .lowest").count() == 5 + 1
-    size = page.locator(".l3-isoflop input[data-trait=stop]")
-    assert page.median_move_ms(size, "ArrowLeft", 20) <= 100
-    want.stop = 28
-    becomes(page, ".l3-isoflop", "loss", f"{want.dot().loss:.6f}")
-    assert said(page, ".l3-isoflop") == want.summary()
-    kernel_says(page, f"view.stop, view.summary() == {want.summary()!r}", "(28, True)")
-    budget = page.locator(".l3-isoflop input[data-trait=budget]")
-    budget.focus()
-    page.page.keyboard.press("End")
-    want.budget = 1e12
-    becomes(page, ".l3-isoflop", "budget", "1e12")
-    assert float(root.get_attribute("data-size")) == pytest.approx(want.dot().parameters, rel=1e-6)
-    told = size.get_attribute("aria-valuetext")
-    assert told == f"{amount(want.dot().parameters)} parameters"
-    page.screenshot("isoflop-stored", ".l3-isoflop")
-    axis = page.locator(".l3-isoflop select[data-trait=axis]")
-    axis.focus()
-    page.page.keyboard.press("ArrowDown")
-    becomes(page, ".l3-isoflop", "axis", "tokens")
-    want.axis = "tokens"
-    becomes(page, ".l3-isoflop", "loss", f"{want.dot().loss:.6f}")
-    assert said(page, ".l3-isoflop") == want.summary()
-    size.focus()
-    page.page.keyboard.press("End")
-    want.stop = SIZES
-    becomes(page, ".l3-isoflop", "loss", f"{want.dot().loss:.6f}")
-    kernel_says(page, "view.budget, view.axis, view.stop", repr((1e12, "tokens", SIZES)))
-    page.locator(".l3-isoflop summary").click()
-    page.page.wait_for_function(
-        """(words) => [...document.querySelectorAll('.l3-isoflop tbody td')]
-        .some((cell) => cell.textContent === words)""",
-        arg=f"{want.dot().above:.3f}",
-    )
-    assert page.locator(".l3-isoflop tbody tr").count() == len(want.table())
-    page.screenshot("isoflop-tokens", ".l3-isoflop")
 
 
 @pytest.mark.browser

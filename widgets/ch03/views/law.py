@@ -12,9 +12,9 @@ import traitlets
 
 from llama3lib.paper import herd
 from llama3lib.paper import scaling as facts
-from widgets.ch03.views.valleys import amount, flops_text, percent, three
 from widgets.core.drawing import BLUE, GREEN, INK, LINE, ORANGE, PAPER, RED, SKY, SOFT, Drawing
 from widgets.core.widget import CourseWidget, css, esm
+from widgets.view.words import percent, scientific, significant, with_letter
 
 BUDGETS = facts.BUDGETS.value
 LARGEST = BUDGETS[-1]
@@ -64,6 +64,11 @@ CROSSES = (
 )
 
 
+def amount(value: float, digits: int = 3) -> str:
+    """Tokens or parameters, from a million on with a letter: 10.5T, 605B."""
+    return with_letter(value, digits, least=1e6)
+
+
 def tokens(pair: Pair, flops: float, nudge: float = 0.0) -> float:
     """Optimal training tokens, with `nudge` added to the exponent."""
     return facts.optimal_tokens(flops, pair.exponent + nudge, pair.coefficient)
@@ -96,7 +101,7 @@ def headline(name: str, flops: float, nudge: float) -> str:
     """The title: what the pair says, beside the paper's number or the other pair's."""
     pair = PAIRS[name]
     who = pair.name + (f" with alpha {pair.exponent + nudge:.3f}" if nudge else "")
-    says = f"At {flops_text(flops)} FLOPs {who} says {amount(tokens(pair, flops, nudge))} tokens"
+    says = f"At {scientific(flops)} FLOPs {who} says {amount(tokens(pair, flops, nudge))} tokens"
     if flops == FLAGSHIP:
         return f"{says}; the paper says {amount(facts.OPTIMAL_TOKENS.value, 4)}"
     other = PAIRS["figure" if name == "printed" else "printed"]
@@ -111,10 +116,10 @@ def notes(name: str, flops: float, nudge: float) -> list[str]:
     reach = "is among them" if low <= told <= high else "is out of their reach"
     paper = f"; {amount(told, 4)} {reach}" if flops == FLAGSHIP else ""
     one = math.exp(0.001 * sensitivity(flops)) - 1
-    nudged = f"; this nudge makes them {three(flops**nudge)} times as many" if nudge else ""
+    nudged = f"; this nudge makes them {significant(flops**nudge)} times as many" if nudge else ""
     return [
         f"{amount(read)} tokens go with {amount(size)} parameters, C / (6 · N*): "
-        f"{three(read / size)} tokens for each parameter.",
+        f"{significant(read / size)} tokens for each parameter.",
         f"All pairs that round to {pair.digits} give {amount(low)} to {amount(high)} tokens{paper}."
         + (" The nudge goes beyond that rounding." if abs(nudge) > pair.half + 1e-9 else ""),
         f"d ln N* / d alpha = ln C = {sensitivity(flops):.1f}: 0.001 more in alpha is "
@@ -126,13 +131,13 @@ def notes(name: str, flops: float, nudge: float) -> list[str]:
 def _reach(flops: float) -> str:
     if flops > LARGEST:
         return (
-            f"{flops_text(flops)} is {orders_beyond(flops):.2f} orders of magnitude beyond the "
-            f"largest budget of Figure 2, {flops_text(LARGEST)}: this is extrapolation."
+            f"{scientific(flops)} is {orders_beyond(flops):.2f} orders of magnitude beyond the "
+            f"largest budget of Figure 2, {scientific(LARGEST)}: this is extrapolation."
         )
     if flops >= BUDGETS[0]:
-        ends = f"{flops_text(BUDGETS[0])} to {flops_text(LARGEST)}"
+        ends = f"{scientific(BUDGETS[0])} to {scientific(LARGEST)}"
         return f"This is within the budgets of Figure 2, {ends} FLOPs."
-    return f"This is below the smallest budget of Figure 2, {flops_text(BUDGETS[0])} FLOPs."
+    return f"This is below the smallest budget of Figure 2, {scientific(BUDGETS[0])} FLOPs."
 
 
 def table_rows(name: str, flops: float, nudge: float) -> list[dict[str, str]]:
@@ -142,11 +147,11 @@ def table_rows(name: str, flops: float, nudge: float) -> list[dict[str, str]]:
         read = tokens(pair, at, nudge)
         rows.append(
             {
-                "FLOPs": flops_text(at),
+                "FLOPs": scientific(at),
                 **{f"tokens {one.digits}": amount(tokens(one, at)) for one in PAIRS.values()},
                 "chosen, nudged": amount(read),
                 "its parameters": amount(parameters(at, read)),
-                "tokens per parameter": three(read / parameters(at, read)),
+                "tokens per parameter": significant(read / parameters(at, read)),
                 "rounding from": amount(band(pair, at)[0]),
                 "rounding to": amount(band(pair, at)[1]),
                 "beyond Figure 2": f"{orders_beyond(at):.2f} orders" if at > LARGEST else "no",
@@ -200,7 +205,7 @@ class _Picture:
             if not wide or round(math.log10(mark)) % 2 == 0:
                 x = self.spot(box, ends, mark, low)[0]
                 to.line(x, box["y"], x, bottom)
-                to.text(x, bottom + 20, flops_text(mark), anchor="middle", fill=SOFT)
+                to.text(x, bottom + 20, scientific(mark), anchor="middle", fill=SOFT)
         to.rect(box["x"], box["y"], box["width"], box["height"], fill="none", stroke=LINE)
 
     def _panel(self, box: dict, ends: tuple) -> None:
@@ -233,7 +238,7 @@ class _Picture:
     def _words(self, wide: tuple) -> None:
         to, bottom = self.to, MAIN["y"] + MAIN["height"]
         x = self.spot(MAIN, wide, LARGEST, LOW)[0]
-        orders = f"{orders_beyond(FLAGSHIP):.2f} orders to {flops_text(FLAGSHIP)}"
+        orders = f"{orders_beyond(FLAGSHIP):.2f} orders to {scientific(FLAGSHIP)}"
         to.text(x + 8, bottom - 34, "extrapolated:", **HALO)
         to.text(x + 8, bottom - 14, orders, **HALO)
         to.text(x - 4, bottom - 22, "▲ budgets of Figure 2", anchor="end", size=13, **HALO)
