@@ -16,6 +16,7 @@ SAMPLES: dict[str, Callable[[], object]] = {
     "IsoFlopExplorer": lambda: widgets.IsoFlopExplorer(
         [run for run in toy_runs("toy") if run.seed == 0], stored=toy_runs("toy-long")
     ),
+    "LawSlider": lambda: widgets.LawSlider(),
     "RooflineDot": lambda: widgets.RooflineDot(),
 }
 
