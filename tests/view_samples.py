@@ -17,6 +17,7 @@ SAMPLES: dict[str, Callable[[], object]] = {
         [run for run in toy_runs("toy") if run.seed == 0], stored=toy_runs("toy-long")
     ),
     "LawSlider": lambda: widgets.LawSlider(),
+    "OvertrainingCost": lambda: widgets.OvertrainingCost(),
     "RooflineDot": lambda: widgets.RooflineDot(),
 }
 
