@@ -4,7 +4,6 @@ The runs are real ones; `llama3lib.scaling.fit_isoflop` fits them once over para
 over tokens, as the paper draws them (Fig. 2).
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,10 +24,8 @@ from widgets.ch03.views.isoflop_curves import (
 )
 from widgets.view import Choice, Linear, Log, Paper, Plot, Scene, Slider, View
 from widgets.view.legend import legend
-from widgets.view.plot import round_step
-from widgets.view.words import fixed, scientific
+from widgets.view.words import scientific
 
-HEIGHT = 300
 FLAT_STYLE = {"width": 13, "stroke_opacity": 0.45}
 
 
@@ -50,15 +47,14 @@ def ends(curves: Sequence[Curve], axis: str) -> tuple[float, float, float, float
 def axes(paper: Paper, curves: Sequence[Curve], axis: str) -> Plot:
     """Room for the names of the curves is left on the right."""
     least, most, low, high = ends(curves, axis)
-    places = max(1, math.ceil(-math.log10(round_step(high - low, HEIGHT // 44)) - 1e-9))
     words = f"{axis}, log axis; each curve is one budget of FLOPs"
     return paper.plot(
         Log(least / 1.05, most * 1.05, words, text=amount),
-        Linear(low, high, "loss on held-out text, nats a token", text=lambda v: fixed(v, places)),
+        Linear(low, high, "loss on held-out text, nats a token"),
         left=52,
         top=28,
         right=100,
-        height=HEIGHT,
+        height=300,
     )
 
 
