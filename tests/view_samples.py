@@ -8,18 +8,24 @@ import widgets
 from llama3lib.checkpoint import load_tokenizer
 from llama3lib.data import Document, Dropped, Funnel
 from llama3lib.eval import NeedleGrid
-from llama3lib.scaling import Run, Sigmoid
 CHAPTERS = ("ch01", "ch02", "ch03", "ch05", "ch09")
+from llama3lib.scaling import Run, Sigmoid
 from llama3lib.train import ReferenceCurve
 from llama3lib.train import Band
 from widgets.ch02.views.scurve import Pair
 SOURCE_TOKENS = {"general": 900.0, "maths": 80.0, "code": 20.0, "multilingual": 40.0}
+from llama3lib.scaling import Run, Sigmoid, read_runs, stored_path
 # how each view is made in tests; views that need no data are made without arguments
 SAMPLES: dict[str, Callable[[], object]] = {
     "BatchingTimeline": lambda: widgets.BatchingTimeline(spread=1.0),
     "FP8Grid": lambda: widgets.FP8Grid(),
     "PagingBoard": lambda: widgets.PagingBoard(8),
     "GQAExplorer": lambda: widgets.GQAExplorer(),
+    "IsoFlopExplorer": lambda: widgets.IsoFlopExplorer(
+        [run for run in toy_runs("toy") if run.seed == 0], stored=toy_runs("toy-long")
+    ),
+    "LawSlider": lambda: widgets.LawSlider(),
+    "OvertrainingCost": lambda: widgets.OvertrainingCost(),
     "RooflineDot": lambda: widgets.RooflineDot(),
     "RopeExplorer": lambda: widgets.RopeExplorer(),
     "FunnelExplorer": lambda: widgets.FunnelExplorer(some_funnel(), kept=[Document("good", "k")]),
@@ -29,6 +35,11 @@ SAMPLES: dict[str, Callable[[], object]] = {
         {"stories": load_tokenizer("tiny-base")}, "One sunny day"
     ),
 }
+
+
+def toy_runs(name: str) -> list[Run]:
+    """Runs of the course's own sweeps."""
+    return read_runs(stored_path(name))
 
 
 def sample(name: str) -> object:

@@ -118,7 +118,8 @@ class Paper:
         """A line through points; closed and filled it is an area."""
         points = list(points)
         d = "M" + "L".join(f"{_number(x)} {_number(y)}" for x, y in points) + "Z" * closed
-        self.reach(max(y for _, y in points))
+        if "clip_path" not in style:
+            self.reach(max(y for _, y in points))
         style = {"stroke_width": width, "stroke_dasharray": dash} | style
         self.shape("path", d=d, stroke=role, fill=fill, stroke_linejoin="round", **style)
 

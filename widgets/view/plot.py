@@ -42,6 +42,10 @@ class Scale:
         """Places of the numbers, `most` or fewer if none were given."""
         return list(self._ticks) if self._ticks is not None else self._round(most)
 
+    def words(self, ticks: Sequence[float]) -> list[str]:
+        """What is written at them."""
+        return [self.text(tick) for tick in ticks]
+
     def _round(self, most: int) -> list[float]:
         raise NotImplementedError
 
@@ -51,6 +55,14 @@ class Linear(Scale):
 
     def share(self, value: float) -> float:
         return (value - self.low) / (self.high - self.low)
+
+    def words(self, ticks: Sequence[float]) -> list[str]:
+        if self.text is not significant:
+            return super().words(ticks)
+        near = 1e-6 * (self.high - self.low)  # all with as many places as one of them needs
+        places = (p for p in range(10) if all(abs(round(t, p) - t) < near for t in ticks))
+        least = next(places, 10)
+        return [f"{tick:,.{least}f}" for tick in ticks]
 
     def _round(self, most: int) -> list[float]:
         step = round_step(self.high - self.low, most)
@@ -196,18 +208,19 @@ class Plot:
     def _draw_axes(self) -> None:
         paper, x, y = self.paper, self.x, self.y
         across = max(2, int(self.width / 80))
-        for value in x.ticks(across):
+        ticks = x.ticks(across)
+        for value, words in zip(ticks, x.words(ticks), strict=True):
             at = self.at_x(value)
             if not isinstance(x, Category):
                 paper.line(at, self.top, at, self.low)
-            words = x.text(value)
             room = paper.width - 2 - text_width(words, 14) / 2  # the last one is not cut off
             paper.text(min(at, room), self.low + 20, words, "soft", anchor="middle")
-        for value in y.ticks(max(2, int(self.height / 44))):
+        ticks = y.ticks(max(2, int(self.height / 44)))
+        for value, words in zip(ticks, y.words(ticks), strict=True):
             at = self.at_y(value)
             if not isinstance(y, Category):
                 paper.line(self.left, at, self.right, at)
-            paper.text(self.left - 8, at + 5, y.text(value), "soft", anchor="end")
+            paper.text(self.left - 8, at + 5, words, "soft", anchor="end")
         paper.path([(self.left, self.top), (self.left, self.low), (self.right, self.low)], "soft")
         if x.label:
             paper.text(self.left + self.width / 2, self.low + 42, x.label, anchor="middle")

@@ -1,10 +1,10 @@
-"""The two steps and the cost of over-training in JupyterLab: they appear, move, and tell."""
+"""The two steps in JupyterLab: they appear, move, and tell."""
 
 import pytest
 from view_tools import kernel_says
 
-from llama3lib.scaling import REPLICATION, cheapest, read_runs, stored_path
-from widgets.ch03.views import overtraining, twosteps
+from llama3lib.scaling import read_runs, stored_path
+from widgets.ch03.views import twosteps
 
 CODE = """from llama3lib.scaling import read_runs, stored_path
 from widgets import TwoStepsView
@@ -72,49 +72,3 @@ def test_two_steps_in_jupyterlab(open_notebook):
     shot(page, "twosteps", "-smallest")
     page.locator(".l3-twosteps summary").press("Enter")
     page.locator(".l3-twosteps tbody tr").nth(11).wait_for()
-
-
-@pytest.mark.browser
-def test_over_training_in_jupyterlab(open_notebook):
-    page = open_notebook(["from widgets import OvertrainingCost\nview = OvertrainingCost()\nview"])
-    root = page.locator(".l3-overtraining")
-    root.wait_for()
-    view = overtraining.OvertrainingCost()
-
-    def shows(target, served, size):
-        view.target, view.served, view.size = target, served, size
-        want = cheapest(REPLICATION, view.loss, served).parameters
-        title = page.locator(".l3-overtraining .l3-title")
-        title.filter(has_text=view.summary()).wait_for()
-        assert title.inner_text() == view.summary()
-        assert float(root.get_attribute("data-best")) == pytest.approx(want, rel=1e-4)
-        own = overtraining.at_size(REPLICATION, size, view.loss, served)
-        told = root.get_attribute("data-own")
-        assert told == "none" if own is None else float(told) == pytest.approx(own.total, rel=1e-4)
-        kernel_says(page, "view.target, view.served, view.size", repr((target, served, size)))
-
-    steps = view.steps
-    shows("8B", 1e13, view.size)
-    shot(page, "overtraining")
-    served = page.locator(".l3-overtraining input[data-trait=served]")
-    served.focus()
-    page.page.keyboard.press("ArrowRight")
-    shows("8B", 3e13, view.size)
-    assert page.median_move_ms(served, "ArrowRight", 3) <= 100
-    shows("8B", 1e15, view.size)
-    size = page.locator(".l3-overtraining input[data-trait=size]")
-    assert page.median_move_ms(size, "ArrowRight", 20) <= 100
-    page.page.keyboard.press("Home")
-    shows("8B", 1e15, steps[0])
-    assert "is too small" in root.inner_text()
-    page.page.keyboard.press("End")
-    target = page.locator(".l3-overtraining select[data-trait=target]")
-    target.focus()
-    page.page.keyboard.press("ArrowDown")
-    shows("70B", 1e15, steps[-1])
-    assert page.median_move_ms(target, "ArrowDown", 1) <= 100
-    shows("405B", 1e15, steps[-1])
-    assert page.locator(".l3-overtraining .named").count() == 1 + 1  # two never get there
-    shot(page, "overtraining", "-405b")
-    page.locator(".l3-overtraining summary").press("Enter")
-    page.locator(".l3-overtraining tbody tr").nth(5).wait_for()
