@@ -8,13 +8,12 @@ import widgets
 from llama3lib.checkpoint import load_tokenizer
 from llama3lib.data import Document, Dropped, Funnel
 from llama3lib.eval import NeedleGrid
-CHAPTERS = ("ch01", "ch02", "ch03", "ch05", "ch09")
-from llama3lib.scaling import Run, Sigmoid
-from llama3lib.train import ReferenceCurve
-from llama3lib.train import Band
-from widgets.ch02.views.scurve import Pair
-SOURCE_TOKENS = {"general": 900.0, "maths": 80.0, "code": 20.0, "multilingual": 40.0}
 from llama3lib.scaling import Run, Sigmoid, read_runs, stored_path
+from llama3lib.train import ReferenceCurve
+from widgets.ch02.views.scurve import Pair
+
+CHAPTERS = ("ch01", "ch02", "ch03", "ch05", "ch09")
+SOURCE_TOKENS = {"general": 900.0, "maths": 80.0, "code": 20.0, "multilingual": 40.0}
 # how each view is made in tests; views that need no data are made without arguments
 SAMPLES: dict[str, Callable[[], object]] = {
     "BatchingTimeline": lambda: widgets.BatchingTimeline(spread=1.0),
