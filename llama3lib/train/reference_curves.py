@@ -1,12 +1,14 @@
 """Reference loss curves: what a recipe gave on other seeds, to hold one's own run against."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from llama3lib.utils.require import require
+from llama3lib.train.config import TrainConfig, load_config
+from llama3lib.utils.require import one_of, require
 
 REFERENCE_CURVES = Path(__file__).parent.parent / "assets" / "reference_curves"
 
@@ -89,6 +91,23 @@ def load_reference_curve(name: str) -> ReferenceCurve:
 
     Raises ValueError if there is none of that name.
     """
+    one_of("name", name, reference_curve_names())
+    table = json.loads((REFERENCE_CURVES / f"{name}.json").read_text(encoding="utf-8"))
+    rows = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+    return ReferenceCurve(**rows)
 
 
-REFERENCE_CURVES = Path(__file__).parent.parent / "assets" / "reference_curves"
+def save_reference_curve(curve: ReferenceCurve, path: str | Path) -> None:
+    """Write a curve for `load_reference_curve`."""
+    Path(path).write_text(json.dumps(asdict(curve), indent=1) + "\n", encoding="utf-8")
+
+
+def reference_curve_of(config: TrainConfig) -> ReferenceCurve | None:
+    """A recipe's own curve; None without one, or if what makes it is not as it was then."""
+    if config.reference not in reference_curve_names():
+        return None
+    curve = load_reference_curve(config.reference)
+    measured = load_config(curve.recipe)
+    names = ("model", "data", "tokenizer", "phases", "optimizer", "document_mask")
+    same = all(getattr(config, name) == getattr(measured, name) for name in names)
+    return curve if same else None
