@@ -124,18 +124,18 @@ def token_logprobs(
 
     counts: how many of the likeliest tokens to name; None for a row where nothing is wanted.
     """
-    told: list[TokenLogprob | None] = [None] * len(tokens)
+    found: list[TokenLogprob | None] = [None] * len(tokens)
     wanted = [i for i, count in enumerate(counts) if count is not None]
     if not wanted:
-        return told
+        return found
     rows = logits[wanted]
     logprobs = (rows if rows.dtype == torch.float64 else rows.float()).log_softmax(-1)
     most = min(max(counts[i] for i in wanted), logits.shape[-1])
     values, ids = (part.tolist() for part in logprobs.topk(most, -1))
     for row, i in enumerate(wanted):
         top = tuple(zip(ids[row], values[row], strict=True))[: counts[i]]
-        told[i] = TokenLogprob(tokens[i], float(logprobs[row, tokens[i]]), top)
-    return told
+        found[i] = TokenLogprob(tokens[i], float(logprobs[row, tokens[i]]), top)
+    return found
 
 
 def _renormalise(probs: Float[Tensor, "*B V"]) -> Float[Tensor, "*B V"]:
