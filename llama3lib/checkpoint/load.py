@@ -33,10 +33,12 @@ def load_args(path: str | Path) -> ModelArgs:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer in a folder (or of a bundled checkpoint).
+    """The tokenizer of a file, a folder or a bundled checkpoint; the released one for "llama3".
 
     Raises FileNotFoundError or ValueError naming the file.
     """
+    if str(path).lower() == "llama3" and not Path(path).exists():
+        return Tokenizer.llama3()
     return Tokenizer.from_file(_folder(path))
 
 

@@ -9,6 +9,7 @@ from llama3lib.inference.sampling import SamplingParams, sample
 from llama3lib.inference.text import TextStream
 from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
+from llama3lib.utils.seed import make_generator
 
 
 def generate_tokens(
@@ -69,13 +70,7 @@ def check_prompt(model: Transformer, ids: list[int], params: SamplingParams) -> 
 @torch.inference_mode()
 def _tokens(model: Transformer, prompt_ids: list[int], params: SamplingParams) -> Iterator[int]:
     device = model.norm.weight.device
-    generator = None
-    if params.temperature > 0:
-        generator = torch.Generator(device)
-        if params.seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(params.seed)
+    generator = make_generator(params.seed, device) if params.temperature > 0 else None
     stops = frozenset(params.stop_token_ids)
     tokens = torch.tensor([prompt_ids], device=device)
     with KVCache(model, max_seq_len=len(prompt_ids) + params.max_tokens) as cache:

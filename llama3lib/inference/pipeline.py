@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llama3lib.inference.block_manager import BlockCopy
-from llama3lib.inference.model_runner import ModelRunner
+from llama3lib.inference.model_runner import ModelRunner, end_to_end
 from llama3lib.inference.paged_attention import PagedMetadata
 from llama3lib.inference.scheduler import ScheduledSequence
 from llama3lib.model import Transformer
@@ -195,12 +195,7 @@ class PipelineRunner:
         return torch.cat([parcel.content for parcel in parcels])[came.argsort()]
 
     def _pack(self, micro_batch: int, scheduled: list[ScheduledSequence]) -> Parcel:
-        tokens, positions, last = [], [], []
-        for item in scheduled:
-            done = item.sequence.num_computed_tokens
-            tokens += item.sequence.token_ids[done : done + item.num_tokens]
-            positions += range(done, done + item.num_tokens)
-            last.append(len(tokens) - 1)
+        tokens, positions, last = end_to_end(scheduled)
         return Parcel(
             micro_batch,
             content=torch.tensor([tokens], device=self.device),

@@ -18,6 +18,7 @@ from llama3lib.inference.kv_cache import KVCache
 from llama3lib.inference.sampling import SamplingParams, sampling_probs
 from llama3lib.model import Transformer
 from llama3lib.utils.require import whole
+from llama3lib.utils.seed import make_generator
 
 
 @dataclass
@@ -77,11 +78,7 @@ def _tokens(
     num_drafts: int,
     stats: SpeculativeStats,
 ) -> Iterator[int]:
-    generator = torch.Generator()
-    if params.seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(params.seed)
+    generator = make_generator(params.seed)
     room, prompt = len(ids) + params.max_tokens, len(ids)
     with (
         KVCache(target, max_seq_len=room) as large,

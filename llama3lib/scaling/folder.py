@@ -71,19 +71,19 @@ def open_sweep_data(config: SweepConfig, folder: Path) -> dict[str, TokenShard]:
     Raises ValueError if the folder belongs to a sweep with other settings.
     """
     require(not folder.exists() or folder.is_dir(), "folder", str(folder), "it is a file")
-    note, told = folder / "sweep.json", config.fixed()
+    note, fixed = folder / "sweep.json", config.fixed()
     with locked(folder / ".lock", wait=True):
         old = read_json(note) if note.is_file() else None
-        changed = [name for name in told if old is not None and told[name] != old.get(name)]
+        changed = [name for name in fixed if old is not None and fixed[name] != old.get(name)]
         if changed and (any((folder / "runs").glob("*.json")) or _in_use(folder)):
             name = changed[0]
             raise ValueError(
-                f"{name}={told[name]!r} is not allowed: {folder} was begun with {old.get(name)!r}"
+                f"{name}={fixed[name]!r} is not allowed: {folder} was begun with {old.get(name)!r}"
             )
         shards = _shards(config, folder)
         if old is None or changed:
             with atomic_write(note) as file:
-                file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+                file.write_text(json.dumps(fixed, indent=1) + "\n", encoding="utf-8")
     return shards
 
 
@@ -104,8 +104,8 @@ def _shards(config: SweepConfig, folder: Path) -> dict[str, TokenShard]:
     sizes = {TEXT: (config.invented, 0), HELD_OUT: (_TEST_DOCUMENTS, TEST_SEED)}
     language = None
     for name, (count, seed) in sizes.items():
-        note, told = folder / f"{name}.json", {"documents": count, "seed": seed}
-        if not note.is_file() or _read(note) != told:
+        note, made_from = folder / f"{name}.json", {"documents": count, "seed": seed}
+        if not note.is_file() or _read(note) != made_from:
             language = language or InventedLanguage()
             words = len(language.words)
             write_token_shard(
@@ -117,7 +117,7 @@ def _shards(config: SweepConfig, folder: Path) -> dict[str, TokenShard]:
                 overwrite=True,
             )
             with atomic_write(note) as file:
-                file.write_text(json.dumps(told) + "\n", encoding="utf-8")
+                file.write_text(json.dumps(made_from) + "\n", encoding="utf-8")
     return {name: TokenShard(folder / name) for name in sizes}
 
 

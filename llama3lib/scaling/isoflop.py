@@ -223,8 +223,8 @@ def _check_budgets(budgets: Sequence[float], floor: float | str) -> None:
 def _warn_of_misfits(laws: Mapping[str, PowerLawFit]) -> None:
     for what, law in laws.items():
         if law.misfit is not None and law.misfit > DOUBTFUL:
-            told = f"the law of the {what} misses its own points, {law.misfit:.1f} times"
-            _log.warning(f"{told} what their error bars let expect")
+            start = f"the law of the {what} misses its own points, {law.misfit:.1f} times"
+            _log.warning(f"{start} what their error bars let expect")
 
 
 def _one(
@@ -248,13 +248,13 @@ def _one(
         raise ValueError(f"{where}: {len(y)} runs are too few: 4, to see how noisy they are")
     place = math.log(parabola.best)
     if not log_x.min() < place < log_x.max():
-        told = (
+        message = (
             f"{where}: the lowest point {parabola.best:.3g} lies outside the sizes "
             f"{math.exp(log_x.min()):.3g} to {math.exp(log_x.max()):.3g}: add models beyond"
         )
         if not edges:
-            raise ValueError(told)
-        _log.warning(told)
+            raise ValueError(message)
+        _log.warning(message)
     return (log_x, y, parabola), noise
 
 

@@ -104,7 +104,7 @@ class ParametricFit:
     @property
     def doubts(self) -> tuple[str, ...]:
         """What the runs could not tell, a sentence each; none if all is well."""
-        told = [
+        found = [
             f"{name}={value:.3g}: more {what} do not lower the loss of these runs"
             for name, value, what in (
                 ("alpha", self.law.alpha, "parameters"),
@@ -113,8 +113,8 @@ class ParametricFit:
             if value <= 0
         ]
         if self.law.E < 1e-2:
-            told.append(f"E={self.law.E:.3g}: these runs do not show where the loss ends")
-        return tuple(told)
+            found.append(f"E={self.law.E:.3g}: these runs do not show where the loss ends")
+        return tuple(found)
 
     def interval(self, name: str) -> Interval:
         """Interval of E, A, B, alpha, beta, or of size_exponent.
@@ -249,8 +249,8 @@ def _descend(
 
     def descend(theta: np.ndarray) -> tuple[float, np.ndarray]:
         limits = _TIGHT if tight else _LOOSE
-        told = minimize(value, theta, jac=True, method="L-BFGS-B", options=limits)
-        return float(told.fun), told.x
+        lowest = minimize(value, theta, jac=True, method="L-BFGS-B", options=limits)
+        return float(lowest.fun), lowest.x
 
     best = descend(np.linalg.solve(turn, start))
     for _ in range(20 if tight else 0):  # started anew, it forgets a stale picture of the bend

@@ -116,8 +116,8 @@ class SweepConfig:
 
     def fixed(self) -> dict[str, Any]:
         """All settings that every run shares, for JSON."""
-        told = json.loads(json.dumps(dataclasses.asdict(self)))
-        return {n: v for n, v in told.items() if n not in ("budgets", "seeds", "title")}
+        settings = json.loads(json.dumps(dataclasses.asdict(self)))
+        return {n: v for n, v in settings.items() if n not in ("budgets", "seeds", "title")}
 
 
 @dataclass(frozen=True, kw_only=True)

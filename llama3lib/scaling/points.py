@@ -114,8 +114,8 @@ def read_runs(path: str | Path, *, names: Mapping[str, str] | None = None) -> li
     runs = []
     for place, row in table.rows:
         try:
-            told = {f: number(row.get(c), c, commas=f in _LARGE) for f, c in columns.items()}
-            runs.append(_run(told))
+            values = {f: number(row.get(c), c, commas=f in _LARGE) for f, c in columns.items()}
+            runs.append(_run(values))
         except ValueError as error:
             raise ValueError(f"{path}, {place}: {error}") from None
     if doubt := doubt_of_flops(runs):
@@ -138,12 +138,12 @@ def write_runs(
     path: str | Path, runs: Iterable[Run], provenance: Mapping[str, Any] | None = None
 ) -> None:
     """Write runs as JSON for `read_runs`, whole or not at all, with where they come from."""
-    told = json.dumps(dict(provenance or {}), indent=1, default=_plain)
+    origin = json.dumps(dict(provenance or {}), indent=1, default=_plain)
     known = [{k: v for k, v in asdict(run).items() if v is not None} for run in runs]
     lines = [json.dumps(run, default=_plain) for run in known]
     body = ",\n  ".join(lines)
     with atomic_write(path) as file:
-        text = f'{{\n"provenance": {told},\n"runs": [\n  {body}\n]\n}}\n'
+        text = f'{{\n"provenance": {origin},\n"runs": [\n  {body}\n]\n}}\n'
         file.write_text(text, encoding="utf-8")
 
 
@@ -154,8 +154,8 @@ def provenance(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     text = read_text(path)
-    told = read_json(path, text) if path.suffix.lower() == ".json" else None
-    said = told.get("provenance") if isinstance(told, dict) else None
+    table = read_json(path, text) if path.suffix.lower() == ".json" else None
+    said = table.get("provenance") if isinstance(table, dict) else None
     return dict(said) if isinstance(said, dict) else {}
 
 
@@ -228,18 +228,18 @@ def _columns(path: Path, columns: Sequence[str], names: Mapping[str, str]) -> di
 
 
 def _run(values: Mapping[str, float | None]) -> Run:
-    told: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     for name in ("parameters", "loss"):
-        if name not in told:
+        if name not in given:
             raise ValueError(f"{name} is missing")
-    if "tokens" not in told:
-        if "flops" not in told:
+    if "tokens" not in given:
+        if "flops" not in given:
             raise ValueError("tokens is missing")
         # with 0 parameters there is no quotient; Run then refuses those
-        told["tokens"] = told["flops"] / 6 / (told["parameters"] or math.nan)
-    if "seed" in told and told["seed"].is_integer():
-        told["seed"] = int(told["seed"])
-    return Run(**told)
+        given["tokens"] = given["flops"] / 6 / (given["parameters"] or math.nan)
+    if "seed" in given and given["seed"].is_integer():
+        given["seed"] = int(given["seed"])
+    return Run(**given)
 
 
 def _plain(value: object) -> int | float:

@@ -69,8 +69,8 @@ def run_sweep(
         raise ValueError(f"processes={processes!r} is not allowed with on_step: 1")
     pick_device(config.device)
     todo = waiting(config, folder, part)
-    if told := repeats(config, folder, todo):
-        _log.warning("%s", told)
+    if warning := repeats(config, folder, todo):
+        _log.warning("%s", warning)
     with contextlib.closing(_records(config, Path(folder), todo, processes, on_step)) as records:
         for name, record in records:
             if record is None:
@@ -168,7 +168,7 @@ def _made(
     }
     work = _work(config, cell, folder)
 
-    def told(step: Record) -> None:
+    def report(step: Record) -> None:
         if on_step is not None:
             on_step(step)
         if stop is not None and stop():
@@ -179,7 +179,7 @@ def _made(
     with one_thread():
         try:
             trainer = Trainer(train_config(config, cell), {TEXT: shards[TEXT]}, work)
-            model = trainer.fit(told).model
+            model = trainer.fit(report).model
         except DivergedError as error:
             _log.warning("%s: %s", cell.name, error)
         else:
@@ -234,5 +234,5 @@ def _attempt(
 
 def _work(config: SweepConfig, cell: Cell, folder: Path) -> Path:
     """Where a run is made; another place for other settings, whose checkpoints would not fit."""
-    told = json.dumps([config.fixed(), train_config(config, cell).describe()], sort_keys=True)
-    return folder / "work" / f"{cell.name}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    settings = json.dumps([config.fixed(), train_config(config, cell).describe()], sort_keys=True)
+    return folder / "work" / f"{cell.name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"

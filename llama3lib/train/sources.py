@@ -45,30 +45,23 @@ def _all_sources(config: TrainConfig) -> Mapping[str, SourceConfig]:
 
 
 def open_tokenizer(name: str) -> Tokenizer | None:
-    """The tokenizer of that name; None for `bytes`, the released one for `llama3`.
-
-    Raises ValueError or FileNotFoundError if there is none.
-    """
-    if name == "bytes":
-        return None
-    if name == "llama3":
-        return Tokenizer.llama3()
-    return Tokenizer.from_file(name) if Path(name).is_file() else load_tokenizer(name)
+    """As `load_tokenizer`, but None for `bytes`."""
+    return None if name == "bytes" else load_tokenizer(name)
 
 
 def open_source(source: SourceConfig, tokenizer: Tokenizer | None, folder: Path) -> TokenShard:
     """The shard of one source; written to `folder` unless it is there or was one already."""
     if source.shard is not None:
         return TokenShard(source.shard)
-    told = {"source": asdict(source), "input": _input(source), "tokenizer": _name(tokenizer)}
+    origin = {"source": asdict(source), "input": _input(source), "tokenizer": _name(tokenizer)}
     note = folder.with_name(f"{folder.name}.json")
     with contextlib.suppress(OSError, ValueError):  # missing or damaged: it is written again
-        if json.loads(note.read_text(encoding="utf-8")) == told:
+        if json.loads(note.read_text(encoding="utf-8")) == origin:
             return TokenShard(folder)
     note.unlink(missing_ok=True)  # first: or one who is killed here leaves it to a new shard
     shard = write_shard(_texts(source), folder, tokenizer)
     with atomic_write(note) as file:
-        file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
     return shard
 
 

@@ -100,9 +100,13 @@ class Trainer:
         self.device = pick_device(config.device)
         self.dtype = _precision(config.precision, self.device)
         self.model = starting_model(config, model).to(self.device).train()
-        told = config.optimizer
+        recipe = config.optimizer
         self.optimizer = make_adamw(
-            self.model, told.peak, betas=told.betas, eps=told.eps, weight_decay=told.weight_decay
+            self.model,
+            recipe.peak,
+            betas=recipe.betas,
+            eps=recipe.eps,
+            weight_decay=recipe.weight_decay,
         )
         self.checkpoints = CheckpointManager(
             self.folder / "checkpoints", keep_last=config.keep_last, probe=probe
@@ -173,7 +177,7 @@ class Trainer:
             group["lr"] = rate
         self.probe("before_step")
         try:
-            told = train_step(
+            result = train_step(
                 self.model,
                 self.optimizer,
                 self.loader.next(),
@@ -188,13 +192,13 @@ class Trainer:
         self.probe("after_step")
         tokens = phase.batch_size * phase.length
         place.step, place.phase_step = place.step + 1, place.phase_step + 1
-        state.tokens, state.loss, state.rate = state.tokens + tokens, told.loss, rate
-        spike = self.alarm.is_spike(told.loss)
+        state.tokens, state.loss, state.rate = state.tokens + tokens, result.loss, rate
+        spike = self.alarm.is_spike(result.loss)
         state.spikes += spike
         if spike:
-            _log.warning("step %d: the loss jumps to %.3f", place.step, told.loss)
-        record = {"step": place.step, "phase": phase.name, "loss": told.loss, "lr": rate}
-        record |= {"grad_norm": told.grad_norm, "tokens": state.tokens, "spike": spike}
+            _log.warning("step %d: the loss jumps to %.3f", place.step, result.loss)
+        record = {"step": place.step, "phase": phase.name, "loss": result.loss, "lr": rate}
+        record |= {"grad_norm": result.grad_norm, "tokens": state.tokens, "spike": spike}
         record |= self.speed.measure(tokens, phase.length)
         record["memory"] = memory_bytes(self.device)
         self._tell(**record)
@@ -217,9 +221,9 @@ class Trainer:
         """At most once a step: a phase may end where an evaluation was due anyway."""
         step = self.state.place.step
         if self.evaluate is not None and self._evaluated_at != step:
-            told = self.evaluate(self.model.eval())
+            found = self.evaluate(self.model.eval())
             self.model.train()
-            self._tell(**(dict(told) | {"step": step}))
+            self._tell(**(dict(found) | {"step": step}))
             self._evaluated_at = step
 
     def _tell(self, step: int, **values: Any) -> None:
@@ -250,8 +254,8 @@ class Trainer:
             report = self.gate(self.model.eval(), phase)
             self.model.train()
             self.gate_passed = bool(report.passed)
-            told = {"gate": phase.name, "passed": self.gate_passed}
-            self._tell(**(asdict(report) | told | {"step": self.state.place.step}))
+            verdict = {"gate": phase.name, "passed": self.gate_passed}
+            self._tell(**(asdict(report) | verdict | {"step": self.state.place.step}))
             if not self.gate_passed and done >= phase.last_step:
                 self._save_and_wait()
                 raise StoppedError(

@@ -28,6 +28,16 @@ def seed_everything(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def make_generator(seed: int | None, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator with that seed; with one that nobody chose if there is none."""
+    generator = torch.Generator(device)
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Compute with one thread inside the block, with as many as before after it.

@@ -169,10 +169,10 @@ def _height(world: World) -> str:
     people = [world.person() for _ in range(3)]
     ages = sorted(rng.sample(range(4, 11), 3), reverse=True)
     order = list(zip(people, ages, strict=True))
-    told = rng.sample(order, 3)
-    lines = [f"{', '.join(p.name for p, _ in told[:2])} and {told[2][0].name} sat together."]
-    lines += [f"{person.name} was {_NUMBERS[age]} years old." for person, age in told]
-    lines.append(f'"Who is the oldest?" asked {told[0][0].name}.')
+    mixed = rng.sample(order, 3)
+    lines = [f"{', '.join(p.name for p, _ in mixed[:2])} and {mixed[2][0].name} sat together."]
+    lines += [f"{person.name} was {_NUMBERS[age]} years old." for person, age in mixed]
+    lines.append(f'"Who is the oldest?" asked {mixed[0][0].name}.')
     lines.append(f"It was {order[0][0].name}.")
     lines.append(f"And the youngest was {order[2][0].name}.")
     return " ".join(lines)

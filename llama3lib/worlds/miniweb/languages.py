@@ -139,9 +139,9 @@ def foreign(rng: random.Random, language: str) -> list[str]:
     """
     one_of("language", language, list(LANGUAGES))
     patterns, words = _SENTENCES[language]
-    told = []
+    sentences = []
     for pattern in rng.sample(patterns, len(patterns)):
         word, other = rng.sample(words, 2)
         first, second = rng.randint(2, 59), rng.randint(1810, 1999)
-        told.append(pattern.format(n=rng.choice(_NAMES), a=first, b=second, w=word, v=other))
-    return [" ".join(told[:3]), " ".join(told[3:])]
+        sentences.append(pattern.format(n=rng.choice(_NAMES), a=first, b=second, w=word, v=other))
+    return [" ".join(sentences[:3]), " ".join(sentences[3:])]

@@ -135,10 +135,10 @@ def article(rng: random.Random, sections: int = 4) -> tuple[str, list[tuple[str,
     world = World(rng)
     parts = []
     for heading, sentences in rng.sample(_SECTIONS, sections):
-        told = sentences(world)
-        rng.shuffle(told)
+        said = sentences(world)
+        rng.shuffle(said)
         cut = rng.randint(2, 4)
-        parts.append((heading.format(**vars(world)), [" ".join(told[:cut]), " ".join(told[cut:])]))
+        parts.append((heading.format(**vars(world)), [" ".join(said[:cut]), " ".join(said[cut:])]))
     return f"{world.town} on the {world.river}", parts
 
 
@@ -148,7 +148,7 @@ def sums(rng: random.Random) -> tuple[str, list[str]]:
     one, two = (f"{rng.choice(_FIRST)} {rng.choice(_LAST)}" for _ in range(2))
     a, b, c = rng.randint(3, 40), rng.randint(2, 12), rng.randint(2, 9)
     d, e, f = rng.randint(3, 40), rng.randint(2, 12), rng.randint(13, 90)
-    told = [
+    lines = [
         f"{one} bakes {a} loaves a day for {b} days before the fair of {w.town} begins. Together "
         f"these are ${a} \\times {b} = {a * b}$ loaves.",
         f"A field by the {w.river} is {d} metres wide and {e} metres long, so its area is "
@@ -161,8 +161,8 @@ def sums(rng: random.Random) -> tuple[str, list[str]]:
         f"A {w.bird} from {w.town} flies {f} kilometres in an hour; in {c} hours, without wind, "
         f"that would be ${f} \\cdot {c} = {f * c}$ kilometres.",
     ]
-    rng.shuffle(told)
-    return f"Sums from the school of {w.town}", told
+    rng.shuffle(lines)
+    return f"Sums from the school of {w.town}", lines
 
 
 def program(rng: random.Random) -> tuple[str, str, str]:

@@ -122,9 +122,9 @@ def _content(
         title = f"A story for {prose.World(rng).person} of {prose.World(rng).town}"
         return Content(title, [("p", tale)]), "en", ()
     if kind == "sums":
-        title, told = prose.sums(rng)
+        title, lines = prose.sums(rng)
         area = f"the pond of {prose.World(rng).town}: \\pi \\cdot {rng.randint(2, 99)}^2"
-        return Content(title, [("p", text) for text in told], area), "en", ()
+        return Content(title, [("p", text) for text in lines], area), "en", ()
     if kind == "program":
         title, text, code = prose.program(rng)
         return Content(title, [("p", text), ("pre", code.rstrip("\n"))]), "en", ()
@@ -149,8 +149,8 @@ def _junk(kind: str, rng: random.Random) -> Content:
     town = prose.World(rng).town
     if kind == "empty":
         world = prose.World(rng)
-        told = f"{world.person} moved it to {world.other} in {world.year()}, room {world.number}."
-        return Content(f"The page on {town} is gone", [("p", told)])
+        moved = f"{world.person} moved it to {world.other} in {world.year()}, room {world.number}."
+        return Content(f"The page on {town} is gone", [("p", moved)])
     title = f"{kind.capitalize()} from {town}"
     return Content(title, [("p", text) for text in _JUNK[kind](rng)])
 
@@ -185,8 +185,8 @@ def _article(rng: random.Random) -> tuple[Content, str, tuple[tuple[str, str], .
         pii = (found,)
     elif rng.random() < 1 / 8:
         place = rng.choice(places)
-        told = rng.choice(_LOOKALIKES).format(rng.randint(10, 28))
-        blocks[place] = ("p", f"{blocks[place][1]} {told}")
+        sentence = rng.choice(_LOOKALIKES).format(rng.randint(10, 28))
+        blocks[place] = ("p", f"{blocks[place][1]} {sentence}")
     if rng.random() < 0.04:
         blocks.append(("p", "To be continued."))  # a good line so frequent that counting takes it
     return Content(title, blocks), "en", pii
@@ -221,8 +221,8 @@ def _half_and_half(
             parts.append([])
         parts[-1].append((tag, text))
     kept = parts[:2]
-    told = {part[0][1].split()[0] for part in kept}  # "How", "What", "The", "Life"
-    kept += [part for part in parts[4:] if part[0][1].split()[0] not in told]
+    seen = {part[0][1].split()[0] for part in kept}  # "How", "What", "The", "Life"
+    kept += [part for part in parts[4:] if part[0][1].split()[0] not in seen]
     return [block for part in kept for block in part]
 
 
@@ -230,8 +230,8 @@ def _pii_in(content: Content) -> list[tuple[str, str]]:
     """Personal data that our own sentences wrap, found by the words around it."""
     found = []
     for _, text in content.blocks:
-        for kind, told in _TOLD.items():
-            before, after = told.split("{}")
+        for kind, sentence in _TOLD.items():
+            before, after = sentence.split("{}")
             start = text.find(before)
             if start >= 0:
                 rest = text[start + len(before) :]
