@@ -14,6 +14,7 @@ CHAPTERS = ("ch01", "ch09")
 SAMPLES: dict[str, Callable[[], object]] = {
     "FP8Grid": lambda: widgets.FP8Grid(),
     "GQAExplorer": lambda: widgets.GQAExplorer(),
+    "Landscape": lambda: widgets.Landscape(),
     "RooflineDot": lambda: widgets.RooflineDot(),
     "RopeExplorer": lambda: widgets.RopeExplorer(),
 }
