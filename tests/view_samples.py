@@ -15,6 +15,7 @@ SAMPLES: dict[str, Callable[[], object]] = {
     "FP8Grid": lambda: widgets.FP8Grid(),
     "GQAExplorer": lambda: widgets.GQAExplorer(),
     "Landscape": lambda: widgets.Landscape(),
+    "ParameterTreemap": lambda: widgets.ParameterTreemap(),
     "RooflineDot": lambda: widgets.RooflineDot(),
     "RopeExplorer": lambda: widgets.RopeExplorer(),
 }
