@@ -25,6 +25,8 @@ SAMPLES: dict[str, Callable[[], object]] = {
     ),
     "LawSlider": lambda: widgets.LawSlider(),
     "OvertrainingCost": lambda: widgets.OvertrainingCost(),
+    "Landscape": lambda: widgets.Landscape(),
+    "ParameterTreemap": lambda: widgets.ParameterTreemap(),
     "RooflineDot": lambda: widgets.RooflineDot(),
     "RopeExplorer": lambda: widgets.RopeExplorer(),
     "FunnelExplorer": lambda: widgets.FunnelExplorer(some_funnel(), kept=[Document("good", "k")]),

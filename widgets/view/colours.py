@@ -36,6 +36,7 @@ ROLES: dict[str, tuple[str, str]] = {
     "key": ("#e69f02", "#f0b842"),
     "value": ("#009e75", "#3ddbaf"),
     "output": ("#cc79a8", "#e6a5c9"),
+    "attention": ("#009e76", "#3ddbb0"),
     "feed_forward": ("#d55e01", "#ff9a59"),
     "embedding": ("#56b4eb", "#9bd4f6"),
     "norm": ("#8a8a01", "#cfcf4b"),
