@@ -13,18 +13,7 @@ from llama3lib.train import Band
 from widgets.ch02.views.scurve import Pair
 
 SOURCE_TOKENS = {"general": 900.0, "maths": 80.0, "code": 20.0, "multilingual": 40.0}
-CHAPTERS = ("ch02", "ch09")
-# how each view is made in tests; views that need no data are made without arguments
-SAMPLES: dict[str, Callable[[], object]] = {
-    "FP8Grid": lambda: widgets.FP8Grid(),
-    "FunnelExplorer": lambda: widgets.FunnelExplorer(some_funnel(), kept=[Document("good", "k")]),
-    "MixtureExplorer": lambda: widgets.MixtureExplorer(SOURCE_TOKENS, budget=1000),
-    "RooflineDot": lambda: widgets.RooflineDot(),
-    "SCurve": lambda: widgets.SCurve(some_pairs()),
-    "TokenizerCompare": lambda: widgets.TokenizerCompare(
-        {"stories": load_tokenizer("tiny-base")}, "One sunny day"
-    ),
-}
+CHAPTERS = ("ch02", "ch05", "ch09")
 
 
 def sample(name: str) -> object:
@@ -67,6 +56,15 @@ def some_losses(offset=0.0):
     # the first half near the band's mean, the second half further and further above it
     means = [m + offset * max(0, i - 9) for i, m in enumerate(some_band().mean)]
     return [mean + 0.01 * (-1) ** step for mean in means for step in range(10)]
+
+
+def some_band_view():
+    """A finished run, and one that goes on."""
+    view = widgets.BandView(some_band(), {"another": some_losses(-0.02)})
+    for step, loss in enumerate(some_losses(0.04)[:155], start=1):
+        view.on_step({"step": step, "loss": loss, "phase": "warm"})
+    view.flush()
+    return view
 
 
 def some_grids():
@@ -127,3 +125,20 @@ def some_task_runs(noise=0.0, seeds=1):
     nll = 1.3 - 0.1 * np.log(4e3)
     held = {"parameters": 2e6, "tokens": 4e18 / 12e6, "budget": 4e18, "loss": 3.0}
     return runs, [Run(**held, nll=float(nll), accuracy=sigmoid.predict(float(nll)))]
+
+
+# how each view is made in tests; views that need no data are made without arguments
+SAMPLES: dict[str, Callable[[], object]] = {
+    "AveragingLine": lambda: widgets.AveragingLine(some_points()),
+    "BandView": some_band_view,
+    "FP8Grid": lambda: widgets.FP8Grid(),
+    "FunnelExplorer": lambda: widgets.FunnelExplorer(some_funnel(), kept=[Document("good", "k")]),
+    "MixtureExplorer": lambda: widgets.MixtureExplorer(SOURCE_TOKENS, budget=1000),
+    "NeedleMap": lambda: widgets.NeedleMap(some_grids(), threshold=90),
+    "RooflineDot": lambda: widgets.RooflineDot(),
+    "SCurve": lambda: widgets.SCurve(some_pairs()),
+    "ScheduleDesigner": lambda: widgets.ScheduleDesigner(),
+    "TokenizerCompare": lambda: widgets.TokenizerCompare(
+        {"stories": load_tokenizer("tiny-base")}, "One sunny day"
+    ),
+}
