@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 import widgets
-from llama3lib.checkpoint import load_tokenizer
+from llama3lib.checkpoint import load_model, load_tokenizer
 from llama3lib.data import Document, Dropped, Funnel
 from llama3lib.eval import NeedleGrid
 from llama3lib.scaling import Run, Sigmoid, read_runs, stored_path
@@ -16,24 +16,36 @@ CHAPTERS = ("ch01", "ch02", "ch03", "ch05", "ch09")
 SOURCE_TOKENS = {"general": 900.0, "maths": 80.0, "code": 20.0, "multilingual": 40.0}
 # how each view is made in tests; views that need no data are made without arguments
 SAMPLES: dict[str, Callable[[], object]] = {
+    "ArchitectureTracer": lambda: widgets.ArchitectureTracer(
+        load_model("tiny-base"), load_tokenizer("tiny-base"), "One sunny day"
+    ),
+    "AveragingLine": lambda: widgets.AveragingLine(some_points()),
+    "BandView": lambda: widgets.BandView(some_band(), {"mine": some_losses(0.02)}),
     "BatchingTimeline": lambda: widgets.BatchingTimeline(spread=1.0),
     "FP8Grid": lambda: widgets.FP8Grid(),
-    "PagingBoard": lambda: widgets.PagingBoard(8),
+    "FunnelExplorer": lambda: widgets.FunnelExplorer(some_funnel(), kept=[Document("good", "k")]),
     "GQAExplorer": lambda: widgets.GQAExplorer(),
     "IsoFlopExplorer": lambda: widgets.IsoFlopExplorer(
         [run for run in toy_runs("toy") if run.seed == 0], stored=toy_runs("toy-long")
     ),
-    "LawSlider": lambda: widgets.LawSlider(),
-    "OvertrainingCost": lambda: widgets.OvertrainingCost(),
     "Landscape": lambda: widgets.Landscape(),
+    "LatencyCurve": lambda: widgets.LatencyCurve(some_waits()),
+    "LawSlider": lambda: widgets.LawSlider(),
+    "MixtureExplorer": lambda: widgets.MixtureExplorer(SOURCE_TOKENS, budget=1000),
+    "NeedleMap": lambda: widgets.NeedleMap(some_grids()),
+    "OvertrainingCost": lambda: widgets.OvertrainingCost(),
+    "PagingBoard": lambda: widgets.PagingBoard(8),
     "ParameterTreemap": lambda: widgets.ParameterTreemap(),
     "RooflineDot": lambda: widgets.RooflineDot(),
     "RopeExplorer": lambda: widgets.RopeExplorer(),
-    "FunnelExplorer": lambda: widgets.FunnelExplorer(some_funnel(), kept=[Document("good", "k")]),
-    "MixtureExplorer": lambda: widgets.MixtureExplorer(SOURCE_TOKENS, budget=1000),
     "SCurve": lambda: widgets.SCurve(some_pairs()),
+    "SamplingExplorer": lambda: widgets.SamplingExplorer(),
+    "ScheduleDesigner": lambda: widgets.ScheduleDesigner(),
     "TokenizerCompare": lambda: widgets.TokenizerCompare(
         {"stories": load_tokenizer("tiny-base")}, "One sunny day"
+    ),
+    "TwoStepsView": lambda: widgets.TwoStepsView(
+        toy_runs("toy"), held_out=toy_runs("toy-held-out")
     ),
 }
 
@@ -83,6 +95,15 @@ def some_losses(offset=0.0):
     # the first half near the band's mean, the second half further and further above it
     means = [m + offset * max(0, i - 9) for i, m in enumerate(some_band().mean)]
     return [mean + 0.01 * (-1) ** step for mean in means for step in range(10)]
+
+
+def some_band_view():
+    """A finished run, and one that goes on."""
+    view = widgets.BandView(some_band(), {"another": some_losses(-0.02)})
+    for step, loss in enumerate(some_losses(0.04)[:155], start=1):
+        view.on_step({"step": step, "loss": loss, "phase": "warm"})
+    view.flush()
+    return view
 
 
 def some_grids():
@@ -143,3 +164,20 @@ def some_task_runs(noise=0.0, seeds=1):
     nll = 1.3 - 0.1 * np.log(4e3)
     held = {"parameters": 2e6, "tokens": 4e18 / 12e6, "budget": 4e18, "loss": 3.0}
     return runs, [Run(**held, nll=float(nll), accuracy=sigmoid.predict(float(nll)))]
+
+
+# how each view is made in tests; views that need no data are made without arguments
+SAMPLES: dict[str, Callable[[], object]] = {
+    "AveragingLine": lambda: widgets.AveragingLine(some_points()),
+    "BandView": some_band_view,
+    "FP8Grid": lambda: widgets.FP8Grid(),
+    "FunnelExplorer": lambda: widgets.FunnelExplorer(some_funnel(), kept=[Document("good", "k")]),
+    "MixtureExplorer": lambda: widgets.MixtureExplorer(SOURCE_TOKENS, budget=1000),
+    "NeedleMap": lambda: widgets.NeedleMap(some_grids(), threshold=90),
+    "RooflineDot": lambda: widgets.RooflineDot(),
+    "SCurve": lambda: widgets.SCurve(some_pairs()),
+    "ScheduleDesigner": lambda: widgets.ScheduleDesigner(),
+    "TokenizerCompare": lambda: widgets.TokenizerCompare(
+        {"stories": load_tokenizer("tiny-base")}, "One sunny day"
+    ),
+}
