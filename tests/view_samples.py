@@ -19,6 +19,9 @@ SAMPLES: dict[str, Callable[[], object]] = {
     "LawSlider": lambda: widgets.LawSlider(),
     "OvertrainingCost": lambda: widgets.OvertrainingCost(),
     "RooflineDot": lambda: widgets.RooflineDot(),
+    "TwoStepsView": lambda: widgets.TwoStepsView(
+        toy_runs("toy"), held_out=toy_runs("toy-held-out")
+    ),
 }
 
 
