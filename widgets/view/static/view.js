@@ -17,6 +17,7 @@ function render({ model, el }) {
   const more = keepKeysOfSummary(node(parts.root, "details", { class: "l3-more" }), "More about this picture");
   const fillMore = node(more, "ul");
   const trouble = node(parts.root, "p", { class: "l3-bad", hidden: true });
+  const fillCode = codeTwin(parts.root);
   const table = tableTwin(parts.root, spec.name);
   const drawing = spec.controls.filter((control) => control.draws);
   const store = makeStore();
@@ -105,6 +106,7 @@ function render({ model, el }) {
     more.hidden = made.notes.length < 2;
     fillMore.replaceChildren();
     for (const words of made.notes.slice(1)) node(fillMore, "li", {}, words);
+    fillCode(made.code);
     table(made.table);
     for (const [name, value] of Object.entries(made.facts)) parts.root.dataset[name] = value;
     parts.say(made.say);
@@ -174,6 +176,26 @@ function render({ model, el }) {
 function keepKeysOfSummary(details, words) {
   keepKeys(node(details, "summary", {}, words));
   return details;
+}
+
+// The library's source that is at work in the picture, folded away.
+function codeTwin(parent) {
+  const details = keepKeysOfSummary(node(parent, "details", { class: "l3-code", hidden: true }), "The code that runs here, from the library");
+  const place = node(details, "p", { class: "l3-note" });
+  const lines = keepKeys(node(details, "pre", { tabindex: 0, "aria-label": "source code" }));
+  let last = null;
+  return (code) => {
+    details.hidden = !code;
+    if (!code || same(code, last)) return;
+    last = code;
+    const [where, text, marked] = code;
+    place.textContent = where;
+    lines.replaceChildren();
+    text.split("\n").forEach((line, i) => {
+      const here = marked.includes(i);
+      node(lines, here ? "mark" : "span", {}, `${here ? "▸ " : "  "}${line}\n`);
+    });
+  };
 }
 
 // A page without a kernel: each recording on it becomes live.
