@@ -60,7 +60,8 @@ def _kept(view: View, control: Control) -> list[object]:
     if control.free:
         return [view.values[control.name]]
     if callable(control._stops):
-        others = [c for c in view.controls.values() if c.name != control.name and not c.changes]
+        rest = [c for c in view.controls.values() if c.name != control.name]
+        others = [c for c in rest if not c.changes and not c.free]
         combined = itertools.product(*(c.stops(view, view.values) for c in others))
         found = [
             stop
