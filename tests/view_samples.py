@@ -5,13 +5,23 @@ from collections.abc import Callable
 import numpy as np
 
 import widgets
+from llama3lib.checkpoint import load_model, load_tokenizer
 from llama3lib.eval import NeedleGrid
 from llama3lib.scaling import Run, Sigmoid
 from llama3lib.train import Band
 
 CHAPTERS = ("ch01", "ch09")
+TRACED = "Lena had a nut. Then Lena"
+
+
+def some_tracer():
+    model, tokenizer = load_model("tiny-base"), load_tokenizer("tiny-base")
+    return widgets.ArchitectureTracer(model, tokenizer, TRACED, layer=2, head=7)
+
+
 # how each view is made in tests; views that need no data are made without arguments
 SAMPLES: dict[str, Callable[[], object]] = {
+    "ArchitectureTracer": some_tracer,
     "FP8Grid": lambda: widgets.FP8Grid(),
     "GQAExplorer": lambda: widgets.GQAExplorer(),
     "Landscape": lambda: widgets.Landscape(),
