@@ -14,11 +14,17 @@ from widgets.ch02.views.scurve import Pair
 
 CHAPTERS = ("ch01", "ch02", "ch03", "ch05", "ch09")
 SOURCE_TOKENS = {"general": 900.0, "maths": 80.0, "code": 20.0, "multilingual": 40.0}
+TRACED = "Lena had a nut. Then Lena"
+
+
+def some_tracer():
+    model, tokenizer = load_model("tiny-base"), load_tokenizer("tiny-base")
+    return widgets.ArchitectureTracer(model, tokenizer, TRACED, layer=2, head=7)
+
+
 # how each view is made in tests; views that need no data are made without arguments
 SAMPLES: dict[str, Callable[[], object]] = {
-    "ArchitectureTracer": lambda: widgets.ArchitectureTracer(
-        load_model("tiny-base"), load_tokenizer("tiny-base"), "One sunny day"
-    ),
+    "ArchitectureTracer": some_tracer,
     "AveragingLine": lambda: widgets.AveragingLine(some_points()),
     "BandView": lambda: widgets.BandView(some_band(), {"mine": some_losses(0.02)}),
     "BatchingTimeline": lambda: widgets.BatchingTimeline(spread=1.0),
@@ -164,6 +170,14 @@ def some_task_runs(noise=0.0, seeds=1):
     nll = 1.3 - 0.1 * np.log(4e3)
     held = {"parameters": 2e6, "tokens": 4e18 / 12e6, "budget": 4e18, "loss": 3.0}
     return runs, [Run(**held, nll=float(nll), accuracy=sigmoid.predict(float(nll)))]
+
+
+TRACED = "Lena had a nut. Then Lena"
+
+
+def some_tracer():
+    model, tokenizer = load_model("tiny-base"), load_tokenizer("tiny-base")
+    return widgets.ArchitectureTracer(model, tokenizer, TRACED, layer=2, head=7)
 
 
 # how each view is made in tests; views that need no data are made without arguments

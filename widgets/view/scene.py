@@ -19,6 +19,8 @@ class Scene:
     """The numbers of the picture, as rows with the same keys."""
     say: str | None = None
     """Read out after a move; the title if left out."""
+    code: tuple[str, str, Sequence[int]] | None = None
+    """Source behind the picture, folded: where it stands, its text, the lines (from 0) to mark."""
     facts: dict[str, object] = field(default_factory=dict)
     """Numbers of this state by name, for tests and pages that read the view."""
 

@@ -132,6 +132,7 @@ class View(CourseWidget):
                 "notes": list(scene.notes),
                 "say": scene.say or scene.title,
                 "table": [{k: str(v) for k, v in row.items()} for row in scene.table],
+                "code": scene.code,
                 "facts": {name: str(value) for name, value in scene.facts.items()},
                 "pieces": paper.pieces,
             }

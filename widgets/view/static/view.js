@@ -43,6 +43,7 @@ class LiveView {
     keepKeys(node(this.more, "summary", {}, "More about this picture"));
     this.list = node(this.more, "ul");
     this.trouble = node(root, "p", { class: "l3-bad", hidden: true });
+    this.code = codeTwin(root);
     this.table = tableTwin(root, spec.name);
   }
 
@@ -182,6 +183,7 @@ class LiveView {
     this.more.hidden = !others.length;
     this.list.replaceChildren();
     for (const words of others) node(this.list, "li", {}, words);
+    this.code(made.code);
     this.table(made.table);
     this.parts.say(made.say);
   }
@@ -254,6 +256,27 @@ class LiveView {
       this.parts.stop();
     };
   }
+}
+
+// The library's source that is at work in the picture, folded away.
+function codeTwin(parent) {
+  const details = node(parent, "details", { class: "l3-code", hidden: true });
+  keepKeys(node(details, "summary", {}, "The code that runs here, from the library"));
+  const place = node(details, "p", { class: "l3-note" });
+  const lines = keepKeys(node(details, "pre", { tabindex: 0, "aria-label": "source code" }));
+  let last = null;
+  return (code) => {
+    details.hidden = !code;
+    if (!code || same(code, last)) return;
+    last = code;
+    const [where, text, marked] = code;
+    place.textContent = where;
+    lines.replaceChildren();
+    text.split("\n").forEach((line, i) => {
+      const here = marked.includes(i);
+      node(lines, here ? "mark" : "span", {}, `${here ? "▸ " : "  "}${line}\n`);
+    });
+  };
 }
 
 // Larger type is for all views of a page, and for the next page too where a browser remembers.
