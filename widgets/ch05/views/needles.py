@@ -142,11 +142,14 @@ class NeedleMap(View):
         low = draw_map(paper, given, threshold)
         left = 4 if paper.narrow else LEFT
         paper.text(left, low + 46, "length in tokens; the frame holds what passes the gate")
-        at = left + 6
+        at, y = left + 6, low + 68
         for how, words in reversed(list(enumerate(legend(threshold)))):
-            draw_sign(paper, at, low + 68, how)
-            paper.text(at + 12, low + 73, words)
-            at += text_width(words, 14) + (24 if paper.narrow else 60)
+            wide = 12 + text_width(words, 14)
+            if at + wide > paper.width:
+                at, y = left + 6, y + 24
+            draw_sign(paper, at, y, how)
+            paper.text(at + 12, y + 5, words)
+            at += wide + 40
         return Scene(
             title=headline(grid, given, threshold),
             table=table_rows(given, threshold),
