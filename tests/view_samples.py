@@ -12,12 +12,14 @@ from llama3lib.train import Band
 CHAPTERS = ("ch03", "ch09")
 # how each view is made in tests; views that need no data are made without arguments
 SAMPLES: dict[str, Callable[[], object]] = {
+    "BatchingTimeline": lambda: widgets.BatchingTimeline(spread=1.0),
     "FP8Grid": lambda: widgets.FP8Grid(),
     "IsoFlopExplorer": lambda: widgets.IsoFlopExplorer(
         [run for run in toy_runs("toy") if run.seed == 0], stored=toy_runs("toy-long")
     ),
     "LawSlider": lambda: widgets.LawSlider(),
     "OvertrainingCost": lambda: widgets.OvertrainingCost(),
+    "PagingBoard": lambda: widgets.PagingBoard(8),
     "RooflineDot": lambda: widgets.RooflineDot(),
     "TwoStepsView": lambda: widgets.TwoStepsView(
         toy_runs("toy"), held_out=toy_runs("toy-held-out")

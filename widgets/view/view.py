@@ -142,7 +142,7 @@ class View(CourseWidget):
         return str(self.frame()["title"])
 
     def table(self) -> list[dict[str, object]]:
-        return self.frame()["table"]
+        return list(self.drawn()[1].table)
 
     def static_svg(self) -> str:
         return static_picture(self.frame())

@@ -143,6 +143,11 @@ def ridge_words(chip: Chip) -> str:
     return f"ridge {significant(chip.ridge)}: memory and arithmetic take equally long"
 
 
+def ends(chip: Chip) -> tuple[float, float]:
+    """The lowest and the highest FLOP/s of the picture."""
+    return LEFT * chip.bytes_per_second * 0.7, 2.2 * max(chip.flops, chip.fp8_rate)
+
+
 def draw_roof(plot: Plot, chip: Chip) -> None:
     """The bandwidth and the rates of a chip, as the roof under which every step stands."""
     memory, flops, fp8 = chip.bytes_per_second, chip.flops, chip.fp8_flops
@@ -186,7 +191,7 @@ class RooflineDot(View):
         (model, fmt), chip = setting.rsplit(" ", 1), self.chip
         args = self.sizes[model]
         it = dot(args, fmt, step, batch, chip)
-        low, high = LEFT * chip.bytes_per_second * 0.7, 2.2 * max(chip.flops, chip.fp8_rate)
+        low, high = ends(chip)
         plot = paper.plot(
             Log(LEFT, RIGHT, "arithmetic intensity: FLOP for each byte moved"),
             Log(low, high, f"FLOP/s of one {chip.name}", text=lambda v: with_prefix(v, "FLOP/s")),
