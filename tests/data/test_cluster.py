@@ -54,20 +54,10 @@ def results(folder):
 
 
 @pytest.mark.distributed
-def test_local_workers_give_the_same_bytes(archives, plain, tmp_path):
-    found = run_recipe(RECIPE, archives, tmp_path / "out", engine="local", workers=2)
-    assert results(tmp_path / "out") == results(plain) and len(found.counts) == 12
-    # deleted results are made again, although datatrove has them for completed
-    (tmp_path / "out" / "documents" / "part-00002.jsonl").unlink()
-    (tmp_path / "out" / "work" / "phase-1" / "decision.json").unlink()
-    run_recipe(RECIPE, archives, tmp_path / "out", engine="local", workers=2)
-    assert results(tmp_path / "out") == results(plain)
-
-
-@pytest.mark.distributed
 @pytest.mark.slow
 def test_ray_workers_give_the_same_bytes(archives, plain, tmp_path):
     ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False)
     try:
         run_recipe(RECIPE, archives, tmp_path / "out", engine="ray", workers=2)
     finally:
@@ -76,7 +66,7 @@ def test_ray_workers_give_the_same_bytes(archives, plain, tmp_path):
 
 
 @pytest.mark.distributed
-def test_a_killed_worker_costs_nothing(archives, plain, tmp_path):
+def test_local_workers_give_the_same_bytes_even_if_one_is_killed(archives, plain, tmp_path):
     folder = tmp_path / "out"
     others = {child.pid for child in multiprocessing.active_children()}
     killed = []
@@ -91,9 +81,14 @@ def test_a_killed_worker_costs_nothing(archives, plain, tmp_path):
 
     thread = threading.Thread(target=wait_until, args=(kill_one, 120))
     thread.start()
-    run_recipe(RECIPE, archives, folder, engine="local", workers=2)
+    found = run_recipe(RECIPE, archives, folder, engine="local", workers=2)
     thread.join()
-    assert killed and results(folder) == results(plain)
+    assert killed and results(folder) == results(plain) and len(found.counts) == 12
+    # deleted results are made again, although datatrove has them for completed
+    (folder / "documents" / "part-00002.jsonl").unlink()
+    (folder / "work" / "phase-1" / "decision.json").unlink()
+    run_recipe(RECIPE, archives, folder, engine="local", workers=2)
+    assert results(folder) == results(plain)
 
 
 @pytest.mark.distributed

@@ -278,6 +278,7 @@ def test_kill_9_at_random_moments(archives, tmp_path):
                 if len(list(folder.rglob("*.json*"))) >= wanted:
                     process.send_signal(signal.SIGKILL)
                     break
+                time.sleep(0.005)
         _, errors = process.communicate(timeout=patient(120))
         if process.returncode == 0:
             break
