@@ -96,9 +96,7 @@ def _filled(text: str, place: str) -> str:
     try:
         return text.format_map(_facts())
     except (KeyError, AttributeError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"{place}: {text!r} asks for a fact that is not there: {error}"
-        ) from error
+        raise ValueError(f"{place}: {text!r} asks for a fact that is not there: {error}") from error
 
 
 class Quiz(CourseWidget):
