@@ -333,3 +333,11 @@ BEYOND_WRONG = {
     ),
     "the intervals are too narrow": _sure(_scaled(1.0)),
 }
+
+
+RIGHT = {
+    "03.4": [spoilt_left_out, spoilt_by_floor, spoilt_by_bend, spoilt_by_size],
+    "03.5": [served_library, served_halving],
+    "03.6": [predict_library, predict_by_hand],
+}
+WRONG = {"03.4": SPOILT_WRONG, "03.5": SERVED_WRONG, "03.6": BEYOND_WRONG}
