@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from widgets.ch03.exercises.beyond import check_predict_loss
 from widgets.ch03.exercises.hints import HINTS
 from widgets.ch03.exercises.parabola import check_lowest_point
 from widgets.core.time_limit import patiently
@@ -11,5 +10,4 @@ __all__ = ["CHECKS", "HINTS"]
 
 CHECKS: dict[str, Callable[[object], None]] = {
     "03.2": patiently("lowest_point", check_lowest_point),
-    "03.6": patiently("predict_loss", check_predict_loss),
 }

@@ -33,9 +33,15 @@ def explain(
     shows: str,
 ) -> None:
     """Raise the first mistake that makes all of `found`, on one side of its results."""
+
+    def makes(known: Known, got: float, given: tuple) -> bool:
+        try:
+            return near(got, side(known.function(*given)), tolerance)
+        except Exception:  # a wrong function may stop on some input: then it explains nothing
+            return False
+
     for known in mistakes:
-        made = (side(known.function(*given)) for given in inputs)
-        if all(near(*pair, tolerance) for pair in zip(found, made, strict=True)):
+        if all(makes(known, *pair) for pair in zip(found, inputs, strict=True)):
             raise Mistake(known.name, shows=shows, why=known.why)
 
 
