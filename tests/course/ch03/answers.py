@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from exercise_tools import load_answers
 
 
 # 03.1
@@ -366,3 +367,18 @@ PAIR_WRONG = {
     "digits is not used": {"box": _box_wrong(lambda digits: 0.005)},
 }
 PAIR_WRONG = {name: PAIR_PLAIN | changed for name, changed in PAIR_WRONG.items()}
+
+
+_BUDGETS = load_answers("03_budgets")
+RIGHT = {
+    "03.1": [match_plain, match_ratios],
+    "03.2": [lowest_residuals, lowest_normal, lowest_cases, lowest_library, lowest_spread],
+    "03.3": [PAIR_PLAIN, PAIR_LOGS],
+    **_BUDGETS.RIGHT,
+}
+WRONG = {
+    "03.1": MATCH_WRONG,
+    "03.2": LOWEST_WRONG,
+    "03.3": PAIR_WRONG,
+    **_BUDGETS.WRONG,
+}
