@@ -17,10 +17,12 @@ SAMPLES: dict[str, Callable[[], object]] = {
     "IsoFlopExplorer": lambda: widgets.IsoFlopExplorer(
         [run for run in toy_runs("toy") if run.seed == 0], stored=toy_runs("toy-long")
     ),
+    "LatencyCurve": lambda: widgets.LatencyCurve(),
     "LawSlider": lambda: widgets.LawSlider(),
     "OvertrainingCost": lambda: widgets.OvertrainingCost(),
     "PagingBoard": lambda: widgets.PagingBoard(8),
     "RooflineDot": lambda: widgets.RooflineDot(),
+    "SamplingExplorer": lambda: widgets.SamplingExplorer(),
     "TwoStepsView": lambda: widgets.TwoStepsView(
         toy_runs("toy"), held_out=toy_runs("toy-held-out")
     ),
