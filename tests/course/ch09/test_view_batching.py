@@ -70,7 +70,10 @@ def test_the_words(view):
     words = f"Static: {idle} of the seats' time is idle; continuous batching ends in {share} of"
     assert view.summary() == f"{words} the time"
     view.mode = "pieces"
-    assert f"with whole prompts {batching.digits(cells['continuous']['wait'])} ms" in view.summary()
+    assert (
+        f"with whole prompts {batching.significant(cells['continuous']['wait'])} ms"
+        in view.summary()
+    )
     rows = view.table()
     jobs = requests(0.5).jobs
     assert [row["tokens written"] for row in rows] == [job.output_tokens for job in jobs]

@@ -19,10 +19,11 @@ from llama3lib.inference.simulate import (
     run_continuous,
     run_static,
 )
-from widgets.ch09.views.latency import STORED_ON, digits, fixed, whole
+from widgets.ch09.views.latency import STORED_ON
 from widgets.ch09.views.paging import percent
 from widgets.view import Choice, Linear, Paper, Plot, Scene, Slider, View
 from widgets.view.colours import SERIES
+from widgets.view.words import fixed, significant, thousands
 
 # median of five fits to measure_steps(tiny-base); where and when: STORED_ON
 STORED_TIME = StepTime(fixed=1.246e-3, per_token=3.65e-5, per_cached=1.278e-6)
@@ -93,15 +94,19 @@ def headline(mode: str, cells: dict[str, dict]) -> str:
     if mode == "continuous":
         share = fixed(now["end"] / static["end"])
         return f"Continuous: {idle}; it ends in {share} of the time of static batching"
-    waits = f"{digits(now['wait'])} ms, with whole prompts {digits(cells['continuous']['wait'])} ms"
-    return f"Prompts in pieces: longest wait between two tokens {waits}"
+    waits = [significant(one["wait"]) for one in (now, cells["continuous"])]
+    return (
+        f"Prompts in pieces: longest wait between two tokens {waits[0]} ms, with whole prompts "
+        f"{waits[1]} ms"
+    )
 
 
 def mode_words(name: str, one: dict) -> str:
     """A mode in numbers."""
     return (
-        f"{digits(one['end'])} ms · {percent(one['idle'])} idle · {whole(one['rate'])} tokens/s · "
-        f"longest wait between two tokens {digits(one['wait'])} ms"
+        f"{significant(one['end'])} ms · {percent(one['idle'])} idle · "
+        f"{thousands(one['rate'])} tokens/s · "
+        f"longest wait between two tokens {significant(one['wait'])} ms"
     )
 
 
@@ -204,7 +209,7 @@ class BatchingTimeline(View):
         cells, work = self.cells(seats, spread), requests(spread).jobs
         one, longest = cells[mode], max(cell["end"] for cell in cells.values())
         now = longest * moment / MOMENTS
-        axis = Linear(0, longest, "ms", text=lambda v: digits(v) if v else "0")
+        axis = Linear(0, longest, "ms")
         plot = paper.plot(axis, Linear(0, 1, ticks=()), left=LEFT, top=TOP, height=ROW * seats)
         for seat in range(seats):
             paper.text(LEFT - 8, TOP + ROW * seat + 16, f"seat {seat + 1}", anchor="end")
@@ -246,7 +251,8 @@ def span_words(span: tuple, job: object) -> str:
         "decode": f"writes its answer of {job.output_tokens} tokens",
         "padding": "is done; the seat waits for the longest text",
     }[KINDS[kind]]
-    return f"text {number + 1}, seat {seat + 1}: {doing}, {digits(start)} to {digits(end)} ms"
+    span = f"{significant(start)} to {significant(end)} ms"
+    return f"text {number + 1}, seat {seat + 1}: {doing}, {span}"
 
 
 def length_words(spread: float) -> str:
@@ -264,5 +270,5 @@ def answers(spread: float) -> str:
     read = f"Prompts of {prompts.min()} to {prompts.max()} tokens"
     if outputs.min() == outputs.max():
         return f"{read}, answers of {outputs.min()}."
-    average = whole(float(outputs.mean()))
+    average = thousands(float(outputs.mean()))
     return f"{read}, answers of {outputs.min()} to {outputs.max()}, {average} on average."
