@@ -103,12 +103,25 @@ def _changed(statement: ast.stmt) -> set[str]:
 
 def needed_cells(notebook: object) -> list[int]:
     """Numbers of the code cells that a run of the exercises takes, in order."""
-    code = {i: cell for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"}
-    names = {i: names_of(cell.source) for i, cell in code.items()}
+    code, names = _code(notebook)
     exercises = [i for i, cell in code.items() if _is_exercise(cell)]
     checks = [i for i, cell in code.items() if re.search(r'^check\(\s*"', cell.source, re.M)]
+    return _with_needs(exercises + checks + _readers(exercises, names), names)
+
+
+def cells_for(notebook: object, text: str) -> list[int]:
+    """Numbers of the code cells that hold a text, and of those they need, in order."""
+    code, names = _code(notebook)
+    return _with_needs([i for i, cell in code.items() if text in cell.source], names)
+
+
+def _code(notebook: object) -> tuple[dict[int, object], dict[int, Names]]:
+    code = {i: cell for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"}
+    return code, {i: names_of(cell.source) for i, cell in code.items()}
+
+
+def _with_needs(waiting: list[int], names: dict[int, Names]) -> list[int]:
     chosen: set[int] = set()
-    waiting = exercises + checks + _readers(exercises, names)
     while waiting:
         number = waiting.pop()
         if number not in chosen:

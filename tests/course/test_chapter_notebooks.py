@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from needed_cells import needed_cells
+from needed_cells import cells_for, needed_cells
 from timing_tools import patient
 
 from widgets import fill, solutions_from
@@ -85,6 +85,15 @@ def test_a_strict_run_fails_while_an_exercise_is_open(tmp_path, monkeypatch):
     chapter.cells = [chapter.cells[number] for number in needed_cells(chapter)[:3]]
     with pytest.raises(CellExecutionError, match=re.escape("01.1 is not solved")):
         _run(chapter, tmp_path)
+
+
+@pytest.mark.long
+def test_the_sweep_of_chapter_03_is_short_on_a_slow_machine(tmp_path):
+    book = nbformat.read(ROOT / "chapters" / "03_scaling_laws.ipynb", as_version=4)
+    book.cells = [book.cells[number] for number in cells_for(book, "sweep_seconds(")]
+    (settings,) = (cell for cell in book.cells if "parameters" in cell.metadata.get("tags", ()))
+    settings.source += "\nsweep_seconds = lambda config, processes: 999.0"
+    assert "five runs here" in _printed(_run(book, tmp_path))
 
 
 def test_every_exercise_has_a_stub_a_check_a_solution_and_its_marks(chapter, checks, solutions):
