@@ -80,9 +80,7 @@ class Play:
         used = -(-len(prompt) // size)
         order = list(range(used + spare))
         books = Books(
-            [order[:used] for _ in range(answers)],
-            [answers] * used + [0] * spare,
-            order[used:],
+            [order[:used] for _ in range(answers)], [answers] * used + [0] * spare, order[used:]
         )
         play = cls(size, books, [list(prompt) for _ in range(answers)])
         play.blocks = [[_EMPTY] * size for _ in order]
