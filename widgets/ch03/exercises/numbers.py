@@ -2,12 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
-from numbers import Real
-
-import torch
 
 from widgets.core.forms import like, trouble
-from widgets.core.judge import Case, Known, Mistake, diagnose, run
+from widgets.core.judge import Known, Mistake
 
 
 def numbers(got: object, names: Sequence[str], what: str, shows: str) -> tuple[float, ...]:
@@ -43,44 +40,3 @@ def explain(
     for known in mistakes:
         if all(makes(known, *pair) for pair in zip(found, inputs, strict=True)):
             raise Mistake(known.name, shows=shows, why=known.why)
-
-
-# Until the last old file is gone
-
-
-def number(value: object, what: str, shows: str) -> float:
-    """A number as a float, arrays of one number too. Raises `Mistake` for all else, NaN too."""
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, Real):
-        why = f"{type(value).__name__} came."
-        raise Mistake(f"{what}: a number is needed", shows=shows, why=why)
-    if math.isnan(value):
-        why = "Was something divided by 0, or a logarithm taken of a number below 0?"
-        raise Mistake(f"{what}: NaN, which is no number", shows=shows, why=why)
-    return float(value)
-
-
-def judge(
-    answer: Callable,
-    right: Callable,
-    cases: Sequence[Case],
-    known: Sequence[Known],
-    names: Sequence[str],
-    what: str,
-    tolerance: float,
-) -> None:
-    """`diagnose` for a function of plain numbers; right and known ones return float64 tensors.
-
-    names: of its results; a single name means that it returns a bare number. What is no number is
-    told before anything is compared.
-    """
-    found = {}
-    for case in cases:
-        result = run(answer, case, what)
-        if len(names) == 1:
-            row = (number(result, what, case.shows),)
-        else:
-            row = numbers(result, names, what, case.shows)
-        found[case.inputs] = torch.tensor(row, dtype=torch.float64)
-    diagnose(lambda *given: found[given], right, cases, known, what=what, tolerance=tolerance)
