@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anywidget
 
-STATIC = Path(__file__).parent.parent / "static"
+STATIC = Path(__file__).parent / "static"
 
 
 def esm(*names: str, folder: Path = STATIC) -> str:

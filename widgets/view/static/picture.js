@@ -1,10 +1,18 @@
 // The picture: pieces of SVG that keep their identity from frame to frame, and what can be done
 // with them: tips, choosing, arrow keys. A piece with a tip or something to choose is a spot.
 
+const SVG_NS = "http://www.w3.org/2000/svg";
 const OWN = ["role", "tabindex", "aria-selected", "aria-label", "data-lm-suppress-shortcuts"];
 const SPOTS = "[data-put], [data-tip]";
 const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const ASIDE = 2.5; // how much farther a spot counts for each pixel off the direction of the arrow
+
+function svg(parent, tag, attributes = {}, text = null) {
+  const made = document.createElementNS(SVG_NS, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  if (text !== null) made.textContent = text;
+  return parent.appendChild(made);
+}
 
 function parsed(pieces, stem) {
   const text = pieces.join("").replaceAll("ID~", stem);

@@ -258,6 +258,32 @@ class LiveView {
   }
 }
 
+// The picture's numbers as a table, folded away; `fill(rows)` replaces its content.
+function tableTwin(parent, caption) {
+  const details = node(parent, "details", { class: "l3-table" });
+  keepKeys(node(details, "summary", {}, "The same as a table"));
+  const scroll = node(details, "div", {
+    class: "l3-scroll",
+    tabindex: 0,
+    role: "region",
+    "aria-label": caption,
+  });
+  keepKeys(scroll);
+  const table = node(scroll, "table");
+  return (rows) => {
+    table.replaceChildren();
+    node(table, "caption", {}, caption);
+    if (!rows.length) return;
+    const head = node(node(table, "thead"), "tr");
+    for (const key of Object.keys(rows[0])) node(head, "th", { scope: "col" }, key);
+    const body = node(table, "tbody");
+    for (const row of rows) {
+      const line = node(body, "tr");
+      for (const value of Object.values(row)) node(line, "td", {}, String(value));
+    }
+  };
+}
+
 // The library's source that is at work in the picture, folded away.
 function codeTwin(parent) {
   const details = node(parent, "details", { class: "l3-code", hidden: true });
