@@ -19,7 +19,7 @@ ROWS = (
     ("norm",),
     ("output",),
 )
-PITCH, HIGH = 28, 21  # pixels from row to row, and of a box
+PITCH, HIGH = 27, 21  # pixels from row to row, and of a box
 ROOM_ABOVE = {"attention_norm": 14, "ffn_norm": 5, "norm": 10}
 SHORT = {"wq": "wq", "wk": "wk", "wv": "wv", "rope_q": "RoPE q", "rope_k": "RoPE k"}
 WIRES = (

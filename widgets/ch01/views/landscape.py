@@ -233,7 +233,7 @@ def draw_axes(paper: Paper, entries: list[Entry]) -> tuple[Plot, tuple[float, fl
         left=48,
         top=30,
         width=paper.width - 48 - 194 - (0 if paper.narrow else STRIP),
-        height=220 if paper.narrow else 312,
+        height=220 if paper.narrow else 294,
     )  # fmt: skip
     down = plot.height + 88 if paper.narrow else 0
     left, top, low = 44 if down else paper.width - STRIP, 8 + down, plot.low + down

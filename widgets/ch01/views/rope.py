@@ -122,7 +122,7 @@ def legend(head_dim: int, base: float, scaled: bool) -> list[tuple[str, str]]:
 def clock_middles(pairs: int, pitch: float) -> Iterator[tuple[float, float]]:
     """Middles of the clocks, eight in a row, fastest first."""
     for i in range(pairs):
-        yield 4 + pitch * (i % 8 + 0.5), 26 + 44 * (i // 8 + 0.5)
+        yield 4 + pitch * (i % 8 + 0.5), 24 + 42 * (i // 8 + 0.5)
 
 
 def draw_clocks(
@@ -241,7 +241,7 @@ class RopeExplorer(View):
         draw_clocks(paper, *state, pitch)
         box = {"left": 40, "top": paper.height + 40, "height": 240}
         if not paper.narrow:
-            box = {"left": 8 * pitch + 68, "top": 26, "height": 328}
+            box = {"left": 8 * pitch + 68, "top": 26, "height": 308}
         draw_score(paper, *state, **box)
         title = headline(*state)
         return Scene(

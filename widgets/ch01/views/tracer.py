@@ -221,7 +221,7 @@ def squares(cells: list[list[float | None]], width: float, height: float) -> lis
 def draw_cells(paper: Paper, tokens: list[str], shown: Shown, left: float, top: float) -> float:
     """The matrix with its labels and what its signs mean; returns where it ends."""
     x, room = left + LABEL, paper.width - left - LABEL - (64 if shown.pattern else 10)
-    high, columns = 200 if paper.narrow else 256, shown.columns
+    high, columns = 200 if paper.narrow else 236, shown.columns
     top += 44 if shown.pattern else 20
     found = squares(shown.cells, room, high)
     step = min(room / len(columns), high / len(tokens), LONGEST)
@@ -279,7 +279,9 @@ class ArchitectureTracer(View):
 
     layer = Slider(lambda view, values: range(view.layers), "layer")
     part = Pick([part.key for part in PARTS], start="inner_attention")
-    head = Slider(lambda view, values: view.heads if values["part"] in HEAD_PARTS else (), "head")
+    head = Slider(
+        lambda view, values: view.heads if values["part"] in HEAD_PARTS else (), "head", recorded=4
+    )
     text = Text("text", most=1000)
 
     def __init__(
