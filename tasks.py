@@ -31,9 +31,6 @@ OLDEST, NEWEST = (3, 11), (3, 13)
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 NBVAL = ["--nbval-lax", "--nbval-current-env", "--nbval-sanitize-with=nbval_sanitize.cfg"]
 CELL_SECONDS = 120  # for a cell of a notebook on a quiet laptop; longer where things are slower
-# two files at a time; chapters come first, so that nothing long is left at the end
-SIDE_BY_SIDE = ["-n", str(min(2, os.cpu_count() or 1)), "--dist", "loadfile"]
-SIDE_BY_SIDE += ["--no-loadscope-reorder", "-p", "no:cacheprovider"]
 
 
 def run(*args: object, **env: str) -> int:
@@ -192,7 +189,7 @@ def run_group(name: str, args: list[str], env: dict[str, str]) -> tuple[str, int
     """Run one group; its name, exit code, minutes and minutes of CPU."""
     print(f"\n=== {name}", flush=True)
     start, before = time.monotonic(), os.times()
-    code = run(PYTHON, "-m", "pytest", "-q", *SIDE_BY_SIDE, *args, **ONE_THREAD, **env)
+    code = run(PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", *args, **ONE_THREAD, **env)
     after = os.times()
     cpu = after.children_user - before.children_user
     cpu += after.children_system - before.children_system

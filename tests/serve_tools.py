@@ -40,7 +40,7 @@ class Served:
 
     def client(self, key="any", **options):
         return openai.OpenAI(
-            base_url=self.url, api_key=key, **({"max_retries": 0, "timeout": 60} | options)
+            base_url=self.url, api_key=key, **({"max_retries": 0, "timeout": patient(60)} | options)
         )
 
     def get(self, path):

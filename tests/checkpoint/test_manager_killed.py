@@ -65,10 +65,14 @@ def train():
     while True:
         step += 1
         manager.save(step, numbered(step), {"step": step})
+begun = time.monotonic()
+save(CheckpointManager(folder / "timed"), 1)
+one = time.monotonic() - begun
+shutil.rmtree(folder / "timed")
 rng, newest = random.Random(0), 0
 for _ in range(int(sys.argv[2])):
     child = forked(train)
-    time.sleep(rng.uniform(0.02, 0.2))
+    time.sleep(rng.uniform(1, 10) * max(one, 0.02))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     manager, target = CheckpointManager(folder), numbered(0)

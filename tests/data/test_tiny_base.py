@@ -8,7 +8,6 @@ import pytest
 
 from llama3lib.checkpoint import bundled_path, load_model, load_tokenizer
 from llama3lib.inference import SamplingParams, generate
-from llama3lib.model.flops import count_parameters
 from llama3lib.train import load_config
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_tiny_base.py"
@@ -44,14 +43,6 @@ def test_weights_corpus_and_held_out_loss_are_as_told(script):
     code, output = script("--verify")
     assert code == 0, output
     assert "are as told" in output
-
-
-def test_the_folder_is_small_and_whole(told):
-    folder = bundled_path("tiny-base")
-    assert sum(file.stat().st_size for file in folder.iterdir()) < 5_000_000
-    model, tokenizer = load_model("tiny-base"), load_tokenizer("tiny-base")
-    assert count_parameters(model.args).total == told["parameters"]
-    assert tokenizer.n_vocab == model.args.vocab_size == 768
 
 
 def test_the_first_sample_is_what_the_model_writes(told):

@@ -118,15 +118,6 @@ def test_test_runs_everything_but_gpu_and_long_tests(tasks, capsys):
     assert "2 groups passed, 0 failed" in told and "of CPU" in told
 
 
-@pytest.mark.parametrize(("cores", "workers"), [(1, "1"), (2, "2"), (64, "2"), (None, "1")])
-def test_two_files_are_tested_at_a_time_where_there_are_two_cores(
-    project, monkeypatch, cores, workers
-):
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    words = load(project).SIDE_BY_SIDE
-    assert words[words.index("-n") + 1] == workers
-
-
 def test_cells_get_more_time_on_a_slow_machine(tasks, monkeypatch):
     monkeypatch.setattr(tasks, "PYTHON", Path(sys.executable))
     monkeypatch.setattr(tasks, "ROOT", ROOT)
