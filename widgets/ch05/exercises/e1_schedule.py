@@ -83,9 +83,7 @@ E.mistake(
     fall=lambda peak, minimum: peak,
 )
 E.mistake(
-    "the warm-up begins at the peak",
-    "At step 0 the rate should be 0.",
-    rise=lambda s, w: 1.0,
+    "the warm-up begins at the peak", "At step 0 the rate should be 0.", rise=lambda s, w: 1.0
 )
 E.mistake(
     "the warm-up is one step ahead",

@@ -24,20 +24,14 @@ _BINARY = (
     "4M is 4,000,000 here, not 2 to the 22nd. The exercise says decimal millions.",
 )
 _LATER = ("the batch of a later phase", "Which batch was used while these were read?")
-_EARLIER = (
-    "the batch of an earlier phase",
-    "The annealing comes last, with the last batch.",
-)
+_EARLIER = ("the batch of an earlier phase", "The annealing comes last, with the last batch.")
 _KNOWN: dict[str, list[tuple[float, tuple[str, str]]]] = {
     "steps": [
         (252e6 / 2**22, _BINARY),
         (252 / 8, _LATER),
         (252 / 16, _LATER),
         (252e9 / 4e6, ("billions, not millions", "252M is printed, small as it looks.")),
-        (
-            252e6 / 4e6 / 4096,
-            ("sequences, not tokens", "4M counts tokens. The length is in it."),
-        ),
+        (252e6 / 4e6 / 4096, ("sequences, not tokens", "4M counts tokens. The length is in it.")),
     ],
     "share of warm-up": [
         (100 * 252 / 4 / 8000, ("percent, not a share", "A share is from 0 to 1.")),
@@ -50,10 +44,7 @@ _KNOWN: dict[str, list[tuple[float, tuple[str, str]]]] = {
         (40 / 4, _EARLIER),
         (40 / 8, _EARLIER),
         (40e9 / 16e6, ("billions, not millions", "40M is printed, small as it looks.")),
-        (
-            16 / 40,
-            ("the fraction is upside down", "Tokens divided by tokens a step gives steps."),
-        ),
+        (16 / 40, ("the fraction is upside down", "Tokens divided by tokens a step gives steps.")),
     ],
 }
 

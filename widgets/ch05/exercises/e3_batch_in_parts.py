@@ -70,9 +70,7 @@ E.mistake(
     divisor=lambda targets, own: _size(targets),
 )
 E.mistake(
-    "only summed",
-    "The loss of a larger batch would be larger.",
-    divisor=lambda targets, own: 1,
+    "only summed", "The loss of a larger batch would be larger.", divisor=lambda targets, own: 1
 )
 E.mistake(
     "divided by the count of the first part",

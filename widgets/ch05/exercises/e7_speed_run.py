@@ -10,7 +10,7 @@ from llama3lib.model.flops import flops_per_token
 from llama3lib.train import DivergedError, Phase, TrainConfig, ablations
 from widgets.ch05.exercises.training import fit, lengthen_table, shards
 from widgets.core.exercise import Exercise
-from widgets.core.judge import Case, Mistake, run
+from widgets.core.judge import Case, Mistake, run, said_by
 
 E = Exercise(
     "05.7",
@@ -68,13 +68,15 @@ def _house_loss() -> float:
 def _beats_the_house(function: Callable) -> None:
     shows = f"budget={BUDGET:g}"
     config = run(function, Case((BUDGET,), shows), "recipe")
-    _check_rules(config, shows)
     try:
+        _check_rules(config, shows)
         loss = race(config)
+    except Mistake:
+        raise
     except DivergedError as error:
         raise Mistake("the run diverged", shows=shows, why=str(error).split(". ")[0]) from None
-    except (ValueError, RuntimeError) as error:
-        raise Mistake("the recipe cannot be run", shows=shows, why=str(error)) from None
+    except Exception as error:  # a length of 64.5, say, is found where it is used
+        raise Mistake("the recipe cannot be run", shows=shows, why=said_by(error)) from None
     house = _house_loss()
     told = f"{cost(config) / BUDGET:.0%} of the budget used"
     print(f"your loss {loss:.3f}, the house's {house:.3f} nats a byte; {told}")
