@@ -47,33 +47,9 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
-    "ArchitectureTracer",
-    "AveragingLine",
-    "BandView",
-    "BatchingTimeline",
-    "ChatPanel",
-    "FP8Grid",
-    "FunnelExplorer",
-    "GQAExplorer",
-    "IsoFlopExplorer",
-    "Landscape",
-    "LatencyCurve",
-    "LawSlider",
-    "MixtureExplorer",
-    "NeedleMap",
     "Option",
-    "OvertrainingCost",
-    "PagingBoard",
-    "ParameterTreemap",
     "Question",
     "Quiz",
-    "RooflineDot",
-    "RopeExplorer",
-    "SCurve",
-    "SamplingExplorer",
-    "ScheduleDesigner",
-    "TokenizerCompare",
-    "TwoStepsView",
     "check",
     "fill",
     "hint",
@@ -85,3 +61,4 @@ __all__ = [
     "solutions_from",
     "use_ledger",
 ]
+__all__ += _VIEWS
