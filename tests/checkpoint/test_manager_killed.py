@@ -215,6 +215,7 @@ def finish(*children):
     return [out for out, _ in told]
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_run_killed_in_each_probe(tmp_path):
     finish(start(_KILL_IN_PROBES, tmp_path, *PROBES))
@@ -232,6 +233,7 @@ def test_a_run_killed_in_each_probe(tmp_path):
                 assert target["model"]["w"].eq(step).all() and target["more"]["b"] == step
 
 
+@pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize("kills", [15, pytest.param(200, marks=pytest.mark.long)])
 def test_a_run_killed_at_any_moment(tmp_path, kills):
@@ -239,11 +241,13 @@ def test_a_run_killed_at_any_moment(tmp_path, kills):
     assert int(newest) > 2
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_limit_on_the_size_of_files(tmp_path):
     finish(start(_FULL, tmp_path, 500_000))
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_full_disk(tmp_path):
     with tiny_disk(tmp_path, "1m") as disk:

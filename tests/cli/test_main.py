@@ -210,6 +210,7 @@ def test_every_sampling_option_is_asked_for_by_its_name(capsys):
         assert names <= form.model_fields.keys()
 
 
+@pytest.mark.slow
 def test_any_text_can_be_printed_whatever_the_console(folder):
     with process("tokenize", folder, "語🙂", "--json") as child:
         out, err = child.communicate(timeout=patient(120))
@@ -217,6 +218,7 @@ def test_any_text_can_be_printed_whatever_the_console(folder):
     assert json.loads(out.decode("utf-8"))["ids"] == list("語🙂".encode())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends broken pipes in another way")
 def test_a_reader_who_leaves_is_no_error(folder):
     options = ("--prompt", "hi", "--max-tokens", 400, "--ignore-eos")
@@ -229,6 +231,7 @@ def test_a_reader_who_leaves_is_no_error(folder):
     assert err == b""
 
 
+@pytest.mark.slow
 def test_chat_over_pipes_says_that_the_model_is_a_base_model():
     with process("chat", "tiny-base", "--max-tokens", 5) as child:
         out, err = child.communicate(b"hello\n/what\n/reset\n/exit\n", timeout=patient(120))
@@ -239,6 +242,7 @@ def test_chat_over_pipes_says_that_the_model_is_a_base_model():
     assert "a new conversation" in text
 
 
+@pytest.mark.slow
 def test_serve_with_a_key_and_quantised_weights(tmp_path, folder):
     key = tmp_path / "key"
     key.write_text("sesame-opens\n", encoding="utf-8")

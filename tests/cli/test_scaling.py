@@ -103,6 +103,7 @@ def test_what_a_folder_holds_counts_whatever_call_made_it(tiny, capsys, tmp_path
     assert "seed0.json is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
 def test_a_sweep_that_is_terminated_saves_its_run(tiny, tmp_path):
     endless = ["--set", "budgets.0.flops=1e13", "--processes", "1"]

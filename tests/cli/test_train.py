@@ -287,6 +287,7 @@ def child(work, *argv):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C in another way")
 def test_ctrl_c_is_130_and_the_same_line_goes_on(capsys, work):
     words = ["train", "tiny.toml", "run", "--set", "phases.0.steps=4000", "--set", "save_every=50"]

@@ -295,6 +295,7 @@ def zst_writer(raw):
     return zstandard.ZstdCompressor(level=3).stream_writer(raw, closefd=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "writer"), [("gz", gz), ("zst", zst_writer)])
 def test_a_gigabyte_in_a_megabyte_of_json_lines(tmp_path, suffix, writer):
     path = swelling(writer, tmp_path / f"a.jsonl.{suffix}", b'{"text": "')
@@ -309,6 +310,7 @@ HEAD = (
 HTTP = b"\r\nHTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "unit", "reason"),
     [
@@ -322,6 +324,7 @@ def test_a_gigabyte_in_a_megabyte_of_warc(tmp_path, head, unit, reason):
     assert set(found) == {reason} and most < 512
 
 
+@pytest.mark.slow
 def test_three_gigabytes_in_a_megabyte_of_parquet(tmp_path):
     query = "SELECT repeat('a', 10000000) AS text FROM range(300)"
     path = parquet(tmp_path / "a.parquet", query)

@@ -261,6 +261,7 @@ run_recipe(web_recipe(), sys.argv[1], sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments(archives, tmp_path):
     recipe = web_recipe()
     run_recipe(recipe, archives, tmp_path / "whole")

@@ -39,6 +39,7 @@ def told():
     return json.loads(text)
 
 
+@pytest.mark.slow
 def test_weights_corpus_and_held_out_loss_are_as_told(script):
     code, output = script("--verify")
     assert code == 0, output
@@ -58,6 +59,7 @@ def test_the_first_sample_is_what_the_model_writes(told):
     assert (sample["prompt"] + "".join(pieces))[:40] == sample["text"][:40]
 
 
+@pytest.mark.slow
 def test_a_short_training_writes_a_whole_folder_and_replaces_none(script, monkeypatch, tmp_path):
     module, out = script.module, tmp_path / "short"
     fewer = ["data.stories.stories=2000"]  # of 20,000 or more; it is the same program

@@ -12,6 +12,7 @@ from timing_tools import patient
 SCRIPT = Path(__file__).with_name("killed_runs.py")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 @pytest.mark.parametrize(
     ("chosen", "random"), [(12, 12), pytest.param(60, 100, marks=pytest.mark.long)]
