@@ -68,9 +68,7 @@ costs.mistake(
     cost=lambda n, d, budget: d / n,
 )
 costs.mistake(
-    "the tokens are forgotten",
-    "That is the cost of one token.",
-    cost=lambda n, d, budget: 6 * n,
+    "the tokens are forgotten", "That is the cost of one token.", cost=lambda n, d, budget: 6 * n
 )
 costs.mistake(
     "20 tokens for each parameter, whatever was trained on",

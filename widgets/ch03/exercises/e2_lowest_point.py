@@ -88,31 +88,25 @@ def lowest_point(
     return vertex(sizes, losses), math.exp(min(low, 700)), math.exp(min(high, 700))
 
 
-def _shown(sizes: np.ndarray, losses: np.ndarray) -> str:
-    """As a learner would type it, if it is short."""
-    if len(sizes) > 8:
-        first, last = sizes[[0, -1]]
-        return f"{len(sizes)} runs of {first:.3g} to {last:.3g} parameters, seed given"
-    return f"sizes={sizes.tolist()}, losses={losses.tolist()}"
-
-
 def ask(function: Callable, one: Planted, resamples: int, seed: int) -> Ends:
     """What the learner's function says of planted runs."""
-    return _asked(function, one.sizes, one.losses, resamples, seed)
-
-
-def _asked(function: Callable, *given: object) -> Ends:
-    shows = f"{_shown(*given[:2])}, resamples={given[2]}, seed={given[3]}"
+    case = Case(
+        (one.sizes, one.losses, resamples, seed), f"{one.shows}, resamples={resamples}, seed={seed}"
+    )
     with np.errstate(all="ignore"):
-        result = run(function, Case(given, shows), "lowest_point")
-    return numbers(result, ("best size", "low", "high"), "lowest_point", shows)
+        result = run(function, case, "lowest_point")
+    return numbers(result, ("best size", "low", "high"), "lowest_point", case.shows)
 
 
 # The best size ----------------------------------------------------------------------------------
 
 
 def _best_cases() -> list[Case]:
-    return [Case((one.sizes, one.losses, 4, 1), _shown(one.sizes, one.losses)) for one in plain()]
+    return [Case((one.sizes, one.losses, 4, 1), one.shows) for one in plain()]
+
+
+def _best_of(function: Callable, sizes: np.ndarray, losses: np.ndarray, *dice: int) -> float:
+    return ask(function, Planted(sizes, losses, true=math.nan), *dice)[0]
 
 
 def _fit(formula: Callable[[float, float, float], float]) -> Callable:
@@ -132,10 +126,7 @@ def _of_three(sizes: np.ndarray, losses: np.ndarray) -> float:
 
 
 best = E.part(
-    "best size",
-    through=lambda f, *given: _asked(f, *given)[0],
-    tolerance=0.02,
-    otherwise=("lowest_point: another best size", ""),
+    "best size", through=_best_of, tolerance=0.02, otherwise=("lowest_point: another best size", "")
 )
 best.mistake(
     "a parabola over the sizes, not over their logarithms",
@@ -196,7 +187,7 @@ best.cases(_best_cases)
 
 nearly = E.part(
     "best size",
-    through=lambda f, *given: _asked(f, *given)[0],
+    through=_best_of,
     tolerance=1e-6,
     otherwise=(
         "near the lowest point, but not at it",
@@ -218,7 +209,7 @@ def _ends_are_sizes(function: Callable) -> None:
     """Order, unit, ends that were no result of a fit."""
     one = plant(5, 20, 0.002)
     best, low, high = ask(function, one, 100, 3)
-    shows = f"{_shown(one.sizes, one.losses)}, resamples=100, seed=3"
+    shows = f"{one.shows}, resamples=100, seed=3"
     told = f"Yours: best {best:.4g}, low {low:.4g}, high {high:.4g}."
     for name, undo in (("ln", math.exp), ("log10", lambda v: 10**v)):
         if all(abs(v) < 100 and near(undo(v), best, 0.5) for v in (low, high)):
@@ -246,7 +237,7 @@ def _is_sure_without_noise(function: Callable) -> None:
     exact = plant(6, 20, 0.0)
     best, low, high = ask(function, exact, 100, 3)
     if not (near(low, best, 1e-4) and near(high, best, 1e-4)):
-        shows = f"{_shown(exact.sizes, exact.losses)}, all exactly on a parabola"
+        shows = f"{exact.shows}, all exactly on a parabola"
         why = (
             f"No point is off the curve, so there is no doubt. Yours: {low:.4g} to {high:.4g}. "
             "Noise is what the fitted curve leaves over; its bend is none."
@@ -258,17 +249,16 @@ def _is_sure_without_noise(function: Callable) -> None:
 def _throws_its_dice(function: Callable) -> None:
     """Equal seeds, equal intervals; other seeds or draws, others."""
     one = plant(5, 20, 0.002)
-    shows = _shown(one.sizes, one.losses)
     first, again = ask(function, one, 60, 3), ask(function, one, 60, 3)
     if first != again:
         why = "Make a generator from it: rng = np.random.default_rng(seed)."
-        raise Mistake("other dice than the seed's", shows=f"{shows}, twice seed=3", why=why)
+        raise Mistake("other dice than the seed's", shows=f"{one.shows}, twice seed=3", why=why)
     if ask(function, one, 60, 4) == first:
         why = "Another seed gives the very same interval. Is anything drawn?"
-        raise Mistake("the seed is not used", shows=f"{shows}, seed=3 and seed=4", why=why)
+        raise Mistake("the seed is not used", shows=f"{one.shows}, seed=3 and seed=4", why=why)
     if ask(function, one, 900, 3) == first:
         why = "60 and 900 resamples give the very same interval."
-        raise Mistake("resamples is not used", shows=f"{shows}, seed=3", why=why)
+        raise Mistake("resamples is not used", shows=f"{one.shows}, seed=3", why=why)
 
 
 # The interval: mistakes that many of them show ----------------------------------------------------
@@ -351,7 +341,7 @@ def judge(results: list[list[Ends]]) -> None:
     is_even = (np.abs(seen[1] - width) < 0.2).all()
     if held >= LEAST_HELD and WIDTHS[0] < width < WIDTHS[1] and is_even:
         return
-    shows = _shown(pairs[0][0].sizes, pairs[0][0].losses)
+    shows = pairs[0][0].shows
     told = f"On {len(pairs)} planted parabolas {held:.0%} of the intervals hold the true best size."
     away, known = min(
         ((_apart(made, seen), known) for known, made in _known_signatures()),

@@ -95,9 +95,7 @@ law.mistake(
     power=lambda a, k, c: (k * c) ** a,
 )
 law.mistake(
-    "a line, not a power",
-    "The exponent is an exponent: use **.",
-    power=lambda a, k, c: k * c * a,
+    "a line, not a power", "The exponent is an exponent: use **.", power=lambda a, k, c: k * c * a
 )
 law.mistake(
     "the budget is divided by 6 first",

@@ -18,16 +18,21 @@ class Planted:
     losses: np.ndarray
     true: float
 
+    @property
+    def shows(self) -> str:
+        """As a learner would type it, if it is short."""
+        if len(self.sizes) > 8:
+            first, last = self.sizes[[0, -1]]
+            return f"{len(self.sizes)} runs of {first:.3g} to {last:.3g} parameters, seed given"
+        return f"sizes={self.sizes.tolist()}, losses={self.losses.tolist()}"
 
-def plant(
-    seed: int, points: int, noise: float, *, wide: float = 1.3, middle: float | None = None
-) -> Planted:
+
+def plant(seed: int, points: int, noise: float) -> Planted:
     """Runs of `points` sizes on a random parabola, with normal noise on the loss."""
     rng = np.random.default_rng(seed)
-    best = rng.uniform(14, 23) if middle is None else math.log(middle)
-    bend, lowest = rng.uniform(0.04, 0.1), rng.uniform(2, 4)
-    away = np.linspace(-wide, wide, points) + rng.uniform(-0.4, 0.4)
-    sizes = np.round(np.exp(best + away), 0 if best > 10 else 3)
+    best, bend, lowest = rng.uniform(14, 23), rng.uniform(0.04, 0.1), rng.uniform(2, 4)
+    away = np.linspace(-1.3, 1.3, points) + rng.uniform(-0.4, 0.4)
+    sizes = np.exp(best + away).round()
     losses = lowest + bend * (np.log(sizes) - best) ** 2 + noise * rng.normal(size=points)
     return Planted(sizes, losses.round(12), math.exp(best))
 
