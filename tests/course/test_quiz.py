@@ -111,7 +111,8 @@ QUESTION = """
 [[question]]
 section = "§1"
 prompt = "On {herd.TOKENS:,} tokens, how many {{braces}}?"
-option = [{text = "a", why = "so", right = true}, {text = "b", why = "no"}]
+right = ["a", "so"]
+wrong = [["b", "no"]]
 """
 
 
@@ -141,10 +142,10 @@ def test_questions_are_data_with_facts_of_the_paper(read_99):
     [
         ("herd.TOKENS", "herd.TOKEN", "chapter 99.*asks for a fact"),
         ("herd.TOKENS:,", "", "asks for a fact"),
-        ("section", "sektion", "section are needed"),
-        ("right", "wright", "right, text, why are needed"),
-        ('why = "no"', 'why = ""', "needs a text and a why"),
-        (", right = true", "", "exactly 1 right"),
+        ("section", "sektion", "section, wrong are needed"),
+        ('"no"', '""', "needs a text and a why"),
+        ('[["b", "no"]]', '["b", "no"]', "a choice is .text, why."),
+        ('[["b", "no"]]', "[]", "2 or more"),
     ],
 )
 def test_data_that_are_no_quiz_are_refused(read_99, old, new, told):

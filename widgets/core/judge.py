@@ -61,6 +61,14 @@ def run(answer: Callable, case: Case, what: str, *, none: bool = False) -> objec
     return result
 
 
+def check_form(got: object, want: object, what: str, shows: str) -> object:
+    """`got` in the form of `want`. Raises `Mistake` if type, shape or dtype is another."""
+    got = like(got, want)
+    if form := trouble(got, want, what):
+        raise Mistake(form[0], shows=shows, why=form[1])
+    return got
+
+
 def said_by(error: BaseException) -> str:
     """Kind and message of an error. Even that may fail when the class is the learner's own."""
     try:
@@ -153,12 +161,6 @@ def diagnose(
 ) -> None:
     """`Diagnosis.judge`, for checkers that are not yet an `Exercise`."""
     Diagnosis(reference, cases, known, what, tolerance).judge(answer)
-
-
-def check_form(got: object, want: object, what: str, shows: str) -> None:
-    """Raise a `Mistake` if type, shape or dtype is not what the exercise asked for."""
-    if form := trouble(got, want, what):
-        raise Mistake(form[0], shows=shows, why=form[1])
 
 
 def functions_of(answer: object, names: Sequence[str]) -> list[Callable]:

@@ -1,8 +1,8 @@
 """A quiz with an explanation for every choice, usable by keyboard, readable without a kernel.
 
-The questions of chapter NN are data: `widgets/chNN/quiz.toml`, tables [[question]] with section
-and prompt, each with tables [[question.option]] with text, why, and `right = true` for one of
-them. "{herd.TOKENS:,}" in a text is a fact of `llama3lib.paper`; a brace is written twice.
+The questions of chapter NN are data, `widgets/chNN/quiz.toml`: each [[question]] has `section`,
+`prompt`, `right = [text, why]` and `wrong = [[text, why], ...]`. "{herd.TOKENS:,}" in a text is a
+fact of `llama3lib.paper`; a brace is written twice.
 """
 
 import random
@@ -67,18 +67,15 @@ def questions_of(chapter: str) -> list[Question]:
 
 
 def _question(entry: dict, place: str) -> Question:
-    _know(entry, {"section", "prompt", "option"}, place)
-    options = []
-    for one in entry["option"]:
-        _know({"right": False} | one, {"text", "why", "right"}, place)
-        text, why = _filled(one["text"], place), _filled(one["why"], place)
-        options.append(Option(text, why, one.get("right", False)))
-    return Question(_filled(entry["prompt"], place), options, entry["section"])
-
-
-def _know(entry: dict, keys: set[str], place: str) -> None:
+    keys = {"section", "prompt", "right", "wrong"}
     if set(entry) != keys:
         raise ValueError(f"{place}: {', '.join(sorted(keys))} are needed, {sorted(entry)} came")
+    options = []
+    for number, pair in enumerate([entry["right"], *entry["wrong"]]):
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise ValueError(f"{place}: {pair!r} is not allowed: a choice is [text, why]")
+        options.append(Option(*(_filled(text, place) for text in pair), correct=number == 0))
+    return Question(_filled(entry["prompt"], place), options, entry["section"])
 
 
 @cache
@@ -96,9 +93,7 @@ def _filled(text: str, place: str) -> str:
     try:
         return text.format_map(_facts())
     except (KeyError, AttributeError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"{place}: {text!r} asks for a fact that is not there: {error}"
-        ) from error
+        raise ValueError(f"{place}: {text!r} asks for a fact that is not there: {error}") from error
 
 
 class Quiz(CourseWidget):

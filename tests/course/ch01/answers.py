@@ -4,10 +4,11 @@ import math
 
 import torch
 
+from llama3lib.checkpoint.hf import from_hf_name, to_hf_name
 from llama3lib.model import ModelArgs, RopeScaling
 from llama3lib.model.flops import tensor_shapes
 from llama3lib.model.rope import half_to_interleaved, interleaved_to_half
-from widgets.ch01.exercises.e6_convert import foreign_config, foreign_names
+from widgets.ch01.exercises.e6_convert import foreign_config
 
 # 01.1 ----------------------------------------------------------------------------------------
 
@@ -341,9 +342,10 @@ def from_table(config, tensors, *, skip=(), change=None):
     args = ModelArgs(**fields)
     tensors = {"lm_head.weight": tensors["model.embed_tokens.weight"]} | tensors
     state = {}
-    for ours, theirs in foreign_names(args.n_layers).items():
+    for theirs, tensor in tensors.items():
+        ours = from_hf_name(theirs)
         heads = {"wq": args.n_heads, "wk": args.n_kv_heads}.get(ours.split(".")[-2])
-        state[ours] = half_to_interleaved(tensors[theirs], heads) if heads else tensors[theirs]
+        state[ours] = half_to_interleaved(tensor, heads) if heads else tensor
     if change:
         change(args, state)
     return args, state
@@ -372,9 +374,9 @@ def from_rename(config, tensors):
 
 def to_table(args, state):
     tensors = {}
-    for ours, theirs in foreign_names(args.n_layers).items():
+    for ours, tensor in state.items():
         heads = {"wq": args.n_heads, "wk": args.n_kv_heads}.get(ours.split(".")[-2])
-        tensors[theirs] = interleaved_to_half(state[ours], heads) if heads else state[ours]
+        tensors[to_hf_name(ours)] = interleaved_to_half(tensor, heads) if heads else tensor
     if args.tie_embeddings:
         del tensors["lm_head.weight"]
     return foreign_config(args), tensors
@@ -450,7 +452,7 @@ FROM_WRONG = {
 TO_WRONG = {
     "to_foreign: the rows are not permuted back": lambda args, state: (
         foreign_config(args),
-        {theirs: state[ours] for ours, theirs in foreign_names(args.n_layers).items()},
+        {to_hf_name(ours): tensor for ours, tensor in state.items()},
     ),
     "to_foreign: the names do not match": lambda args, state: (foreign_config(args), state),
     "to_foreign: (config, dict of tensors) is needed": lambda *given: to_table(*given)[1],

@@ -148,8 +148,6 @@ order.mistake(
     lambda head_dim: torch.tensor(channel_order(head_dim)).argsort().tolist(),
 )
 order.mistake(
-    "halves_order: nothing moves",
-    "Pairs must come apart.",
-    lambda head_dim: list(range(head_dim)),
+    "halves_order: nothing moves", "Pairs must come apart.", lambda head_dim: list(range(head_dim))
 )
 order.cases([(2,), (4,), (6,), (16,), (128,)])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from llama3lib.checkpoint.hf import args_to_config, to_hf_name, to_hf_tensor
 from llama3lib.model import ModelArgs, RopeScaling, Transformer
 from llama3lib.model.rope import half_to_interleaved, interleaved_to_half
 from widgets.core.exercise import Exercise
@@ -29,70 +30,27 @@ E = Exercise(
 from_part, to_part = E.part("from_foreign"), E.part("to_foreign")
 _KINDS = ("plain", "tied", "scaled")
 
-_BLOCK = {
-    "attention.wq": "self_attn.q_proj",
-    "attention.wk": "self_attn.k_proj",
-    "attention.wv": "self_attn.v_proj",
-    "attention.wo": "self_attn.o_proj",
-    "feed_forward.w1": "mlp.gate_proj",
-    "feed_forward.w2": "mlp.down_proj",
-    "feed_forward.w3": "mlp.up_proj",
-    "attention_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-}
-
-
-def foreign_names(n_layers: int) -> dict[str, str]:
-    """Our name of every tensor -> Hugging Face's."""
-    names = {
-        "tok_embeddings.weight": "model.embed_tokens.weight",
-        "norm.weight": "model.norm.weight",
-        "output.weight": "lm_head.weight",
-    }
-    for i in range(n_layers):
-        for ours, theirs in _BLOCK.items():
-            names[f"layers.{i}.{ours}.weight"] = f"model.layers.{i}.{theirs}.weight"
-    return names
+# what fixes shape and arithmetic; the other fields of a config.json are of no interest here
+_FIELDS = set(
+    "hidden_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
+    "intermediate_size vocab_size rms_norm_eps rope_theta max_position_embeddings "
+    "tie_word_embeddings rope_scaling".split()
+)
 
 
 def foreign_config(args: ModelArgs) -> dict[str, object]:
     """The fields of `config.json` that fix shape and arithmetic."""
-    config = {
-        "hidden_size": args.dim,
-        "num_hidden_layers": args.n_layers,
-        "num_attention_heads": args.n_heads,
-        "num_key_value_heads": args.n_kv_heads,
-        "head_dim": args.head_dim,
-        "intermediate_size": args.ffn_dim,
-        "vocab_size": args.vocab_size,
-        "rms_norm_eps": args.norm_eps,
-        "rope_theta": args.rope_theta,
-        "max_position_embeddings": args.max_seq_len,
-        "tie_word_embeddings": args.tie_embeddings,
-        "rope_scaling": None,
-    }
-    if args.rope_scaling is not None:
-        config["rope_scaling"] = {
-            "rope_type": "llama3",
-            "factor": args.rope_scaling.factor,
-            "low_freq_factor": args.rope_scaling.low_freq_factor,
-            "high_freq_factor": args.rope_scaling.high_freq_factor,
-            "original_max_position_embeddings": args.rope_scaling.original_max_seq_len,
-        }
-    return config
+    config = args_to_config(args, torch.float32)
+    return {field: config[field] for field in config if field in _FIELDS}
 
 
 def foreign_checkpoint(model: Transformer) -> tuple[dict[str, object], dict[str, Tensor]]:
     """config and tensors as Hugging Face would store this model."""
     args, tensors = model.args, {}
-    for ours, theirs in foreign_names(args.n_layers).items():
-        tensor = model.state_dict()[ours]
-        if ours.endswith("wq.weight"):
-            tensor = interleaved_to_half(tensor, args.n_heads)
-        elif ours.endswith("wk.weight"):
-            tensor = interleaved_to_half(tensor, args.n_kv_heads)
+    for ours, tensor in model.state_dict().items():
         if not (ours == "output.weight" and args.tie_embeddings):
-            tensors[theirs] = tensor.clone()
+            theirs, turned = to_hf_tensor(ours, tensor, args)
+            tensors[theirs] = turned.clone()
     return foreign_config(args), tensors
 
 
@@ -172,9 +130,8 @@ def _check_names(state: dict[str, Tensor], model: Transformer, shows: str) -> No
         if state[name].shape != tensor.shape:
             turned = state[name].shape == tensor.T.shape
             what = "a matrix is transposed" if turned else "a matrix has the wrong shape"
-            raise Mistake(
-                what, shows=f"{shows}, {name}", why=f"It came as {list(state[name].shape)}."
-            )
+            why = f"It came as {list(state[name].shape)}."
+            raise Mistake(what, shows=f"{shows}, {name}", why=why)
 
 
 def _explain(
@@ -182,12 +139,11 @@ def _explain(
 ) -> tuple[str, str]:
     """Name and help for the first tensor that is not what it should be."""
     want, args = model.state_dict(), model.args
-    source = foreign_names(args.n_layers)
     tensors = {"lm_head.weight": tensors["model.embed_tokens.weight"]} | tensors
     for name, right in want.items():
         if torch.equal(state[name], right):
             continue
-        given, part = tensors[source[name]], name.split(".")[-2]
+        given, part = tensors[to_hf_name(name)], name.split(".")[-2]
         if part in ("wq", "wk"):
             return _explain_rows(state[name], given, args, part)
         if part == "wv" and torch.equal(state[name], half_to_interleaved(given, args.n_kv_heads)):

@@ -62,9 +62,7 @@ E.mistake(
     width=lambda a: a.n_kv_heads * (a.dim // a.n_heads),
 )
 E.mistake(
-    "the heads are forgotten",
-    "Each key/value head has its own vector.",
-    width=lambda a: a.head_dim,
+    "the heads are forgotten", "Each key/value head has its own vector.", width=lambda a: a.head_dim
 )
 E.mistake(
     "not rounded up to whole blocks",
@@ -98,9 +96,7 @@ E.mistake(
 )
 E.mistake("bits, not bytes", "A value of 2 bytes takes 2 bytes.", value=lambda b: 8 * b)
 E.mistake(
-    "bytes_per_value is not used",
-    "A cache may be kept in FP8 or float32, too.",
-    value=lambda b: 2,
+    "bytes_per_value is not used", "A cache may be kept in FP8 or float32, too.", value=lambda b: 2
 )
 E.mistake("bytes_per_value is not used", "A value takes some bytes.", value=lambda b: 1)
 E.mistake("block_size is not used", "16 is only its default.", slots=lambda n, _: _in_blocks(n, 16))

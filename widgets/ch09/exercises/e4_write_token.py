@@ -1,4 +1,4 @@
-"""Chapter 09, exercise 4: answers that share blocks, and copy one before they write into it.
+"""Exercise 09.4: answers that share blocks, and copy one before they write into it.
 
 The check plays what really happens: blocks hold letters, copies are carried out, letters are
 written, and each answer's blocks must then read like a text of its own. The names of mistakes come
@@ -8,11 +8,25 @@ from comparing the tables before and after the call that went wrong.
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from numbers import Integral
 
+from widgets.core.exercise import Exercise
+from widgets.core.forms import like
 from widgets.core.judge import Case, Mistake, run
 
-_WHAT = "write_token"
+E = Exercise(
+    "09.4",
+    "write_token",
+    hints=(
+        "Who else would see the token, if it were written where the table says now? And who has "
+        "a block after the call that had none before?",
+        "The place in the table is position // block_size. Three cases: the table ends before that "
+        "place; the block there has one reader; it has several. After each case go through all "
+        "three lists: is the table right, are the readers of each block right, is it free or not?",
+        "Table too short: new = free.pop(), append it, readers[new] = 1, return None. One reader: "
+        "return None. Several: new = free.pop(), readers[new] = 1, readers[old] -= 1, put new into "
+        "the same place of the table, return (old, new).",
+    ),
+)
 _EMPTY = "."
 
 
@@ -66,9 +80,7 @@ class Play:
         used = -(-len(prompt) // size)
         order = list(range(used + spare))
         books = Books(
-            [order[:used] for _ in range(answers)],
-            [answers] * used + [0] * spare,
-            order[used:],
+            [order[:used] for _ in range(answers)], [answers] * used + [0] * spare, order[used:]
         )
         play = cls(size, books, [list(prompt) for _ in range(answers)])
         play.blocks = [[_EMPTY] * size for _ in order]
@@ -81,12 +93,8 @@ class Play:
         before, after = self.books.copy(), self.books.copy()
         shows = before.shows(answer, position, self.size)
 
-        def call() -> object:
-            inputs = (after.tables, after.readers, after.free, answer, position, self.size)
-            return (function(*inputs),)
-
-        told = run(call, Case((), shows), _WHAT)[0]
-        pair = _pair(told, shows)
+        inputs = (after.tables, after.readers, after.free, answer, position, self.size)
+        pair = _pair(run(lambda: function(*inputs), Case((), shows), E.what, none=True), shows)
         wrong = after.trouble() or self._spoiled(after, pair, before, answer, position, letter)
         if wrong:
             name, why = _named(before, after, pair, answer, position // self.size) or (wrong, "")
@@ -140,15 +148,15 @@ class Play:
         self.books.tables[answer], self.texts[answer] = [], []
 
 
-def _pair(told: object, shows: str) -> tuple[int, int] | None:
+def _pair(result: object, shows: str) -> tuple[int, int] | None:
     """What was returned, as two numbers or None."""
-    if told is None:
+    if result is None:
         return None
-    if isinstance(told, tuple | list) and len(told) == 2:
-        if all(isinstance(b, Integral) and not isinstance(b, bool) for b in told):
-            return int(told[0]), int(told[1])
-    why = f"{told!r:.60} came."
-    raise Mistake(f"{_WHAT}: a pair of block numbers or None is needed", shows=shows, why=why)
+    pair = like(result, (0, 0))
+    if isinstance(pair, tuple) and all(type(block) is int for block in pair):
+        return pair
+    why = f"{result!r:.60} came."
+    raise Mistake(f"{E.what}: a pair of block numbers or None is needed", shows=shows, why=why)
 
 
 def _named(
@@ -238,8 +246,8 @@ def _named_copy(
     return _named_taken(before, after, now[place])
 
 
-def check_write_token(answer: Callable) -> None:
-    """09.4: write_token(tables, readers, free, answer, position, block_size)."""
+@E.rule
+def _texts_stay_apart(answer: Callable) -> None:
     shared = Play.of("a", 2, 2, 3)
     for who, position, letter in ((0, 1, "b"), (1, 1, "c"), (0, 2, "d"), (0, 1, "e")):
         shared.write(answer, who, position, letter)
