@@ -26,7 +26,7 @@ def some_tracer():
 SAMPLES: dict[str, Callable[[], object]] = {
     "ArchitectureTracer": some_tracer,
     "AveragingLine": lambda: widgets.AveragingLine(some_points()),
-    "BandView": lambda: widgets.BandView(some_band(), {"mine": some_losses(0.02)}),
+    "BandView": some_band_view,
     "BatchingTimeline": lambda: widgets.BatchingTimeline(spread=1.0),
     "FP8Grid": lambda: widgets.FP8Grid(),
     "FunnelExplorer": lambda: widgets.FunnelExplorer(some_funnel(), kept=[Document("good", "k")]),
@@ -173,25 +173,3 @@ def some_task_runs(noise=0.0, seeds=1):
 
 
 TRACED = "Lena had a nut. Then Lena"
-
-
-def some_tracer():
-    model, tokenizer = load_model("tiny-base"), load_tokenizer("tiny-base")
-    return widgets.ArchitectureTracer(model, tokenizer, TRACED, layer=2, head=7)
-
-
-# how each view is made in tests; views that need no data are made without arguments
-SAMPLES: dict[str, Callable[[], object]] = {
-    "AveragingLine": lambda: widgets.AveragingLine(some_points()),
-    "BandView": some_band_view,
-    "FP8Grid": lambda: widgets.FP8Grid(),
-    "FunnelExplorer": lambda: widgets.FunnelExplorer(some_funnel(), kept=[Document("good", "k")]),
-    "MixtureExplorer": lambda: widgets.MixtureExplorer(SOURCE_TOKENS, budget=1000),
-    "NeedleMap": lambda: widgets.NeedleMap(some_grids(), threshold=90),
-    "RooflineDot": lambda: widgets.RooflineDot(),
-    "SCurve": lambda: widgets.SCurve(some_pairs()),
-    "ScheduleDesigner": lambda: widgets.ScheduleDesigner(),
-    "TokenizerCompare": lambda: widgets.TokenizerCompare(
-        {"stories": load_tokenizer("tiny-base")}, "One sunny day"
-    ),
-}

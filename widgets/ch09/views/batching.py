@@ -23,6 +23,7 @@ from widgets.ch09.views.latency import STORED_ON
 from widgets.ch09.views.paging import percent
 from widgets.view import Choice, Linear, Paper, Plot, Scene, Slider, View
 from widgets.view.colours import SERIES
+from widgets.view.paper import WIDTHS
 from widgets.view.words import fixed, significant, thousands
 
 # median of five fits to measure_steps(tiny-base); where and when: STORED_ON
@@ -220,16 +221,15 @@ class BatchingTimeline(View):
         draw_names(paper, plot, one["spans"], now)
         if moment < MOMENTS:
             plot.line([(now, 0), (now, 1)], "ink", key="now")
-        y = plot.low + 66
+        y, wide = plot.low + 66, paper.width >= WIDTHS[0]
         for name, other in cells.items():
-            bold = name == mode
-            if paper.narrow:
-                paper.text(4, y, MODES[name], bold=bold)
-                y = paper.wrapped(4, y + 20, mode_words(name, other), size=13)
+            bold, words = name == mode, mode_words(name, other)
+            paper.text(4, y, MODES[name], bold=bold)
+            if wide:
+                paper.text(232, y, words, bold=bold, size=13)
+                y += 24
             else:
-                paper.text(4, y, MODES[name], bold=bold)
-                paper.text(232, y, mode_words(name, other), bold=bold, size=13)
-            y += 24
+                y = paper.wrapped(4, y + 20, words, size=13) + 6
         legend = (
             "number: the text; solid: reads its prompt; pale, a line for each token: writes; "
             f"hatched: {PADDING}"
