@@ -26,7 +26,7 @@ def some_tracer():
 SAMPLES: dict[str, Callable[[], object]] = {
     "ArchitectureTracer": some_tracer,
     "AveragingLine": lambda: widgets.AveragingLine(some_points()),
-    "BandView": some_band_view,
+    "BandView": lambda: some_band_view(),
     "BatchingTimeline": lambda: widgets.BatchingTimeline(spread=1.0),
     "FP8Grid": lambda: widgets.FP8Grid(),
     "FunnelExplorer": lambda: widgets.FunnelExplorer(some_funnel(), kept=[Document("good", "k")]),
@@ -38,7 +38,7 @@ SAMPLES: dict[str, Callable[[], object]] = {
     "LatencyCurve": lambda: widgets.LatencyCurve(some_waits()),
     "LawSlider": lambda: widgets.LawSlider(),
     "MixtureExplorer": lambda: widgets.MixtureExplorer(SOURCE_TOKENS, budget=1000),
-    "NeedleMap": lambda: widgets.NeedleMap(some_grids()),
+    "NeedleMap": lambda: widgets.NeedleMap(some_grids(), threshold=90),
     "OvertrainingCost": lambda: widgets.OvertrainingCost(),
     "PagingBoard": lambda: widgets.PagingBoard(8),
     "ParameterTreemap": lambda: widgets.ParameterTreemap(),
