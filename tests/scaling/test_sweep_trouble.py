@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -35,6 +36,7 @@ ENDLESS = replace(
     CONFIG,  # runs of hours: whoever waits for their end fails
     budgets=(Budget(flops=1e13, models=((4, 1), (6, 1), (8, 1), (10, 1)), batch_size=1),),
 )
+FOLDERS = [str(folder) for folder in Path(__file__).parents[:2]]  # of this file and its tools
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 
 
@@ -56,7 +58,7 @@ PROGRAM = """
 import signal
 import sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-sys.path.insert(0, {here!r})
+sys.path[:0] = {folders!r}
 from test_sweep_trouble import ENDLESS, run_sweep
 run_sweep(ENDLESS, {folder!r}, processes=2)
 """
@@ -65,7 +67,7 @@ run_sweep(ENDLESS, {folder!r}, processes=2)
 @contextlib.contextmanager
 def endless(folder):
     """A sweep with two runs of hours under way, and two to come; its process and its workers."""
-    program = PROGRAM.format(here=os.path.dirname(__file__), folder=str(folder))
+    program = PROGRAM.format(folders=FOLDERS, folder=str(folder))
     parent = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program)],
         start_new_session=True,
@@ -95,6 +97,7 @@ def check_stopped(folder, children):
     assert not list(folder.glob("runs/*.json"))
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("whom", ["group", "parent"])
 def test_an_interrupt_saves_the_runs_under_way_and_begins_no_other(whom, tmp_path):
@@ -108,6 +111,7 @@ def test_an_interrupt_saves_the_runs_under_way_and_begins_no_other(whom, tmp_pat
         check_stopped(tmp_path, children)
 
 
+@pytest.mark.slow
 @posix
 def test_workers_stop_when_their_parent_is_gone(tmp_path):
     with endless(tmp_path) as (parent, children):
@@ -138,6 +142,7 @@ def no_worker_left():
     return lambda: {process.pid for process in multiprocessing.active_children()} <= before
 
 
+@pytest.mark.slow
 def test_workers_answer_and_an_error_comes_back_with_its_place(no_worker_left):
     jobs = {str(n): ("return", n) for n in range(5)}
     answers = dict(side_by_side(work, jobs, 2))
@@ -150,6 +155,7 @@ def test_workers_answer_and_an_error_comes_back_with_its_place(no_worker_left):
     assert no_worker_left()
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_told_by_the_name_of_its_run(no_worker_left):
     with pytest.raises(RuntimeError, match=r"bad: its process ended by itself \(exit code 7\)"):
         list(side_by_side(work, {"long": ("wait", 0), "bad": ("die", 7)}, 2))
@@ -164,6 +170,7 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_kills_workers_that_do_not_stop(no_worker_left):
@@ -202,10 +209,11 @@ def test_a_run_that_was_finished_meanwhile_is_not_made_again(copy, monkeypatch):
     assert one_run(CONFIG, cell, copy) == json.loads(record_path(copy, cell).read_text())
 
 
+@pytest.mark.slow
 def test_two_sweeps_in_one_folder_share_the_runs(made, tmp_path):
     program = f"""
         import sys
-        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        sys.path[:0] = {FOLDERS!r}
         from test_sweep_trouble import CONFIG, run_sweep, sweep_module
         class Told(sweep_module.Trainer):
             def fit(self, on_step):
@@ -229,6 +237,7 @@ def hold(path, there, go):
         go.wait()
 
 
+@pytest.mark.slow
 def test_a_lock_is_lost_with_the_process_that_held_it(tmp_path):
     context = multiprocessing.get_context("spawn")
     there, go = context.Event(), context.Event()
