@@ -1,5 +1,6 @@
 """The stored picture: the same pieces, with title and notes around them, on paper of its own."""
 
+import re
 from xml.sax.saxutils import escape
 from zlib import crc32
 
@@ -8,11 +9,14 @@ from widgets.view.paper import STEM, TEXT, Paper, readable
 
 MARGIN = 16
 _TITLE, _NOTE = 19.0, 13.0
+_TAG = re.compile(r"<[^>]*>")
+_FOR_THE_SCRIPT = re.compile(r""" (?:data-(?:key|tip|put)|aria-label)=(?:"[^"]*"|'[^']*')""")
 
 
 def static_picture(frame: dict) -> str:
     """One SVG text that is complete by itself: in print, in a repository, in a saved page."""
-    (width, height), inner = frame["size"], "".join(frame["pieces"])
+    (width, height), pieces = frame["size"], "".join(frame["pieces"])
+    inner = _TAG.sub(lambda tag: _FOR_THE_SCRIPT.sub("", tag[0]), pieces)  # a third of the size
     head, foot = Paper(width), Paper(width)
     for i, line in enumerate(wrap(frame["title"], _TITLE, width, bold=True)):
         head.text(0, 20 + 25 * i, line, size=_TITLE, bold=True)
