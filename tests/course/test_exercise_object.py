@@ -1,5 +1,7 @@
 """The object behind an exercise: coercion, the order of diagnoses, parts, own rules, time."""
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -218,6 +220,31 @@ def test_a_call_that_does_not_end_is_ended_even_if_it_swallows_errors(monkeypatc
     monkeypatch.setattr(time_limit, "SECONDS_PER_CALL", 0.2)
     assert told(_ruled(lambda f: f()), _endless).name == "your code does not end"
     assert told(_ruled(lambda f: f()()), lambda: _endless).name == "your code does not end"
+
+
+_UNDER_A_PROFILER = """
+import sys
+from widgets.core import time_limit
+from widgets.core.exercise import Exercise
+
+time_limit.SECONDS_PER_CALL = 0.3
+E = Exercise("99.1", "f", hints=("", "", ""))
+E.rule(lambda f: f())
+E.check(int)
+try:
+    E.check(lambda: [0 for _ in iter(int, 1)])
+except AssertionError as mistake:
+    print(mistake)
+sys.setprofile(lambda *_: None)
+print([n for n in range(3)])
+"""
+
+
+def test_a_profiler_or_debugger_works_after_a_check():
+    command = [sys.executable, "-c", _UNDER_A_PROFILER]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "does not end" in done.stdout and "[0, 1, 2]" in done.stdout
 
 
 def test_many_slow_calls_are_ended_and_nothing_comes_after(monkeypatch):

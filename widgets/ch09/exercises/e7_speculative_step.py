@@ -6,9 +6,10 @@ guesses that are kept, and that all randomness comes from the generator. If a te
 laws of known mistakes are compared with what was seen.
 """
 
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import accumulate, product
 
 import torch
 from torch import Tensor
@@ -78,7 +79,8 @@ _RIGHT = {"keep": _keep, "rest": _rest, "bonus": _bonus}
 
 
 def _draw(row: Row, generator: torch.Generator) -> int:
-    return int(torch.multinomial(torch.tensor(row), 1, generator=generator))
+    place = bisect(list(accumulate(row)), float(torch.rand((), generator=generator)) * sum(row))
+    return min(place, len(row) - 1)
 
 
 @E.reference
@@ -271,9 +273,9 @@ def _watch(answer: Callable, world: World) -> Seen:
     dice = torch.Generator().manual_seed(100 + world.size)
     drawn = torch.multinomial(chances, DRAWS, replacement=True, generator=dice).tolist()
     rows = [(world.rows(world.draft, t)[:-1], world.rows(world.target, t)) for t in texts]
-    counts: Counter = Counter()
+    counts, shows = Counter(), world.shows
     for number in drawn:
-        result = _step(answer, texts[number], *rows[number], dice, world.shows)
+        result = _step(answer, texts[number], *rows[number], dice, shows)
         counts[texts[number], result] += 1
     return Seen(world, counts)
 
