@@ -117,9 +117,9 @@ def test_inputs_are_told_by_the_names_in_the_signature():
 def _sums():
     exercise = Exercise("99.1", "f", hints=HINTS)
     exercise.reference(lambda a, b, *, sign=1: a + sign * b)
-    exercise.mistake("b is subtracted", "Add.", sign=-1)
-    exercise.mistake("a product", "", lambda a, b: a * b)
-    exercise.mistake("it stops", "", lambda a, b: 1 / 0)
+    exercise.mistake("b is subtracted", sign=-1).why("Add.")
+    exercise.mistake("a product", lambda a, b: a * b)
+    exercise.mistake("it stops", lambda a, b: 1 / 0)
     exercise.cases([(0, 0), (2, 2), (2, 1)])
     return exercise
 
@@ -165,7 +165,7 @@ def test_parts_and_rules_are_judged_in_the_order_of_the_file():
     two.rule(lambda two: seen.append(two()))
     one.reference(lambda: 1)
     one.cases([()])
-    one.mistake("none", "", lambda: 0)
+    one.mistake("none", lambda: 0)
     exercise.check({"one": lambda: 1, "two": lambda: 2})
     assert seen == ["both", 2]
     assert told(exercise, {"one": lambda: 0, "two": lambda: 2}).name == "none"
@@ -178,9 +178,9 @@ def test_parts_and_rules_are_judged_in_the_order_of_the_file():
 def test_a_side_of_a_function_is_compared_alone():
     exercise = Exercise("99.3", "f", hints=HINTS)
     exercise.reference(lambda x, *, up=1: (x + up, x - 1))
-    exercise.mistake("never compared", "", up=2)
+    exercise.mistake("never compared", up=2)
     first = exercise.part("first", through=lambda f, x: f(x)[0])
-    first.mistake("two up", "", up=2)
+    first.mistake("two up", up=2)
     first.cases([(1,), (5,)])
     exercise.check(lambda x: (x + 1, "whatever"))
     assert told(exercise, lambda x: (x + 2, "whatever")).name == "two up"
