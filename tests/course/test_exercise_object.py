@@ -1,5 +1,7 @@
 """The object behind an exercise: coercion, the order of diagnoses, parts, own rules, time."""
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -115,9 +117,9 @@ def test_inputs_are_told_by_the_names_in_the_signature():
 def _sums():
     exercise = Exercise("99.1", "f", hints=HINTS)
     exercise.reference(lambda a, b, *, sign=1: a + sign * b)
-    exercise.mistake("b is subtracted", "Add.", sign=-1)
-    exercise.mistake("a product", "", lambda a, b: a * b)
-    exercise.mistake("it stops", "", lambda a, b: 1 / 0)
+    exercise.mistake("b is subtracted", sign=-1).why("Add.")
+    exercise.mistake("a product", lambda a, b: a * b)
+    exercise.mistake("it stops", lambda a, b: 1 / 0)
     exercise.cases([(0, 0), (2, 2), (2, 1)])
     return exercise
 
@@ -163,7 +165,7 @@ def test_parts_and_rules_are_judged_in_the_order_of_the_file():
     two.rule(lambda two: seen.append(two()))
     one.reference(lambda: 1)
     one.cases([()])
-    one.mistake("none", "", lambda: 0)
+    one.mistake("none", lambda: 0)
     exercise.check({"one": lambda: 1, "two": lambda: 2})
     assert seen == ["both", 2]
     assert told(exercise, {"one": lambda: 0, "two": lambda: 2}).name == "none"
@@ -176,9 +178,9 @@ def test_parts_and_rules_are_judged_in_the_order_of_the_file():
 def test_a_side_of_a_function_is_compared_alone():
     exercise = Exercise("99.3", "f", hints=HINTS)
     exercise.reference(lambda x, *, up=1: (x + up, x - 1))
-    exercise.mistake("never compared", "", up=2)
+    exercise.mistake("never compared", up=2)
     first = exercise.part("first", through=lambda f, x: f(x)[0])
-    first.mistake("two up", "", up=2)
+    first.mistake("two up", up=2)
     first.cases([(1,), (5,)])
     exercise.check(lambda x: (x + 1, "whatever"))
     assert told(exercise, lambda x: (x + 2, "whatever")).name == "two up"
@@ -218,6 +220,31 @@ def test_a_call_that_does_not_end_is_ended_even_if_it_swallows_errors(monkeypatc
     monkeypatch.setattr(time_limit, "SECONDS_PER_CALL", 0.2)
     assert told(_ruled(lambda f: f()), _endless).name == "your code does not end"
     assert told(_ruled(lambda f: f()()), lambda: _endless).name == "your code does not end"
+
+
+_UNDER_A_PROFILER = """
+import sys
+from widgets.core import time_limit
+from widgets.core.exercise import Exercise
+
+time_limit.SECONDS_PER_CALL = 0.3
+E = Exercise("99.1", "f", hints=("", "", ""))
+E.rule(lambda f: f())
+E.check(int)
+try:
+    E.check(lambda: [0 for _ in iter(int, 1)])
+except AssertionError as mistake:
+    print(mistake)
+sys.setprofile(lambda *_: None)
+print([n for n in range(3)])
+"""
+
+
+def test_a_profiler_or_debugger_works_after_a_check():
+    command = [sys.executable, "-c", _UNDER_A_PROFILER]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "does not end" in done.stdout and "[0, 1, 2]" in done.stdout
 
 
 def test_many_slow_calls_are_ended_and_nothing_comes_after(monkeypatch):

@@ -23,8 +23,8 @@ from widgets.core.exercise import Exercise
 
 E = Exercise("99.1", "square", hints=("the idea of it", "the shape of it", "x * x"))
 E.reference(lambda x, *, power=2: x**power)
-E.mistake("the cube, not the square", "One factor less.", power=3)
-E.mistake("x is doubled", "", lambda x: 2 * x)
+E.mistake("the cube, not the square", power=3).why("One factor less.")
+E.mistake("x is doubled", lambda x: 2 * x)
 E.cases([(2,), (3,), (-1,)])
 """
 

@@ -16,6 +16,25 @@ Rule = Callable[..., None]
 """Own rule of an exercise: takes the learner's functions, raises `Mistake`."""
 
 
+class Explained:
+    """Mistakes of one name, to be explained: `.why(sentence)`."""
+
+    def __init__(self, mistakes: Sequence[Known]) -> None:
+        self._mistakes = mistakes
+
+    def why(self, sentence: str) -> None:
+        """What the name alone does not say; never the solution."""
+        for mistake in self._mistakes:
+            mistake.why = sentence
+
+
+def _old_form(functions: tuple) -> tuple[str, tuple]:
+    """Until all chapters say `.why(…)`: the sentence as a second argument."""
+    if functions and isinstance(functions[0], str):
+        return functions[0], functions[1:]
+    return "", functions
+
+
 class Part:
     """One thing that is compared with a reference: a function, or one side of what it does.
 
@@ -60,15 +79,21 @@ class Part:
         self._steps.append(lambda given: self._diagnosis.judge(self.used(self._of(given))))
         return cases
 
-    def mistake(self, name: str, why: str = "", *functions: Callable, **knobs: object) -> None:
-        """A mistake with a name: the reference with other knobs, or functions that make it."""
+    def mistake(self, name: str, *functions: Callable, **knobs: object) -> "Explained":
+        """A mistake with a name: the reference with other knobs, or functions that make it.
+
+        `.why("…")` after it is what a learner is told beside the name.
+        """
+        why, functions = _old_form(functions)
         if not functions:
             known = inspect.signature(self._model).parameters if self._model else ()
             for knob in knobs:
                 if knob not in known:
                     raise ValueError(f"mistake {name!r}: {knob!r} is no knob of the reference")
             functions = (partial(self._model, **knobs),)
-        self.mistakes += [Known(name, function, why) for function in functions]
+        made = [Known(name, function, why) for function in functions]
+        self.mistakes += made
+        return Explained(made)
 
     def rule(self, rule: Rule) -> Rule:
         """A rule of its own, judged now; it takes the learner's function."""

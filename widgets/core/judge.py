@@ -34,7 +34,7 @@ class Case:
     shows: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Known:
     """A known mistake: what it is called, a function that makes it, one sentence of help."""
 

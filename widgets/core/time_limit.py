@@ -54,21 +54,22 @@ class TimeLimit:
             now, most = time.monotonic() - self._began, self._seconds or SECONDS_PER_CALL
             if self.inside and (now > most or self._spent + now > SECONDS_IN_ALL):
                 self._ended_a_call, pause = now > most, _AGAIN
-                self._raise(ctypes.py_object(Stuck))
-
-    def _raise(self, error: ctypes.py_object | None) -> None:
-        """Let the caller's thread raise this at its next step; None takes it back."""
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(self._caller, error)
+                # at the next step of the caller's thread
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(self._caller, ctypes.py_object(Stuck))
 
     def close(self) -> None:
         """End the second thread; after this nothing is raised any more."""
-        while self._thread.is_alive():
+        while True:
             try:
                 self._over.set()
                 self._thread.join()
-            except Stuck:  # one that was under way
+                # one under way arrives here; to take it back by PyThreadState_SetAsyncExc(…, None)
+                # would leave the interpreter waiting for it, for ever under a debugger
+                for _ in range(100):
+                    pass
+                return
+            except Stuck:
                 continue
-        self._raise(None)
 
     @contextmanager
     def within(self, seconds: float, told: Mistake) -> Iterator[None]:

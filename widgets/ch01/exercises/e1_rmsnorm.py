@@ -49,51 +49,38 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 norm.reference(rms_norm, model=_by_hand)
-norm.mistake(
-    "eps is outside the root",
-    "It belongs with the mean of squares, before the root.",
-    size=lambda x, eps: _mean_square(x).sqrt() + eps,
+norm.mistake("eps is outside the root", size=lambda x, eps: _mean_square(x).sqrt() + eps).why(
+    "It belongs with the mean of squares, before the root."
 )
 norm.mistake(
     "the mean is subtracted",
-    "That is LayerNorm; RMSNorm leaves the mean alone.",
     lambda x, w, eps: functional.layer_norm(x.float(), x.shape[-1:], w.float(), None, eps).to(
         x.dtype
     ),
-)
-norm.mistake(
-    "the weight is missing", "Each channel has a learned factor of its own.", use_weight=False
+).why("That is LayerNorm; RMSNorm leaves the mean alone.")
+norm.mistake("the weight is missing", use_weight=False).why(
+    "Each channel has a learned factor of its own."
 )
 norm.mistake(
     "squares are summed, not averaged",
-    "A wider row must not come out smaller.",
     size=lambda x, eps: (x.pow(2).sum(-1, keepdim=True) + eps).sqrt(),
+).why("A wider row must not come out smaller.")
+norm.mistake("the root is missing", size=lambda x, eps: _mean_square(x) + eps).why(
+    "Twice the input must give the same output."
+)
+norm.mistake("eps is ignored", size=lambda x, eps: _mean_square(x).sqrt()).why(
+    "A row of zeros must not give nan."
 )
 norm.mistake(
-    "the root is missing",
-    "Twice the input must give the same output.",
-    size=lambda x, eps: _mean_square(x) + eps,
-)
+    "the mean runs over the wrong dimension", size=lambda x, eps: (_mean_square(x, 0) + eps).sqrt()
+).why("Each token is normalised by itself, over its channels.")
 norm.mistake(
-    "eps is ignored",
-    "A row of zeros must not give nan.",
-    size=lambda x, eps: _mean_square(x).sqrt(),
-)
-norm.mistake(
-    "the mean runs over the wrong dimension",
-    "Each token is normalised by itself, over its channels.",
-    size=lambda x, eps: (_mean_square(x, 0) + eps).sqrt(),
-)
-norm.mistake(
-    "the mean runs over all dimensions",
-    "Each token is normalised by itself, over its channels.",
-    size=lambda x, eps: (x.pow(2).mean() + eps).sqrt(),
-)
+    "the mean runs over all dimensions", size=lambda x, eps: (x.pow(2).mean() + eps).sqrt()
+).why("Each token is normalised by itself, over its channels.")
 norm.mistake(
     "the squares are taken in half precision",
-    "300 squared is above the largest float16 number. Compute in float32, then go back.",
     lambda x, w, eps: x * torch.rsqrt(_mean_square(x) + eps) * w,
-)
+).why("300 squared is above the largest float16 number. Compute in float32, then go back.")
 
 
 @norm.cases

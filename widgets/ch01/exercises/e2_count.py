@@ -44,55 +44,40 @@ def _biases(args: ModelArgs) -> int:
 
 
 count.mistake(
-    "the output matrix is forgotten",
-    "It is a matrix of its own unless the config ties it to the embedding.",
-    lambda a: total(a.replace(tie_embeddings=True)),
-)
+    "the output matrix is forgotten", lambda a: total(a.replace(tie_embeddings=True))
+).why("It is a matrix of its own unless the config ties it to the embedding.")
 count.mistake(
-    "a tied output matrix is counted twice",
-    "Tied means one matrix used in two places.",
-    lambda a: total(a.replace(tie_embeddings=False)),
-)
+    "a tied output matrix is counted twice", lambda a: total(a.replace(tie_embeddings=False))
+).why("Tied means one matrix used in two places.")
 count.mistake(
-    "tied and untied are swapped",
-    "",
-    lambda a: total(a.replace(tie_embeddings=not a.tie_embeddings)),
+    "tied and untied are swapped", lambda a: total(a.replace(tie_embeddings=not a.tie_embeddings))
 )
 count.mistake(
     "keys and values are counted as wide as queries",
-    "There are n_kv_heads of them, not n_heads.",
     lambda a: total(a.replace(n_kv_heads=a.n_heads)),
-)
+).why("There are n_kv_heads of them, not n_heads.")
 count.mistake(
-    "head_dim is taken to be dim / n_heads",
-    "Read args.head_dim: it may be set to something else.",
-    lambda a: total(a.replace(head_dim=a.dim // a.n_heads)),
-)
+    "head_dim is taken to be dim / n_heads", lambda a: total(a.replace(head_dim=a.dim // a.n_heads))
+).why("Read args.head_dim: it may be set to something else.")
 count.mistake(
     "the feed-forward layer has two matrices, not three",
-    "SwiGLU has a gate, an up and a down matrix.",
     lambda a: total(a) - a.n_layers * a.dim * a.ffn_dim,
+).why("SwiGLU has a gate, an up and a down matrix.")
+count.mistake("all norms are forgotten", lambda a: total(a) - 2 * _norm_block(a) - a.dim)
+count.mistake("the final norm is forgotten", lambda a: total(a) - a.dim)
+count.mistake("one norm per block is counted, not two", lambda a: total(a) - _norm_block(a)).why(
+    "One stands before attention, one before the feed-forward layer."
 )
-count.mistake("all norms are forgotten", "", lambda a: total(a) - 2 * _norm_block(a) - a.dim)
-count.mistake("the final norm is forgotten", "", lambda a: total(a) - a.dim)
+count.mistake("the norms of the blocks are forgotten", lambda a: total(a) - 2 * _norm_block(a))
 count.mistake(
-    "one norm per block is counted, not two",
-    "One stands before attention, one before the feed-forward layer.",
-    lambda a: total(a) - _norm_block(a),
-)
-count.mistake("the norms of the blocks are forgotten", "", lambda a: total(a) - 2 * _norm_block(a))
-count.mistake(
-    "wo is forgotten",
-    "After the heads there is one more matrix, back to the width of the model.",
-    lambda a: total(a) - a.n_layers * a.dim * a.n_heads * a.head_dim,
-)
-count.mistake("biases are counted", "Llama 3 has none.", lambda a: total(a) + _biases(a))
-count.mistake("only one layer is counted", "", lambda a: total(a.replace(n_layers=1)))
+    "wo is forgotten", lambda a: total(a) - a.n_layers * a.dim * a.n_heads * a.head_dim
+).why("After the heads there is one more matrix, back to the width of the model.")
+count.mistake("biases are counted", lambda a: total(a) + _biases(a)).why("Llama 3 has none.")
+count.mistake("only one layer is counted", lambda a: total(a.replace(n_layers=1)))
 count.mistake(
     "keys or values are forgotten",
-    "wk and wv are two matrices.",
     lambda a: total(a) - a.n_layers * a.dim * a.n_kv_heads * a.head_dim,
-)
+).why("wk and wv are two matrices.")
 
 
 def _drawn(draw: random.Random) -> ModelArgs:

@@ -80,39 +80,29 @@ def _judge_turns(part: Part, right: Callable, other: Callable, firsts: Callable,
         return torch.where(firsts(x.shape[-1]), right(x, -p, f), right(x, p, f))
 
     part.reference(right)
-    part.mistake(
-        "wrong pairing of channels",
-        f"In this layout channel 0 turns together with channel {pair}.",
-        other,
+    part.mistake("wrong pairing of channels", other).why(
+        f"In this layout channel 0 turns together with channel {pair}."
     )
-    part.mistake(
-        "the pairs turn the wrong way",
-        "A positive angle turns the first channel towards the second.",
-        lambda x, p, f: right(x, -p, f),
+    part.mistake("the pairs turn the wrong way", lambda x, p, f: right(x, -p, f)).why(
+        "A positive angle turns the first channel towards the second."
     )
     part.mistake(
         "the position is off by one",
-        "The first token is at position 0 and must not turn at all.",
         lambda x, p, f: right(x, p + 1, f),
         lambda x, p, f: right(x, p - 1, f),
-    )
+    ).why("The first token is at position 0 and must not turn at all.")
     part.mistake(
-        "the row number is used as the position",
-        "Use the positions you are given: a row need not start at 0.",
-        lambda x, p, f: right(x, torch.arange(len(p)), f),
-    )
+        "the row number is used as the position", lambda x, p, f: right(x, torch.arange(len(p)), f)
+    ).why("Use the positions you are given: a row need not start at 0.")
     part.mistake(
         "the frequencies are ignored",
-        "Use the freqs you are given: they may be scaled, and their base is not 10,000.",
         lambda x, p, f: right(x, p, rope_frequencies(x.shape[-1], 10_000.0)),
-    )
+    ).why("Use the freqs you are given: they may be scaled, and their base is not 10,000.")
     part.mistake(
-        "the frequencies stand in reverse order",
-        "The first pair is the fastest.",
-        lambda x, p, f: right(x, p, f.flip(0)),
-    )
-    part.mistake(
-        "a minus sign is missing", "A turn keeps the length of every pair; check yours.", both_plus
+        "the frequencies stand in reverse order", lambda x, p, f: right(x, p, f.flip(0))
+    ).why("The first pair is the fastest.")
+    part.mistake("a minus sign is missing", both_plus).why(
+        "A turn keeps the length of every pair; check yours."
     )
     part.cases(_cases)
 
@@ -122,9 +112,8 @@ _judge_turns(
 )
 neighbours.mistake(
     "the pairs are not put back beside each other",
-    "First and second channels must come out in the places they came from.",
     lambda x, p, f: turn_neighbours(x, p, f)[:, torch.tensor(channel_order(x.shape[-1]))],
-)
+).why("First and second channels must come out in the places they came from.")
 _judge_turns(
     halves, turn_halves, turn_neighbours, lambda size: torch.arange(size) < size // 2, "H/2"
 )
@@ -144,10 +133,9 @@ def _is_a_permutation(function: Callable) -> None:
 order.reference(channel_order)
 order.mistake(
     "halves_order: this is the inverse",
-    "It takes the halves layout back to neighbours (at head size 4 both are the same).",
     lambda head_dim: torch.tensor(channel_order(head_dim)).argsort().tolist(),
-)
-order.mistake(
-    "halves_order: nothing moves", "Pairs must come apart.", lambda head_dim: list(range(head_dim))
+).why("It takes the halves layout back to neighbours (at head size 4 both are the same).")
+order.mistake("halves_order: nothing moves", lambda head_dim: list(range(head_dim))).why(
+    "Pairs must come apart."
 )
 order.cases([(2,), (4,), (6,), (16,), (128,)])

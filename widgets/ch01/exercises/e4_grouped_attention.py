@@ -54,20 +54,14 @@ def attend(
     return torch.einsum("bnts,bsnh->btnh", weights, v.double()).to(q.dtype)
 
 
-E.mistake(
-    "the heads are shared in tile order",
-    "Neighbouring query heads share a key/value head: 0, 0, 1, 1 and not 0, 1, 0, 1.",
-    tile=True,
+E.mistake("the heads are shared in tile order", tile=True).why(
+    "Neighbouring query heads share a key/value head: 0, 0, 1, 1 and not 0, 1, 0, 1."
 )
-E.mistake(
-    "softmax runs over the wrong axis",
-    "The weights of one query over all keys must add up to 1.",
-    axis=-2,
+E.mistake("softmax runs over the wrong axis", axis=-2).why(
+    "The weights of one query over all keys must add up to 1."
 )
-E.mistake(
-    "the scores are not scaled",
-    "Divide by the square root of the head size.",
-    scale=lambda head_dim, heads: 1.0,
+E.mistake("the scores are not scaled", scale=lambda head_dim, heads: 1.0).why(
+    "Divide by the square root of the head size."
 )
 E.mistake(
     "the scores are divided by the head size, not its root",
@@ -75,28 +69,19 @@ E.mistake(
 )
 E.mistake(
     "the scores are scaled by the width of all heads",
-    "Each head works by itself: only its own size counts.",
     scale=lambda head_dim, heads: (head_dim * heads) ** -0.5,
+).why("Each head works by itself: only its own size counts.")
+E.mistake("the mask is not causal", diagonal=lambda queries, keys: keys).why(
+    "A query may not look at keys after it."
 )
-E.mistake(
-    "the mask is not causal",
-    "A query may not look at keys after it.",
-    diagonal=lambda queries, keys: keys,
+E.mistake("the mask blocks the diagonal", diagonal=lambda queries, keys: keys - queries - 1).why(
+    "A token may look at itself."
 )
-E.mistake(
-    "the mask blocks the diagonal",
-    "A token may look at itself.",
-    diagonal=lambda queries, keys: keys - queries - 1,
+E.mistake("the mask is lined up with the first key", diagonal=lambda queries, keys: 0).why(
+    "The queries are the last T of the S positions."
 )
-E.mistake(
-    "the mask is lined up with the first key",
-    "The queries are the last T of the S positions.",
-    diagonal=lambda queries, keys: 0,
-)
-E.mistake(
-    "the mask comes after softmax",
-    "Then the weights of a query no longer add up to 1.",
-    mask_after=True,
+E.mistake("the mask comes after softmax", mask_after=True).why(
+    "Then the weights of a query no longer add up to 1."
 )
 
 

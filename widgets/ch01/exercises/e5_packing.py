@@ -44,32 +44,24 @@ def _same(ids: Tensor) -> Tensor:
 
 
 mask.mistake(
-    "the mask leaks across the document border",
-    "It is causal, but a token also sees the documents before its own.",
-    lambda ids: torch.ones_like(_same(ids)).tril(),
+    "the mask leaks across the document border", lambda ids: torch.ones_like(_same(ids)).tril()
+).why("It is causal, but a token also sees the documents before its own.")
+mask.mistake("the mask is not causal", _same).why(
+    "Inside a document a token may not look at later ones."
+)
+mask.mistake("the mask blocks the diagonal", lambda ids: _same(ids).tril(-1)).why(
+    "A token may look at itself; else the first one of a document sees nothing."
+)
+mask.mistake("tokens look forward", lambda ids: _same(ids).triu()).why(
+    "Row t, column s: query t may look at key s, and s must not come after t."
+)
+mask.mistake("allowed and forbidden are swapped", lambda ids: ~document_mask(ids)).why(
+    "True means: may look."
 )
 mask.mistake(
-    "the mask is not causal", "Inside a document a token may not look at later ones.", _same
-)
-mask.mistake(
-    "the mask blocks the diagonal",
-    "A token may look at itself; else the first one of a document sees nothing.",
-    lambda ids: _same(ids).tril(-1),
-)
-mask.mistake(
-    "tokens look forward",
-    "Row t, column s: query t may look at key s, and s must not come after t.",
-    lambda ids: _same(ids).triu(),
-)
-mask.mistake(
-    "allowed and forbidden are swapped", "True means: may look.", lambda ids: ~document_mask(ids)
-)
-mask.mistake(
-    "earlier documents are visible",
-    "The ids must be equal; smaller is not enough.",
-    lambda ids: (ids.unsqueeze(1) >= ids.unsqueeze(0)).tril(),
-)
-mask.mistake("nothing is masked", "", lambda ids: torch.ones_like(_same(ids)))
+    "earlier documents are visible", lambda ids: (ids.unsqueeze(1) >= ids.unsqueeze(0)).tril()
+).why("The ids must be equal; smaller is not enough.")
+mask.mistake("nothing is masked", lambda ids: torch.ones_like(_same(ids)))
 mask.cases(
     [
         (torch.tensor(row),)

@@ -44,62 +44,46 @@ def cache_bytes(
     return sides * layers(args) * width(args) * held * value(bytes_per_value)
 
 
-E.mistake("keys only", "Each token leaves a key and a value.", sides=1)
-E.mistake("one layer only", "Each layer has keys and values of its own.", layers=lambda a: 1)
-E.mistake(
-    "query heads for key/value heads",
-    "Queries are used once and forgotten. What is kept has n_kv_heads heads.",
-    width=lambda a: a.n_heads * a.head_dim,
+E.mistake("keys only", sides=1).why("Each token leaves a key and a value.")
+E.mistake("one layer only", layers=lambda a: 1).why("Each layer has keys and values of its own.")
+E.mistake("query heads for key/value heads", width=lambda a: a.n_heads * a.head_dim).why(
+    "Queries are used once and forgotten. What is kept has n_kv_heads heads."
 )
-E.mistake(
-    "the width of the model for that of a key",
-    "What is kept of a token is not its row of the residual stream.",
-    width=lambda a: a.dim,
+E.mistake("the width of the model for that of a key", width=lambda a: a.dim).why(
+    "What is kept of a token is not its row of the residual stream."
 )
-E.mistake(
-    "dim / n_heads for head_dim",
-    "The size of a head may be set to something else: args.head_dim tells it.",
-    width=lambda a: a.n_kv_heads * (a.dim // a.n_heads),
+E.mistake("dim / n_heads for head_dim", width=lambda a: a.n_kv_heads * (a.dim // a.n_heads)).why(
+    "The size of a head may be set to something else: args.head_dim tells it."
 )
-E.mistake(
-    "the heads are forgotten", "Each key/value head has its own vector.", width=lambda a: a.head_dim
+E.mistake("the heads are forgotten", width=lambda a: a.head_dim).why(
+    "Each key/value head has its own vector."
 )
-E.mistake(
-    "not rounded up to whole blocks",
-    "A block is handed out whole, even if one token is all it holds.",
-    slots=lambda n, size: n,
+E.mistake("not rounded up to whole blocks", slots=lambda n, size: n).why(
+    "A block is handed out whole, even if one token is all it holds."
 )
-E.mistake(
-    "the last block is forgotten",
-    "Tokens that do not fill a block need one, too.",
-    slots=lambda n, size: n // size * size,
+E.mistake("the last block is forgotten", slots=lambda n, size: n // size * size).why(
+    "Tokens that do not fill a block need one, too."
 )
-E.mistake(
-    "one block too many",
-    "When the last block is just full, no further one is needed.",
-    slots=lambda n, size: (n // size + 1) * size,
+E.mistake("one block too many", slots=lambda n, size: (n // size + 1) * size).why(
+    "When the last block is just full, no further one is needed."
 )
-E.mistake(
-    "one block too many",
-    "No block is handed out before a token needs it.",
-    slots=lambda n, size: _in_blocks(n, size) + size,
+E.mistake("one block too many", slots=lambda n, size: _in_blocks(n, size) + size).why(
+    "No block is handed out before a token needs it."
 )
-E.mistake(
-    "a block counts as one token",
-    "Each block has room for block_size tokens.",
-    slots=lambda n, size: -(-n // size),
+E.mistake("a block counts as one token", slots=lambda n, size: -(-n // size)).why(
+    "Each block has room for block_size tokens."
 )
-E.mistake(
-    "room for one token only",
-    "That is what a token takes. How many are there?",
-    slots=lambda n, size: 1,
+E.mistake("room for one token only", slots=lambda n, size: 1).why(
+    "That is what a token takes. How many are there?"
 )
-E.mistake("bits, not bytes", "A value of 2 bytes takes 2 bytes.", value=lambda b: 8 * b)
-E.mistake(
-    "bytes_per_value is not used", "A cache may be kept in FP8 or float32, too.", value=lambda b: 2
+E.mistake("bits, not bytes", value=lambda b: 8 * b).why("A value of 2 bytes takes 2 bytes.")
+E.mistake("bytes_per_value is not used", value=lambda b: 2).why(
+    "A cache may be kept in FP8 or float32, too."
 )
-E.mistake("bytes_per_value is not used", "A value takes some bytes.", value=lambda b: 1)
-E.mistake("block_size is not used", "16 is only its default.", slots=lambda n, _: _in_blocks(n, 16))
+E.mistake("bytes_per_value is not used", value=lambda b: 1).why("A value takes some bytes.")
+E.mistake("block_size is not used", slots=lambda n, _: _in_blocks(n, 16)).why(
+    "16 is only its default."
+)
 
 
 def _args(layers: int, heads: int, kv_heads: int, head_dim: int, dim: int) -> ModelArgs:

@@ -90,69 +90,48 @@ def _all(row: Tensor, column: Tensor, start: int) -> Tensor:
     return (row >= 0) & (column >= 0)
 
 
-E.mistake(
-    "the mask is not shifted by start",
+E.mistake("the mask is not shifted by start", may=lambda row, column, start: column <= row).why(
     "The first query of a piece stands at position start: it sees start + 1 slots, not 1. "
-    "is_causal=True counts from the first slot, too.",
-    may=lambda row, column, start: column <= row,
+    "is_causal=True counts from the first slot, too."
 )
 E.mistake(
     "later pieces have no mask",
-    "Within a later piece a query may not see those after it, either.",
     may=lambda row, column, start: (column <= row + start) | torch.tensor(start > 0),
-)
+).why("Within a later piece a query may not see those after it, either.")
 E.mistake(
     "the first piece has no mask",
-    "Within the first piece a query may not see those after it, either.",
     may=lambda row, column, start: (column <= row + start) | torch.tensor(start == 0),
+).why("Within the first piece a query may not see those after it, either.")
+E.mistake("a query sees later tokens of its piece", may=_all).why(
+    "They are stored already, but a query may look at positions up to its own only."
 )
 E.mistake(
-    "a query sees later tokens of its piece",
-    "They are stored already, but a query may look at positions up to its own only.",
-    may=_all,
-)
-E.mistake(
-    "a query sees one token too many",
-    "Query t of the piece stands at position start + t.",
-    may=lambda row, column, start: column <= row + start + 1,
-)
+    "a query sees one token too many", may=lambda row, column, start: column <= row + start + 1
+).why("Query t of the piece stands at position start + t.")
 for _blind in (math.nan, 0.0):
     E.mistake(
         "a query does not see itself",
-        "Up to its own position, itself included.",
         may=lambda row, column, start: column < row + start,
         blind=_blind,
-    )
-E.mistake(
-    "slots that nobody has written are read",
-    "The cache has room for more than there is. What stands behind is rubbish.",
-    may=_all,
-    to_the_end=True,
+    ).why("Up to its own position, itself included.")
+E.mistake("slots that nobody has written are read", may=_all, to_the_end=True).why(
+    "The cache has room for more than there is. What stands behind is rubbish."
 )
 for _may in (lambda row, column, start: column <= row + start, _all):
-    E.mistake(
-        "the tokens before the piece are not read",
-        "keys and values hold what came before.",
-        low=lambda start: start,
-        may=_may,
+    E.mistake("the tokens before the piece are not read", low=lambda start: start, may=_may).why(
+        "keys and values hold what came before."
     )
-E.mistake(
-    "query heads read the wrong key/value head",
-    "Neighbouring query heads share one: 0, 0, 1, 1 and not 0, 1, 0, 1.",
-    tile=True,
+E.mistake("query heads read the wrong key/value head", tile=True).why(
+    "Neighbouring query heads share one: 0, 0, 1, 1 and not 0, 1, 0, 1."
+)
+E.mistake("the scores are not scaled", scale=lambda head_dim: 1.0).why(
+    "Divide by the square root of the head size."
 )
 E.mistake(
-    "the scores are not scaled",
-    "Divide by the square root of the head size.",
-    scale=lambda head_dim: 1.0,
+    "the scores are divided by the head size, not its root", scale=lambda head_dim: 1 / head_dim
 )
-E.mistake(
-    "the scores are divided by the head size, not its root", "", scale=lambda head_dim: 1 / head_dim
-)
-E.mistake(
-    "softmax runs over the wrong axis",
-    "The weights of one query over all positions must sum to 1.",
-    axis=-2,
+E.mistake("softmax runs over the wrong axis", axis=-2).why(
+    "The weights of one query over all positions must sum to 1."
 )
 
 

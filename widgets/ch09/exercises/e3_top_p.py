@@ -83,71 +83,49 @@ def _none_left(*given: object) -> Tensor:
     return _by_hand(*given, keep=lambda ordered, p: ordered.cumsum(0) <= p)
 
 
-E.mistake(
-    "no token may be left",
-    "The likeliest token alone may pass p. It must stay, or there is nothing to draw.",
-    _none_left,
-    lambda *given: _none_left(*given).nan_to_num(),
+E.mistake("no token may be left", _none_left, lambda *given: _none_left(*given).nan_to_num()).why(
+    "The likeliest token alone may pass p. It must stay, or there is nothing to draw."
 )
 E.mistake(
-    "the token that passes p is dropped",
-    "A token stays if those before it, without itself, have not passed p.",
-    keep=lambda ordered, p: _and_first(ordered.cumsum(0) <= p),
-)
+    "the token that passes p is dropped", keep=lambda ordered, p: _and_first(ordered.cumsum(0) <= p)
+).why("A token stays if those before it, without itself, have not passed p.")
 E.mistake(
-    "one token too many is kept",
-    "The token that passes p is the last one.",
-    keep=lambda ordered, p: _and_first(_tail(ordered).roll(1) <= p),
-)
-E.mistake(
-    "all equal tokens are kept",
-    "Of equal tokens at the border only as many stay as are needed, in index order.",
-    keep=lambda o, p: o >= o[_tail(o) <= p].min(),
+    "one token too many is kept", keep=lambda ordered, p: _and_first(_tail(ordered).roll(1) <= p)
+).why("The token that passes p is the last one.")
+E.mistake("all equal tokens are kept", keep=lambda o, p: o >= o[_tail(o) <= p].min()).why(
+    "Of equal tokens at the border only as many stay as are needed, in index order."
 )
 E.mistake(
     "equal tokens are not taken in index order",
-    "Of two equal ones the one with the lower index comes first.",
     order=lambda probs: probs.sort(stable=True).indices.flip(0),
+).why("Of two equal ones the one with the lower index comes first.")
+E.mistake(
+    "the least likely tokens are kept", order=lambda probs: probs.sort(stable=True).indices
+).why("Begin with the likeliest one.")
+E.mistake("the tokens are not sorted", order=lambda probs: torch.arange(len(probs))).why(
+    "Those before a token are the likelier ones, wherever they stand."
 )
 E.mistake(
-    "the least likely tokens are kept",
-    "Begin with the likeliest one.",
-    order=lambda probs: probs.sort(stable=True).indices,
+    "p is taken as a floor for each token", keep=lambda ordered, p: _and_first(ordered >= p)
+).why("p is compared with a sum of probabilities.")
+E.mistake("p is not used", keep=lambda ordered, p: ordered >= 0).why(
+    "Only the likeliest tokens should stay."
 )
-E.mistake(
-    "the tokens are not sorted",
-    "Those before a token are the likelier ones, wherever they stand.",
-    order=lambda probs: torch.arange(len(probs)),
+E.mistake("the result is in sorted order", back=False).why(
+    "Number i of the result belongs to token i. Put them back where they came from."
 )
-E.mistake(
-    "p is taken as a floor for each token",
-    "p is compared with a sum of probabilities.",
-    keep=lambda ordered, p: _and_first(ordered >= p),
+E.mistake("not renormalised", again=False, last=False).why("What stays must sum to 1.")
+E.mistake("not renormalised", again=False).why("What stays after top-p must sum to 1.")
+E.mistake("not renormalised", last=False).why("What stays after the floor must sum to 1.")
+E.mistake("dropped tokens get the logit 0", hide=0.0).why(
+    "A logit of 0 is not a probability of 0: softmax makes something of it."
 )
-E.mistake(
-    "p is not used", "Only the likeliest tokens should stay.", keep=lambda ordered, p: ordered >= 0
+E.mistake("min_p is compared with 1", floor=lambda probs, min_p: min_p).why(
+    "The floor is a share of the largest probability."
 )
-E.mistake(
-    "the result is in sorted order",
-    "Number i of the result belongs to token i. Put them back where they came from.",
-    back=False,
-)
-E.mistake("not renormalised", "What stays must sum to 1.", again=False, last=False)
-E.mistake("not renormalised", "What stays after top-p must sum to 1.", again=False)
-E.mistake("not renormalised", "What stays after the floor must sum to 1.", last=False)
-E.mistake(
-    "dropped tokens get the logit 0",
-    "A logit of 0 is not a probability of 0: softmax makes something of it.",
-    hide=0.0,
-)
-E.mistake(
-    "min_p is compared with 1",
-    "The floor is a share of the largest probability.",
-    floor=lambda probs, min_p: min_p,
-)
-E.mistake("min_p is not used", "The floor comes at the end.", floor=lambda probs, min_p: 0)
-E.mistake(
-    "the floor comes before top-p", "First top-p and a new sum of 1, then the floor.", _floor_first
+E.mistake("min_p is not used", floor=lambda probs, min_p: 0).why("The floor comes at the end.")
+E.mistake("the floor comes before top-p", _floor_first).why(
+    "First top-p and a new sum of 1, then the floor."
 )
 
 

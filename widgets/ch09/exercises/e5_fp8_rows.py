@@ -83,106 +83,75 @@ pair = E.part("q and scale", through=_q_and_scale, tolerance=1e-6)
 cut = E.part("saturated", through=lambda function, *given: function(*given)[2])
 pair.mistake(
     "the bound is put on the scale",
-    "It bounds the row's largest number, before the division by 448.",
     size=lambda x, bound: _largest(x),
     scale=lambda size, bound: (size / LARGEST).clamp(max=bound),
-)
-pair.mistake(
-    "there is no bound",
-    "One huge number in a row lets all others sink to the small end.",
-    size=lambda x, bound: _largest(x),
+).why("It bounds the row's largest number, before the division by 448.")
+pair.mistake("there is no bound", size=lambda x, bound: _largest(x)).why(
+    "One huge number in a row lets all others sink to the small end."
 )
 pair.mistake(
     "one scale for the whole tensor",
-    "Each row has its own largest number.",
     size=lambda x, bound: x.abs().amax().clamp(max=bound).view(1, 1),
+).why("Each row has its own largest number.")
+pair.mistake(
+    "every row has the scale of the bound", size=lambda x, bound: torch.full_like(x[:, :1], bound)
+).why("A row of small numbers would use the small end of FP8 only.")
+pair.mistake("numbers that do not fit go into the cast", clamp=False).why(
+    "What the bound has cut is larger than 448 after the division. Clamp before the cast."
+)
+pair.mistake("a row of zeros is divided by zero", tiny=0.0).why(
+    "Its largest number is 0. Let it be at least something tiny."
 )
 pair.mistake(
-    "every row has the scale of the bound",
-    "A row of small numbers would use the small end of FP8 only.",
-    size=lambda x, bound: torch.full_like(x[:, :1], bound),
+    "negative numbers are not seen", size=lambda x, bound: x.amax(-1, keepdim=True).clamp(max=bound)
+).why("The largest number is the one farthest from 0.")
+pair.mistake("the scale is upside down", _upside_down).why("x is about q times the scale.")
+pair.mistake("the largest number becomes 127, not 448", scale=lambda size, bound: size / 127).why(
+    "127 is the end of 8-bit whole numbers. FP8 of this kind reaches to 448."
 )
-pair.mistake(
-    "numbers that do not fit go into the cast",
-    "What the bound has cut is larger than 448 after the division. Clamp before the cast.",
-    clamp=False,
+pair.mistake("the largest number becomes 1, not 448", scale=lambda size, bound: size).why(
+    "The upper part of FP8 stays unused, and small numbers are lost."
 )
-pair.mistake(
-    "a row of zeros is divided by zero",
-    "Its largest number is 0. Let it be at least something tiny.",
-    tiny=0.0,
-)
-pair.mistake(
-    "negative numbers are not seen",
-    "The largest number is the one farthest from 0.",
-    size=lambda x, bound: x.amax(-1, keepdim=True).clamp(max=bound),
-)
-pair.mistake("the scale is upside down", "x is about q times the scale.", _upside_down)
-pair.mistake(
-    "the largest number becomes 127, not 448",
-    "127 is the end of 8-bit whole numbers. FP8 of this kind reaches to 448.",
-    scale=lambda size, bound: size / 127,
-)
-pair.mistake(
-    "the largest number becomes 1, not 448",
-    "The upper part of FP8 stays unused, and small numbers are lost.",
-    scale=lambda size, bound: size,
-)
-pair.mistake(
-    "the bound takes the place of 448",
-    "448 is the largest number of FP8. The bound is for x.",
-    scale=lambda size, bound: size / bound,
+pair.mistake("the bound takes the place of 448", scale=lambda size, bound: size / bound).why(
+    "448 is the largest number of FP8. The bound is for x."
 )
 cut.mistake(
     "saturated: a number exactly at the bound counts",
-    "It comes back as it was.",
     cut=lambda x, bound, q, scale: x.abs() >= bound,
-)
+).why("It comes back as it was.")
 cut.mistake(
     "saturated: only the largest of a row counts",
-    "Several numbers of a row may be over the bound.",
     cut=lambda x, bound, q, scale: (x.abs() > bound) & (x.abs() == _largest(x)),
-)
+).why("Several numbers of a row may be over the bound.")
 cut.mistake(
-    "saturated: whole rows count",
-    "Numbers below the bound are not cut, whoever stands beside them.",
-    cut=lambda x, bound, q, scale: (_largest(x) > bound).expand_as(x),
-)
+    "saturated: whole rows count", cut=lambda x, bound, q, scale: (_largest(x) > bound).expand_as(x)
+).why("Numbers below the bound are not cut, whoever stands beside them.")
 cut.mistake(
-    "saturated: negative numbers are not seen",
-    "-2000 is cut as well as 2000.",
-    cut=lambda x, bound, q, scale: x > bound,
-)
+    "saturated: negative numbers are not seen", cut=lambda x, bound, q, scale: x > bound
+).why("-2000 is cut as well as 2000.")
 cut.mistake(
     "saturated: numbers that are only rounded count",
-    "FP8 rounds nearly everything, half of it downwards. What did the bound cut?",
     cut=lambda x, bound, q, scale: (q.float() * scale).abs() < x.abs(),
-)
+).why("FP8 rounds nearly everything, half of it downwards. What did the bound cut?")
 cut.mistake(
     "saturated: compared with 448, not with the bound",
-    "448 is the end of q. x is compared with the bound.",
     cut=lambda x, bound, q, scale: x.abs() > LARGEST,
-)
+).why("448 is the end of q. x is compared with the bound.")
 cut.mistake(
     "saturated: the largest number of every row counts",
-    "It becomes 448 by its own scale, and comes back as it was.",
     cut=lambda x, bound, q, scale: (q.float().abs() == LARGEST) & (x != 0),
-)
+).why("It becomes 448 by its own scale, and comes back as it was.")
 cut.mistake(
     "saturated: what rounds above 448 counts",
-    "448 times its share is not always 448 again: the division rounds. Compare x itself.",
     cut=lambda x, bound, q, scale: (x / scale).abs() > LARGEST,
-)
-cut.mistake(
-    "saturated: the wrong way round",
-    "True where the bound has cut.",
-    cut=lambda x, bound, q, scale: x.abs() <= bound,
+).why("448 times its share is not always 448 again: the division rounds. Compare x itself.")
+cut.mistake("saturated: the wrong way round", cut=lambda x, bound, q, scale: x.abs() <= bound).why(
+    "True where the bound has cut."
 )
 cut.mistake(
     "saturated: nothing is found",
-    "Numbers over the bound come back as the bound.",
     cut=lambda x, bound, q, scale: torch.zeros_like(x, dtype=torch.bool),
-)
+).why("Numbers over the bound come back as the bound.")
 
 
 def _cases() -> list[Case]:

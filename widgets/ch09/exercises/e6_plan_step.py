@@ -121,67 +121,47 @@ def _uncounted(decoding: int, *rest: object) -> int:
 STARVES = "nothing is read although nothing is being written"
 E.mistake(
     "the tokens of the texts being written are not counted",
-    "Each of them takes a token of the step, too.",
     partial(plan_step, most=_uncounted),
     partial(plan_step, most=_uncounted, at_least=lambda decoding: 0),
     *_whole_ones(_uncounted),
-)
-E.mistake(
-    "the limit is ignored",
-    "While texts are written it must hold.",
-    most=lambda decoding, total, *_: total,
+).why("Each of them takes a token of the step, too.")
+E.mistake("the limit is ignored", most=lambda decoding, total, *_: total).why(
+    "While texts are written it must hold."
 )
 E.mistake(
     "one token too many is read",
-    "The last one that fits is the last one.",
     most=lambda d, total, *rest: min(total, _most(d, total, *rest) + 1),
-)
+).why("The last one that fits is the last one.")
 E.mistake(
-    "the limit is broken by one token although texts are being written",
-    "The exception is for the case in which nothing is being written.",
-    at_least=lambda decoding: 1,
+    "the limit is broken by one token although texts are being written", at_least=lambda decoding: 1
+).why("The exception is for the case in which nothing is being written.")
+E.mistake("prompts are read whole or not at all", *_whole_ones(_most)).why(
+    "A long prompt may be read in pieces, one in each step."
 )
-E.mistake(
-    "prompts are read whole or not at all",
-    "A long prompt may be read in pieces, one in each step.",
-    *_whole_ones(_most),
+E.mistake("the tokens are spread evenly", share=_evenly).why(
+    "First come, first served: who waits for half a prompt cannot write yet."
 )
-E.mistake(
-    "the tokens are spread evenly",
-    "First come, first served: who waits for half a prompt cannot write yet.",
-    share=_evenly,
+E.mistake("the last prompt is read first", share=_backwards).why(
+    "The first one has waited longest."
 )
-E.mistake("the last prompt is read first", "The first one has waited longest.", share=_backwards)
-E.mistake(
-    "the shortest prompt is read first",
-    "A long one might then wait for ever. First come, first served.",
-    share=_shortest,
+E.mistake("the shortest prompt is read first", share=_shortest).why(
+    "A long one might then wait for ever. First come, first served."
 )
-E.mistake(
-    "only the first prompt is read",
-    "When it is done there may be room for some of the next.",
-    share=_only_first,
+E.mistake("only the first prompt is read", share=_only_first).why(
+    "When it is done there may be room for some of the next."
 )
-E.mistake(
-    "reading and writing are taken as two steps",
-    "Both go through the model together: one step of all tokens, not the sum of two.",
-    most=_added,
+E.mistake("reading and writing are taken as two steps", most=_added).why(
+    "Both go through the model together: one step of all tokens, not the sum of two."
 )
 E.mistake(
     "nothing is read while texts are being written",
-    "A step reads and writes at the same time.",
     most=lambda d, *rest: 0 if d else _most(d, *rest),
-)
+).why("A step reads and writes at the same time.")
 E.mistake(
-    "one token is read in each step",
-    "As many as fit.",
-    most=lambda d, total, *rest: min(1, _most(d, total, *rest)),
-)
-E.mistake(
-    STARVES,
-    "The step is too long, but no other step will ever be shorter: this prompt would wait "
-    "for ever.",
-    at_least=lambda decoding: 0,
+    "one token is read in each step", most=lambda d, total, *rest: min(1, _most(d, total, *rest))
+).why("As many as fit.")
+E.mistake(STARVES, at_least=lambda decoding: 0).why(
+    "The step is too long, but no other step will ever be shorter: this prompt would wait for ever."
 )
 
 _SMALL = [

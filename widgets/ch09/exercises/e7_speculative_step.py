@@ -6,9 +6,10 @@ guesses that are kept, and that all randomness comes from the generator. If a te
 laws of known mistakes are compared with what was seen.
 """
 
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import accumulate, product
 
 import torch
 from torch import Tensor
@@ -78,7 +79,8 @@ _RIGHT = {"keep": _keep, "rest": _rest, "bonus": _bonus}
 
 
 def _draw(row: Row, generator: torch.Generator) -> int:
-    return int(torch.multinomial(torch.tensor(row), 1, generator=generator))
+    place = bisect(list(accumulate(row)), float(torch.rand((), generator=generator)) * sum(row))
+    return min(place, len(row) - 1)
 
 
 @E.reference
@@ -101,93 +103,65 @@ def speculative_step(
     return guesses if row is None else [*guesses, _draw(row, generator)]
 
 
-E.mistake("all guesses are kept", "Then the draft writes, not the target.", keep=lambda p, q: 1.0)
-E.mistake(
-    "only guesses with p >= q are kept",
+E.mistake("all guesses are kept", keep=lambda p, q: 1.0).why(
+    "Then the draft writes, not the target."
+)
+E.mistake("only guesses with p >= q are kept", keep=lambda p, q: float(p >= q)).why(
     "A guess with p < q is refused always, and comes out too rarely. Keep it sometimes: with "
-    "which chance?",
-    keep=lambda p, q: float(p >= q),
+    "which chance?"
+)
+E.mistake("no guess is kept", keep=lambda p, q: 0.0).why(
+    "The distribution may be right, but nothing is saved."
+)
+E.mistake("a guess is kept with the chance p", keep=lambda p, q: p).why(
+    "It was not drawn from all tokens alike, but with chance q. That has to be made up for."
+)
+E.mistake("the ratio is upside down", keep=lambda p, q: min(1.0, q / p) if p > 0 else 1.0).why(
+    "A guess that the target likes more than the draft does is always welcome."
 )
 E.mistake(
-    "no guess is kept",
-    "The distribution may be right, but nothing is saved.",
-    keep=lambda p, q: 0.0,
-)
+    "a guess is kept with the chance of refusing it", keep=lambda p, q: 1 - min(1.0, p / q)
+).why("Which way round is the comparison?")
 E.mistake(
-    "a guess is kept with the chance p",
-    "It was not drawn from all tokens alike, but with chance q. That has to be made up for.",
-    keep=lambda p, q: p,
-)
+    "a refused guess is replaced by a draw from the target's row", rest=lambda p, q, guess: p
+).why("The kept guesses have brought a part of that row already. What is left of it?")
 E.mistake(
-    "the ratio is upside down",
-    "A guess that the target likes more than the draft does is always welcome.",
-    keep=lambda p, q: min(1.0, q / p) if p > 0 else 1.0,
-)
-E.mistake(
-    "a guess is kept with the chance of refusing it",
-    "Which way round is the comparison?",
-    keep=lambda p, q: 1 - min(1.0, p / q),
-)
-E.mistake(
-    "a refused guess is replaced by a draw from the target's row",
-    "The kept guesses have brought a part of that row already. What is left of it?",
-    rest=lambda p, q, guess: p,
-)
-E.mistake(
-    "a refused guess is replaced by a draw from the draft's row",
-    "The draft has had its guess.",
-    rest=lambda p, q, guess: q,
-)
+    "a refused guess is replaced by a draw from the draft's row", rest=lambda p, q, guess: q
+).why("The draft has had its guess.")
 E.mistake(
     "only the refused guess is taken out of the target's row",
-    "The other tokens have been guessed at other times, too. What has p more than q?",
     rest=lambda p, q, guess: _over([0.0 if i == guess else a for i, a in enumerate(p)]),
-)
-E.mistake(
-    "the rest is taken the wrong way round",
-    "What has the target more than the draft?",
-    rest=lambda p, q, guess: _rest(q, p, guess),
+).why("The other tokens have been guessed at other times, too. What has p more than q?")
+E.mistake("the rest is taken the wrong way round", rest=lambda p, q, guess: _rest(q, p, guess)).why(
+    "What has the target more than the draft?"
 )
 E.mistake(
     "the rest has all differences, not only those above 0",
-    "Where the draft has more than the target, nothing is left over.",
     rest=lambda p, q, guess: _over([abs(a - b) for a, b in zip(p, q, strict=True)]),
+).why("Where the draft has more than the target, nothing is left over.")
+E.mistake("the rest is not renormalised", rest=_missing_to(-1)).why(
+    "Its sum is less than 1, and what is missing falls on one token."
 )
-E.mistake(
-    "the rest is not renormalised",
-    "Its sum is less than 1, and what is missing falls on one token.",
-    rest=_missing_to(-1),
-)
-E.mistake(
-    "the rest is not renormalised",
-    "Its sum is less than 1, and what is missing falls on one token.",
-    rest=_missing_to(0),
+E.mistake("the rest is not renormalised", rest=_missing_to(0)).why(
+    "Its sum is less than 1, and what is missing falls on one token."
 )
 E.mistake(
     "the likeliest token of the rest is taken, not drawn",
-    "Each token of the rest must come, as often as its share.",
     rest=lambda p, q, guess: _likeliest(_rest(p, q, guess)),
+).why("Each token of the rest must come, as often as its share.")
+E.mistake("the bonus token is missing", bonus=lambda draft, target: None).why(
+    "When all guesses are kept, the target has one row more. It was computed anyway."
 )
 E.mistake(
-    "the bonus token is missing",
-    "When all guesses are kept, the target has one row more. It was computed anyway.",
-    bonus=lambda draft, target: None,
-)
-E.mistake(
-    "the bonus token is drawn from the wrong row",
-    "The last row of target_probs follows the last guess.",
-    bonus=lambda draft, target: target[-2],
-)
-E.mistake(
-    "the bonus token is drawn from the wrong row",
-    "The draft has no row for it: the target does.",
-    bonus=lambda draft, target: draft[-1],
+    "the bonus token is drawn from the wrong row", bonus=lambda draft, target: target[-2]
+).why("The last row of target_probs follows the last guess.")
+E.mistake("the bonus token is drawn from the wrong row", bonus=lambda draft, target: draft[-1]).why(
+    "The draft has no row for it: the target does."
 )
 E.mistake(
     "the bonus token is the likeliest, not drawn",
-    "It is a token of the target like any other.",
     bonus=lambda draft, target: _likeliest(target[-1]),
-)
+).why("It is a token of the target like any other.")
 
 # What is tested ---------------------------------------------------------------------------------
 
@@ -271,9 +245,9 @@ def _watch(answer: Callable, world: World) -> Seen:
     dice = torch.Generator().manual_seed(100 + world.size)
     drawn = torch.multinomial(chances, DRAWS, replacement=True, generator=dice).tolist()
     rows = [(world.rows(world.draft, t)[:-1], world.rows(world.target, t)) for t in texts]
-    counts: Counter = Counter()
+    counts, shows = Counter(), world.shows
     for number in drawn:
-        result = _step(answer, texts[number], *rows[number], dice, world.shows)
+        result = _step(answer, texts[number], *rows[number], dice, shows)
         counts[texts[number], result] += 1
     return Seen(world, counts)
 
