@@ -32,18 +32,22 @@ _SAVE = """async () => {
 _SCROLL = "i => window.jupyterapp.shell.currentWidget.content.scrollToItem(i)"
 
 
-def pictures(page: object, cells: list) -> dict[int, str]:
+def has_picture(output: dict) -> bool:
+    """Whether an output is a view."""
+    return VIEW in output.get("data", {}) and SVG in output["data"]
+
+
+def pictures(page: object, cells: list) -> dict[int, list[str]]:
     """A PNG of each view, by the number of its cell. Cells are drawn only when they are seen."""
     found = {}
     for i, cell in enumerate(cells):
-        outputs = cell.get("outputs", [])
-        if not any(VIEW in out.get("data", {}) and SVG in out["data"] for out in outputs):
+        if not any(map(has_picture, cell.get("outputs", []))):
             continue
         page.page.evaluate(_SCROLL, i)
-        view = page.locator(f".jp-Cell[data-windowed-list-index='{i}'] .l3").first
-        view.wait_for()
+        views = page.locator(f".jp-Cell[data-windowed-list-index='{i}'] .l3-view")
+        views.first.wait_for()
         page.page.wait_for_timeout(300)
-        found[i] = base64.b64encode(view.screenshot()).decode()
+        found[i] = [base64.b64encode(view.screenshot()).decode() for view in views.all()]
     return found
 
 
@@ -67,10 +71,10 @@ def stored(file: Path, lab: Lab, browser: object) -> nbformat.NotebookNode:
     book = nbformat.read(lab.root / page.name, 4)
     shown = pictures(page, book.cells)
     page.finish()
-    for i, png in shown.items():
-        for output in book.cells[i].outputs:
-            if VIEW in output.get("data", {}):
-                output.data["image/png"] = png
+    for i, pngs in shown.items():
+        views = [output for output in book.cells[i].outputs if has_picture(output)]
+        for output, png in zip(views, pngs, strict=True):
+            output.data["image/png"] = png
     return tidy(book)
 
 
