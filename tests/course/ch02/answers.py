@@ -198,7 +198,7 @@ MERGES_WRONG = {
         w, n, lambda counts: max(counts, key=lambda p: (counts[p], p))
     ),
     "it is right, but slow": merges_slow,
-    "learn_merges: the values differ": lambda w, n: merges_index(w, min(n, 399)),
+    "learn_merges: the values differ": lambda w, n: merges_index(w, min(n, 299)),
 }
 
 
@@ -317,9 +317,10 @@ def _corner(mixes, losses):
 
 
 def _worst(mixes, losses):
-    """The least loss taken for the greatest, within bounds."""
-    best = mix_by_hand(mixes, losses)
-    return {name: 0.8 if share == min(best.values()) else 0.1 for name, share in best.items()}
+    """The run with the highest loss, and more of what it has most of."""
+    mix, _ = max(zip(mixes, losses, strict=True), key=lambda pair: sum(pair[1].values()))
+    most = max(mix, key=mix.get)
+    return {name: 0.8 if name == most else 0.1 for name in mix}
 
 
 MIX_WRONG = {
@@ -330,7 +331,7 @@ MIX_WRONG = {
     ),
     "nearly all goes to one source": _corner,
     "the worst mix is found": _worst,
-    "a better mix exists": lambda m, loss: dict.fromkeys(m[0], 1 / 3),
+    "a better mix exists": lambda m, loss: {"code": 0.5, "maths": 0.3, "prose": 0.2},
     "best_mix: a share for each source is needed": lambda m, loss: [0.3, 0.3, 0.4],
 }
 
@@ -374,8 +375,8 @@ RIGHT = {
     "02.3": [choose_down, choose_logs],
     "02.4": [merges_index, merges_recount_changed],
     "02.5": [
-        {"train": train_library, "harmed": harmed_share},
-        {"train": train_log_odds, "harmed": harmed_counter},
+        {"train": train_log_odds, "harmed": harmed_share},
+        {"train": train_library, "harmed": harmed_counter},
     ],
     "02.6": [mix_library, mix_by_hand],
     "02.7": [clean_judged, clean_by_pairs],

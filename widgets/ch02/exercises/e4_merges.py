@@ -55,8 +55,8 @@ def learn_merges(words: Words, count: int) -> list[Pair]:
         add(word, times)
     learned: list[Pair] = []
     while counts and len(learned) < count:
-        best = min(counts, key=lambda pair: (-counts[pair], pair))
-        learned.append(best)
+        most = max(counts.values())
+        learned.append(best := min(pair for pair, n in counts.items() if n == most))
         for word in where.pop(best):
             add(word, -words[word])
             pieces[word] = _join(pieces[word], best)
@@ -131,19 +131,26 @@ E.cases(
 
 @E.rule
 def _is_fast(function: Callable) -> None:
-    """In time of the processor, so that other programs do not matter."""
-    shows = "6,000 words, 400 merges"
-    many = _drawn("etaoinshrdlu", (4, 11), 6000)
-    begun = time.thread_time()
-    want = learn_merges(many, 400)
-    ours = time.thread_time() - begun
-    why = f"{ours:.1f} s are enough here. Count only what a merge changes."
-    slow = Mistake("it is right, but slow", shows=shows, why=why)
-    begun = time.thread_time()
-    with function.limit.within(30.0, slow):
-        got = run(function, Case((many, 400), shows), "learn_merges")
-    theirs = time.thread_time() - begun
+    """In time of the processor, so that other programs do not matter.
+
+    Counting all pairs again takes 13 times as long as `learn_merges`.
+    """
+    shows = "4,000 words, 300 merges"
+    many = _drawn("etaoinshrdlu", (4, 11), 4000)
+    want, ours = _timed(lambda: learn_merges(many, 300))
+
+    def slow(seconds: str) -> Mistake:
+        why = f"{seconds} s; {ours:.1f} s are enough here. Count only what a merge changes."
+        return Mistake("it is right, but slow", shows=shows, why=why)
+
+    with function.limit.within(30.0, slow("more than 30")):
+        got, theirs = _timed(lambda: run(function, Case((many, 300), shows), "learn_merges"))
     if like(got, want) != want:
         raise Mistake("learn_merges: the values differ", shows=shows)
-    if theirs > 8 * ours + 0.5:
-        raise slow
+    if theirs > 8 * ours:
+        raise slow(f"{theirs:.1f}")
+
+
+def _timed(work: Callable[[], object]) -> tuple[object, float]:
+    begun = time.thread_time()
+    return work(), time.thread_time() - begun

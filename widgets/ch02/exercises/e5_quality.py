@@ -38,7 +38,8 @@ def quality_pages(seed: int, pages: int = 600) -> tuple[list[Page], list[str]]:
 def _tells_good_from_bad(function: Callable) -> None:
     pages, labels = quality_pages(seed=21)
     told = f"{len(pages)} pages of a mini-web with labels"
-    score = run(function, Case(([p.text for p in pages], labels), told), "train")
+    with function.limit.longer(6):
+        score = run(function, Case(([p.text for p in pages], labels), told), "train")
     if not callable(score):
         why = "It takes a text and gives a number."
         raise Mistake("train: a function is needed", shows=told, why=why)
