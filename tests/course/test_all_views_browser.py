@@ -3,12 +3,17 @@
 from pathlib import Path
 
 import pytest
-from view_samples import CHAPTERS, SAMPLES
+from view_samples import CHAPTERS, SAMPLES, sample
 
 import widgets
+from widgets.view.record import page as whole_page
+from widgets.view.record import record
 
 TESTS = Path(__file__).parents[1]
 _WORDS = """(root) => [...root.querySelectorAll('.l3-picture text')].map((t) => t.textContent)"""
+_PICTURE = (
+    "(root) => root.querySelector('.l3-title').textContent + root.querySelector('svg').outerHTML"
+)
 _PYTHON = """
 import re
 from xml.etree import ElementTree
@@ -28,7 +33,7 @@ def move(page, control):
     control.focus()
     at_end = control.evaluate("(e) => e.max ? e.value === e.max : e.selectedIndex === e.length - 1")
     back = {"range": "ArrowLeft", "select": "ArrowUp"}
-    page.page.keyboard.press(back[kind] if at_end and kind in back else _KEYS[kind])
+    control.press(back[kind] if at_end and kind in back else _KEYS[kind])
 
 
 @pytest.mark.browser
@@ -68,3 +73,39 @@ def test_views_of_a_chapter(open_notebook, chapter):
     for name in names:
         page.locator(f".l3-view[data-view={name}]").scroll_into_view_if_needed()
         page.screenshot(f"{name}-dark", f".l3-view[data-view={name}]")
+
+
+@pytest.mark.browser
+@pytest.mark.long
+def test_a_page_of_all_recordings_moves_without_a_kernel(chromium, tmp_path):
+    views = {name: sample(name) for name in SAMPLES}
+    recorded = {name: record(view) for name, view in views.items()}
+    for name, html in recorded.items():
+        print(f"{name}: {len(html) / 1000:.0f} kB")
+    file = tmp_path / "all.html"
+    file.write_text(whole_page(list(recorded.values()), title="All views"), encoding="utf-8")
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    errors, asked = [], []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(file.as_uri())
+    for name, view in views.items():
+        root = page.locator(f".l3-view[data-view={name}]")
+        root.wait_for()
+        traits = root.locator("[data-trait]:visible").evaluate_all(
+            "all => all.filter(e => e.type !== 'text').map(e => e.dataset.trait)"
+        )
+        for trait in traits:
+            before = root.evaluate(_PICTURE)
+            control = root.locator(f"[data-trait={trait}]")
+            stops = control.evaluate("(e) => e.max ? Number(e.max) : e.length ?? 2")
+            move(page, control)
+            same = (
+                root.locator(".l3-title").inner_text() == title and root.evaluate(_WORDS) == words
+            )
+            assert not same or stops < 2 or trait not in view.drawn_by, f"{name}.{trait} stays"
+            assert root.locator(".l3-bad:visible").count() == 0
+    assert errors == []
+    assert asked == [file.as_uri()]
+    page.screenshot(path=str(tmp_path / "all.png"), full_page=True)
+    page.close()
