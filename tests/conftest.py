@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -28,6 +29,8 @@ import torch
 from browser_tools import Browser, Lab, missing
 
 torch.set_num_threads(1)
+# Ctrl-C is heard, even where the tests are a shell's background job
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -162,17 +162,8 @@ def test_a_worker_that_dies_is_told_by_the_name_of_its_run(no_worker_left):
     assert no_worker_left()
 
 
-@pytest.fixture
-def interruptible():
-    """Ctrl-C is heard, even where the tests are a shell's background job."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.slow
 @posix
-@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_kills_workers_that_do_not_stop(no_worker_left):
     answers = side_by_side(work, {"quick": ("return", 3), "deaf": ("deaf", 0)}, 2)
     assert next(answers)[0] == "quick"

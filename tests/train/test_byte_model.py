@@ -86,6 +86,7 @@ def test_held_out_loss_is_the_mean_over_all_bytes_asked_for():
         loss_on_texts(model, ["x"], length=32)
 
 
+@pytest.mark.slow
 def test_comparison_does_not_depend_on_the_number_of_processes():
     corpora = {"all": TEXTS, "few": TEXTS[:5]}
     run = ByteRun(steps=8, batch_size=2, length=16)

@@ -329,6 +329,7 @@ Trainer(WHOLE, sources(here / "data", "abc"), here / "run").fit(on_step)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C in another way")
 def test_ctrl_c_of_a_process(whole, tmp_path):
     folders = os.pathsep.join(str(Path(__file__).parents[n]) for n in (0, 1))

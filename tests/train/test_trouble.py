@@ -304,6 +304,7 @@ def goes_on(folder):
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on the size of files")
 def test_a_checkpoint_that_cannot_be_written(tmp_path):
     out = full_disk(tmp_path, "limit")
@@ -313,6 +314,7 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path):
     goes_on(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no mounting on Windows")
 def test_a_full_disk(tmp_path):
     with tiny_disk(tmp_path, "2m") as disk:
