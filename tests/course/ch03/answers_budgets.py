@@ -1,4 +1,4 @@
-"""Answers to exercises 4 to 6 of chapter 03: right ones in different ways, and planted mistakes."""
+"""Answers to exercises 4 to 6 of chapter 03, which `answers.py` takes in."""
 
 import math
 
@@ -21,7 +21,9 @@ def _curves(runs):
     }
 
 
-# 03.4
+# 03.4 ---------------------------------------------------------------------------------------
+
+
 def spoilt_left_out(runs):
     """Leave each budget out; the one without which the losses lie best on a line is spoilt."""
     misses = {}
@@ -88,20 +90,14 @@ def _size_exponent(runs):
     return fit_line(list(curves), [curve.best for curve in curves.values()]).exponent
 
 
-def _chosen(score):
-    """The budget whose runs have the most of something."""
-
-    def find_spoilt(runs):
-        groups = by_budget(runs)
-        spoilt = max(groups, key=lambda budget: score(groups[budget]))
-        return spoilt, _size_exponent([run for run in runs if run.budget != spoilt])
-
-    return find_spoilt
-
-
-def _squares(found):
-    curve = fit_parabola([r.parameters for r in found], [r.loss for r in found])
-    return np.square([r.loss - curve.predict(r.parameters) for r in found]).sum()
+def _worst_fit(runs):
+    worst, spoilt = 0.0, None
+    for budget, found in by_budget(runs).items():
+        x, y = np.log([r.parameters for r in found]), np.array([r.loss for r in found])
+        miss = np.square(np.polyval(np.polyfit(x, y, 2), x) - y).sum()
+        if miss > worst:
+            worst, spoilt = miss, budget
+    return spoilt, _size_exponent([run for run in runs if run.budget != spoilt])
 
 
 def _with(exponent):
@@ -121,15 +117,9 @@ def _tried(runs):
 
 
 SPOILT_WRONG = {
-    "the budget whose parabola fits worst": _chosen(_squares),
-    "the budget of the highest loss": _chosen(lambda found: min(run.loss for run in found)),
-    "the budget of the lowest loss": _chosen(lambda found: -min(run.loss for run in found)),
-    "the spoilt budget is left in": _with(lambda runs, rest, right: _size_exponent(runs)),
+    "the budget whose parabola fits worst": _worst_fit,
     "the tokens' exponent, not the parameters'": _with(
         lambda runs, rest, right: fit_isoflop(rest, "tokens", resamples=5).size.law.exponent
-    ),
-    "the exponent of the loss": _with(
-        lambda runs, rest, right: fit_isoflop(rest, resamples=5).loss.law.exponent
     ),
     "the best of the sizes tried": _with(lambda runs, rest, right: _tried(rest)),
     "a place, not a budget": lambda runs: (
@@ -137,6 +127,7 @@ SPOILT_WRONG = {
         spoilt_by_bend(runs)[1],
     ),
     "the two results are swapped": lambda runs: spoilt_by_bend(runs)[::-1],
+    "find_spoilt: another exponent": _with(lambda runs, rest, right: right + 0.02),
     "another budget is spoilt": lambda runs: (
         sorted(by_budget(runs))[2],
         spoilt_by_bend(runs)[1],
@@ -146,7 +137,9 @@ SPOILT_WRONG = {
 }
 
 
-# 03.5
+# 03.5 ---------------------------------------------------------------------------------------
+
+
 def served_library(law, small, large):
     from llama3lib.scaling import break_even, life, tokens_for
 
@@ -174,22 +167,17 @@ def served_halving(law, small, large):
     )
 
 
-def _tokens(law, small, large, floor=True):
-    room = law.predict(*small) - law.A / large**law.alpha - (law.E if floor else 0)
+def _tokens(law, small, large):
+    room = law.predict(*small) - law.A / large**law.alpha - law.E
     return (law.B / room) ** (1 / law.beta) if room > 0 else math.inf
 
 
-def _served(tokens=_tokens, train=6, serve=lambda small, large: 2 * (large - small)):
-    def served_until_cheaper(law, small, large):
-        with_large = tokens(law, small, large)
-        if with_large == math.inf:
-            return 0.0
-        ahead = train * (small[0] * small[1] - large * with_large)
-        if ahead <= 0:
-            return 0.0 if small[0] < large else math.inf
-        return ahead / serve(small[0], large) if small[0] < large else math.inf
-
-    return served_until_cheaper
+def _for_all_flops_alike(law, small, large):
+    """The other one gets as many training FLOPs as the first."""
+    ahead = 6 * small[0] * small[1] - 6 * large * (small[0] * small[1] / large)
+    if ahead <= 0:
+        return 0.0 if small[0] < large else math.inf
+    return ahead / (2 * large - 2 * small[0]) if small[0] < large else math.inf
 
 
 def _bare(law, small, large):
@@ -198,23 +186,11 @@ def _bare(law, small, large):
 
 
 SERVED_WRONG = {
-    "the other one is not trained to the same loss": _served(
-        lambda law, small, large: small[0] * small[1] / large
-    ),
+    "the other one is not trained to the same loss": _for_all_flops_alike,
     "as many training tokens for both": lambda law, small, large: (
         (6 * small[0] * small[1] - 6 * large * small[1]) / (2 * large - 2 * small[0])
     ),
-    "20 tokens for each parameter": _served(lambda law, small, large: 20 * large),
-    "the law's floor E is not subtracted": _served(
-        lambda law, small, large: _tokens(law, small, large, floor=False)
-    ),
-    "training and serving cost the same": _served(train=2),
-    "serving costs 1 FLOP": _served(serve=lambda small, large: large - small),
-    "the large one serves at no cost": _served(serve=lambda small, large: 2 * small),
-    "the small one serves at no cost": _served(serve=lambda small, large: 2 * large),
-    "FLOPs, not tokens": _served(serve=lambda small, large: 1),
     "below zero": _bare,
-    "the sign is turned round": lambda *given: -_bare(*given),
     "never is forgotten": lambda *given: max(0.0, _bare(*given)),
     "a loss out of reach of the other one": lambda law, small, large: (
         math.inf if _tokens(law, small, large) == math.inf else served_library(law, small, large)
@@ -223,7 +199,9 @@ SERVED_WRONG = {
 }
 
 
-# 03.6
+# 03.6 ---------------------------------------------------------------------------------------
+
+
 def _runs(points):
     return [Run(parameters=n, tokens=c / (6 * n), loss=y, budget=c) for c, n, y in points.tolist()]
 
@@ -249,13 +227,11 @@ def _least_of(points, rng=None):
 
 
 def _with_floor(x, y, far):
-    best = None
-    for floor in np.linspace(0, y.min() * 0.999, 300):
-        fit = np.polyfit(x, np.log(y - floor), 1)
-        miss = np.square(floor + np.exp(np.polyval(fit, x)) - y).sum()
-        if best is None or miss < best[0]:
-            best = miss, floor + math.exp(np.polyval(fit, far))
-    return best[1]
+    floors = np.linspace(0, y.min() * 0.999, 300)
+    fits = np.polyfit(x, np.log(y[:, None] - floors), 1)
+    lines = floors + np.exp(np.outer(x, fits[0]) + fits[1])
+    best = np.argmin(np.square(lines - y[:, None]).sum(0))
+    return floors[best] + math.exp(np.polyval(fits[:, best], far))
 
 
 def predict_by_hand(points, flops):
@@ -281,12 +257,8 @@ def _sure(loss):
     return predict_loss
 
 
-def _to_line(last, floor=0.0):
-    def loss(points, flops):
-        budgets, losses = _least(points)
-        return fit_line(budgets[-last:], losses[-last:], floor).predict(flops)
-
-    return loss
+def _line(points, flops):
+    return fit_line(*_least(points)).predict(flops)
 
 
 def _half_log(points, flops):
@@ -294,35 +266,25 @@ def _half_log(points, flops):
     return np.polyval(np.polyfit(np.log10(budgets), losses, 1), math.log10(flops))
 
 
-def _bent(points, flops):
-    budgets, losses = _least(points)
-    return math.exp(np.polyval(np.polyfit(np.log10(budgets), np.log(losses), 2), np.log10(flops)))
-
-
 def _scaled(factor, more=0.0):
     return lambda points, flops: factor * predict_library(points, flops)[0] + more
 
 
 BEYOND_WRONG = {
-    "a straight line without a floor": _sure(_to_line(4)),
-    "only the last two budgets": _sure(_to_line(2)),
-    "only the last three budgets, without a floor": _sure(_to_line(3)),
-    "the loss of the largest budget": _sure(lambda points, flops: _least(points)[1][-1]),
+    "a straight line without a floor": _sure(_line),
     "a line of the loss over log FLOPs": _sure(_half_log),
     "a law through all runs, not through the best ones": _sure(
         lambda points, flops: fit_line(points[:, 0], points[:, 2]).predict(flops)
     ),
-    "the best size, not its loss": _sure(
-        lambda points, flops: fit_isoflop(_runs(points), resamples=5).size.law.predict(flops)
-    ),
-    "a parabola through the logarithms": _sure(_bent),
-    "a floor from elsewhere": _sure(_to_line(4, 1.69)),
-    "the logarithm is not undone": _sure(
-        lambda points, flops: math.log(_to_line(4)(points, flops))
-    ),
     "predict_loss: 3 results are needed": _scaled(1.0),
     "predict_loss: too low": _sure(_scaled(0.95)),
     "predict_loss: too high": _sure(_scaled(1.02, 0.02)),
+    "predict_loss: not below the losses that are known": _sure(
+        lambda points, flops: 1.2 * points[:, 2].min()
+    ),
+    "predict_loss: not within 2 %": _sure(
+        lambda points, flops: predict_library(points, flops)[0] * (1.05 if flops > 1e17 else 0.9)
+    ),
     "the interval does not hold its own loss": lambda points, flops: (
         predict_library(points, flops)[0],
         0.0,
@@ -333,3 +295,11 @@ BEYOND_WRONG = {
     ),
     "the intervals are too narrow": _sure(_scaled(1.0)),
 }
+
+
+RIGHT = {
+    "03.4": [spoilt_left_out, spoilt_by_floor, spoilt_by_bend, spoilt_by_size],
+    "03.5": [served_library, served_halving],
+    "03.6": [predict_library, predict_by_hand],
+}
+WRONG = {"03.4": SPOILT_WRONG, "03.5": SERVED_WRONG, "03.6": BEYOND_WRONG}
