@@ -268,3 +268,14 @@ def test_a_rule_may_set_a_limit_of_its_own():
 
     assert told(_ruled(rule), _endless).name == "right, but slow"
     _ruled(rule).check(lambda: 1)
+
+
+def test_a_call_that_trains_may_take_longer(monkeypatch):
+    monkeypatch.setattr(time_limit, "SECONDS_PER_CALL", 0.2)
+
+    def rule(f):
+        with f.limit.longer(4):
+            f()
+
+    _ruled(rule).check(lambda: time.sleep(0.5))
+    assert "stopped after 0.8 seconds" in str(told(_ruled(rule), _endless))

@@ -33,6 +33,7 @@ class TimeLimit:
         self.inside, self._began, self._spent = False, 0.0, 0.0
         self._inputs: tuple = ()
         self._seconds: float | None = None
+        self._times = 1
         self._told: Mistake | None = None
         self._ended_a_call = False
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -51,11 +52,15 @@ class TimeLimit:
     def _watch(self) -> None:
         pause = _LOOK
         while not self._over.wait(pause):
-            now, most = time.monotonic() - self._began, self._seconds or SECONDS_PER_CALL
+            now, most = time.monotonic() - self._began, self._most
             if self.inside and (now > most or self._spent + now > SECONDS_IN_ALL):
                 self._ended_a_call, pause = now > most, _AGAIN
                 # at the next step of the caller's thread
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(self._caller, ctypes.py_object(Stuck))
+
+    @property
+    def _most(self) -> float:
+        return self._seconds or self._times * SECONDS_PER_CALL
 
     def close(self) -> None:
         """End the second thread; after this nothing is raised any more."""
@@ -79,6 +84,13 @@ class TimeLimit:
         self._seconds, self._told = None, None  # not after an error: it is told with these
 
     @contextmanager
+    def longer(self, times: int) -> Iterator[None]:
+        """Inside, a call may take so many times as long: something is trained in it."""
+        self._times = times
+        yield
+        self._times = 1  # not after an error, as above
+
+    @contextmanager
     def stopped(self) -> Iterator[None]:
         """While something of ours runs that the learner's code has called, the clock stands."""
         self.inside, paused = False, time.monotonic()
@@ -94,7 +106,7 @@ class TimeLimit:
         if self._ended_a_call and self._told:
             return self._told
         if self._ended_a_call:
-            why = f"It was stopped after {SECONDS_PER_CALL:g} seconds. "
+            why = f"It was stopped after {self._most:g} seconds. "
             why += "Which loop never comes to its end?"
             return Mistake("your code does not end", shows=shows, why=why)
         why = f"It was stopped after {SECONDS_IN_ALL:g} seconds in all. Most answers need less "

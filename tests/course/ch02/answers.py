@@ -1,10 +1,19 @@
-"""Answers to the exercises of chapter 02: right ones in different ways, and planted mistakes."""
+"""Answers to the exercises of chapter 02: right ones in different ways, and mistakes."""
 
 import math
 import zlib
 from collections import Counter
 
 import numpy as np
+
+from llama3lib.data import run
+from llama3lib.data.extract import extract_text
+from llama3lib.data.miniweb import make_web
+from llama3lib.data.miniweb.prose import LISTED_WORDS
+from llama3lib.data.miniweb.web import GOOD
+from llama3lib.data.mixture import best_mix, fit_mix_law
+from llama3lib.data.quality import train_classifier
+from llama3lib.data.recipe import web_recipe
 
 P = 2**61 - 1
 
@@ -23,16 +32,7 @@ def lines_dict(documents, most=6):
     return [list(filter(lambda line: seen[line] <= most, document)) for document in documents]
 
 
-LINES_WRONG = {
-    "lines at the limit are removed too": lambda d, most: lines_counter(d, most - 1),
-    "documents are counted, not lines": lambda d, most: [
-        [x for x in one if sum(x in other for other in d) <= most] for one in d
-    ],
-    "one copy stays": lambda d, most: _one_copy(d, most),
-}
-
-
-def _one_copy(documents, most):
+def lines_one_copy(documents, most):
     counts, seen, out = Counter(x for d in documents for x in d), set(), []
     for document in documents:
         kept = []
@@ -42,6 +42,15 @@ def _one_copy(documents, most):
             seen.add(line)
         out.append(kept)
     return out
+
+
+LINES_WRONG = {
+    "lines at the limit are removed too": lambda d, most: lines_counter(d, most - 1),
+    "documents are counted, not lines": lambda d, most: [
+        [x for x in one if sum(x in other for other in d) <= most] for one in d
+    ],
+    "one copy stays": lines_one_copy,
+}
 
 
 # 02.2
@@ -65,20 +74,18 @@ def estimate_numpy(one, other):
     return float(np.mean(np.array(one, dtype=object) == np.array(other, dtype=object)))
 
 
-SIGNATURE_WRONG = {
-    "the largest value is taken": lambda s, f, o: [
-        max((a * x + b) % P for x in s) for a, b in zip(f, o, strict=True)
-    ],
-    "the remainder is missing": lambda s, f, o: [
-        min(a * x + b for x in s) for a, b in zip(f, o, strict=True)
-    ],
-    "the offset is missing": lambda s, f, o: [min(a * x % P for x in s) for a in f],
-}
-ESTIMATE_WRONG = {
-    "signatures are compared as sets": lambda s, t: len(set(s) & set(t)) / len(set(s) | set(t)),
-    "equal places are counted, not their share": lambda s, t: float(
-        sum(a == b for a, b in zip(s, t, strict=True))
-    ),
+MINHASH_WRONG = {
+    "the remainder is missing": {
+        "signature": lambda s, f, o: [
+            int(min(a * x + b for x in s)) for a, b in zip(f, o, strict=True)
+        ]
+    },
+    "signatures are compared as sets": {
+        "estimate": lambda s, t: len(set(s).intersection(t)) / len({*s, *t})
+    },
+    "equal places are counted, not their share": {
+        "estimate": lambda s, t: sum(np.equal(np.array(s, object), np.array(t, object)))
+    },
 }
 
 
@@ -169,46 +176,34 @@ def _join(parts, pair):
     return out
 
 
-def _plain(words, count, best_of, weight=lambda words, w: words[w]):
+def merges_slow(words, count, best_of=lambda counts: min(counts, key=lambda p: (-counts[p], p))):
     pieces, learned = {w: list(w) for w in words}, []
     for _ in range(count):
         counts = Counter()
         for word, parts in pieces.items():
             for pair in zip(parts, parts[1:], strict=False):
-                counts[pair] += weight(words, word)
+                counts[pair] += words[word]
         if not counts:
             break
-        best = best_of(counts)
-        learned.append(best)
-        pieces = {word: _join(parts, best) for word, parts in pieces.items()}
+        learned.append(best_of(counts))
+        pieces = {word: _join(parts, learned[-1]) for word, parts in pieces.items()}
     return learned
 
 
-def _smallest(counts):
-    return min(counts, key=lambda p: (-counts[p], p))
-
-
 MERGES_WRONG = {
-    "words are counted once, however often they come": lambda w, n: _plain(
-        w, n, _smallest, lambda words, word: 1
+    "words are counted once, however often they come": lambda w, n: merges_index(
+        dict.fromkeys(w, 1), n
     ),
-    "the rarest pair is merged": lambda w, n: _plain(
-        w, n, lambda c: min(c, key=lambda p: (c[p], p))
+    "ties go to the largest pair": lambda w, n: merges_slow(
+        w, n, lambda counts: max(counts, key=lambda p: (counts[p], p))
     ),
-    "ties go to the largest pair": lambda w, n: _plain(
-        w, n, lambda c: max(c, key=lambda p: (c[p], p))
-    ),
+    "it is right, but slow": merges_slow,
+    "learn_merges: the values differ": lambda w, n: merges_index(w, min(n, 299)),
 }
-
-
-def merges_slow(words, count):
-    return _plain(words, count, _smallest)
 
 
 # 02.5
 def train_library(texts, labels):
-    from llama3lib.data.quality import train_classifier
-
     model = train_classifier(texts, labels)
     return lambda text: model.score([text])[0]
 
@@ -257,26 +252,35 @@ def _mean_lowest(score, pages):
     return min(values, key=lambda kind: sum(values[kind]) / len(values[kind]))
 
 
-TRAIN_WRONG = {
-    "every text gets the same score": lambda texts, labels: lambda text: 0.5,
-    "good and bad are swapped": lambda texts, labels: (lambda score: lambda text: 1 - score(text))(
-        train_log_odds(texts, labels)
+def _scores(function):
+    return {"train": lambda texts, labels: function}
+
+
+QUALITY_WRONG = {
+    "every text gets the same score": _scores(lambda text: 0.5),
+    "good and bad are swapped": {
+        "train": lambda texts, labels: train_log_odds(
+            texts, ["bad" if label == "good" else "good" for label in labels]
+        )
+    },
+    "only the length is looked at": _scores(lambda text: min(1, len(text) / 1e5)),
+    "a score is not from 0 to 1": _scores(lambda text: 7.0),
+    "it does not tell good from bad well enough": _scores(
+        lambda text: zlib.crc32(text.encode()) / 2**32
     ),
-    "only the length is looked at": lambda texts, labels: lambda text: min(1, len(text) / 1e5),
-    "a score is not from 0 to 1": lambda texts, labels: lambda text: 7.0,
-}
-HARMED_WRONG = {
-    "pages are counted, not their share": lambda score, pages: Counter(
-        kind for text, kind in pages if score(text) < 0.5
-    ).most_common(1)[0][0],
-    "the mean score is compared": _mean_lowest,
+    "train: a function is needed": _scores(0.5),
+    "harmed: another kind loses more": {"harmed": lambda score, pages: pages[-1][1]},
+    "pages are counted, not their share": {
+        "harmed": lambda score, pages: Counter(
+            kind for text, kind in pages if score(text) < 0.5
+        ).most_common(1)[0][0]
+    },
+    "the mean score is compared": {"harmed": _mean_lowest},
 }
 
 
 # 02.6
 def mix_library(mixes, losses):
-    from llama3lib.data.mixture import best_mix, fit_mix_law
-
     return best_mix([fit_mix_law(mixes, [row[n] for row in losses]) for n in losses[0]])
 
 
@@ -312,6 +316,13 @@ def _corner(mixes, losses):
     return mix
 
 
+def _worst(mixes, losses):
+    """The run with the highest loss, and more of what it has most of."""
+    mix, _ = max(zip(mixes, losses, strict=True), key=lambda pair: sum(pair[1].values()))
+    most = max(mix, key=mix.get)
+    return {name: 0.8 if name == most else 0.1 for name in mix}
+
+
 MIX_WRONG = {
     "one of the runs is returned": _best_run,
     "shares do not sum to 1": lambda m, loss: dict.fromkeys(m[0], 0.5),
@@ -319,17 +330,14 @@ MIX_WRONG = {
         zip(sorted(m[0]), (0, 0.5, 0.5), strict=True)
     ),
     "nearly all goes to one source": _corner,
+    "the worst mix is found": _worst,
+    "a better mix exists": lambda m, loss: {"code": 0.5, "maths": 0.3, "prose": 0.2},
+    "best_mix: a share for each source is needed": lambda m, loss: [0.3, 0.3, 0.4],
 }
 
 
 # 02.7
 def clean_judged(documents):
-    from llama3lib.data import run
-    from llama3lib.data.miniweb import make_web
-    from llama3lib.data.miniweb.prose import LISTED_WORDS
-    from llama3lib.data.miniweb.web import GOOD
-    from llama3lib.data.recipe import web_recipe
-
     pages = [p for p in make_web(800, seed=99).pages if p.kind not in ("foreign", "empty")]
     score = train_library(
         [p.text for p in pages], ["good" if p.kind in GOOD else "bad" for p in pages]
@@ -340,10 +348,6 @@ def clean_judged(documents):
 
 def clean_by_pairs(documents):
     """Text whose word pairs no other page has is in no order."""
-    from llama3lib.data import run
-    from llama3lib.data.miniweb.prose import LISTED_WORDS
-    from llama3lib.data.recipe import web_recipe
-
     kept = list(run(documents, web_recipe(word_list={"words": LISTED_WORDS}).steps))
     pairs = [set(zip(d.text.split(), d.text.split()[1:], strict=False)) for d in kept]
     seen = Counter(pair for found in pairs for pair in found)
@@ -358,12 +362,31 @@ def clean_by_pairs(documents):
 CLEAN_WRONG = {
     "there is HTML left": lambda documents: [d.text for d in documents],
     "too much good text is lost": lambda documents: clean_by_pairs(documents)[:20],
-    "not purer than our recipe": lambda documents: _only_extracted(documents),
+    "not purer than our recipe": lambda documents: [extract_text(d.text) for d in documents],
     "clean: a list of texts is needed": lambda documents: documents,
 }
 
-
-def _only_extracted(documents):
-    from llama3lib.data.extract import extract_text
-
-    return [extract_text(d.text) for d in documents]
+RIGHT = {
+    "02.1": [lines_counter, lines_dict],
+    "02.2": [
+        {"signature": signature_min, "estimate": estimate_sum},
+        {"signature": signature_loop, "estimate": estimate_numpy},
+    ],
+    "02.3": [choose_down, choose_logs],
+    "02.4": [merges_index, merges_recount_changed],
+    "02.5": [
+        {"train": train_log_odds, "harmed": harmed_share},
+        {"train": train_library, "harmed": harmed_counter},
+    ],
+    "02.6": [mix_library, mix_by_hand],
+    "02.7": [clean_judged, clean_by_pairs],
+}
+WRONG = {
+    "02.1": LINES_WRONG,
+    "02.2": MINHASH_WRONG,
+    "02.3": CHOOSE_WRONG,
+    "02.4": MERGES_WRONG,
+    "02.5": QUALITY_WRONG,
+    "02.6": MIX_WRONG,
+    "02.7": CLEAN_WRONG,
+}

@@ -1,4 +1,4 @@
-"""The checkers of chapter 05: two different right answers pass, wrong ones are told why."""
+"""What the exercises of chapter 05 rest on; their mistakes: `test_all_exercises.py`."""
 
 import json
 import math
@@ -7,95 +7,27 @@ import pytest
 from exercise_tools import load_answers
 
 from llama3lib.checkpoint import bundled_path, load_model
+from llama3lib.paper import training
 from llama3lib.utils.files import sha256_file
-from widgets.ch05.exercises import CHECKS, HINTS
-from widgets.ch05.exercises.races import BUDGET, cost, house_recipe
-from widgets.ch05.exercises.runs import BUGS, buggy_curves
+from widgets.ch05.exercises.e2_sums import SUMS
+from widgets.ch05.exercises.e4_buggy_curves import BUGS, buggy_curves
+from widgets.ch05.exercises.e4_buggy_curves import E as CURVES
+from widgets.ch05.exercises.e7_speed_run import BUDGET, cost, house_recipe
 from widgets.core.judge import Mistake
 
 A = load_answers("05")
-RIGHT = {
-    "05.1": [A.rate_library, A.rate_wave],
-    "05.2": [A.SUMS, A.SUMS_DIVIDED],
-    "05.3": [A.losses_library, A.losses_by_hand],
-    "05.4": [A.BUGS, dict(reversed(A.BUGS.items()))],
-    "05.5": [A.STAGES_THREE, A.STAGES_TWO],
-    "05.6": [A.rank_sorted, A.rank_against_none],
-    "05.7": [A.recipe_small, A.recipe_annealed],
-}
-WRONG = {
-    "05.1": A.RATE_WRONG,
-    "05.2": A.SUMS_WRONG,
-    "05.3": A.LOSSES_WRONG,
-    "05.4": A.BUGS_WRONG,
-    "05.5": A.STAGES_WRONG,
-    "05.6": A.RANK_WRONG,
-    "05.7": A.RECIPE_WRONG,
-}
-TRAINED = ("05.5", "05.6", "05.7")
-TRAINED_WRONG = ("short strings are forgotten", "the default data are missing in the mix")
 
 
-def _marks(long):
-    return [pytest.mark.slow] if long else []
-
-
-ANSWERS = [
-    pytest.param(exercise, which, id=f"{exercise}-{which}", marks=_marks(exercise in TRAINED))
-    for exercise in CHECKS
-    for which in (0, 1)
-]
-PLANTED = [
-    pytest.param(
-        exercise, name, wrong, id=f"{exercise}-{name}", marks=_marks(name in TRAINED_WRONG)
-    )
-    for exercise, answers in WRONG.items()
-    for name, wrong in answers.items()
-]
-FUNCTIONS = [exercise for exercise in CHECKS if callable(RIGHT[exercise][0])]
-
-
-@pytest.mark.parametrize(("exercise", "which"), ANSWERS)
-def test_two_different_right_answers_pass(exercise, which):
-    CHECKS[exercise](RIGHT[exercise][which])
-
-
-@pytest.mark.parametrize(("exercise", "name", "wrong"), PLANTED)
-def test_a_wrong_answer_is_told_its_mistake(exercise, name, wrong):
-    with pytest.raises(Mistake) as caught:
-        CHECKS[exercise](wrong)
-    assert caught.value.name == name
-
-
-@pytest.mark.parametrize("exercise", CHECKS)
-def test_each_exercise_knows_at_least_three_mistakes_and_three_hints(exercise):
-    assert len(WRONG[exercise]) >= 3
-    assert len(set(HINTS[exercise])) == 3
-
-
-@pytest.mark.parametrize("exercise", CHECKS)
-def test_a_stub_counts_as_not_tried(exercise):
-    def stub(*_):
-        raise NotImplementedError
-
-    right = RIGHT[exercise][0]
-    with pytest.raises(NotImplementedError):
-        CHECKS[exercise](stub if callable(right) else dict.fromkeys(right))
-
-
-@pytest.mark.parametrize("exercise", FUNCTIONS)
-def test_an_answer_that_crashes_is_reported_not_raised(exercise):
-    def crash(*_):
-        raise ZeroDivisionError("oh")
-
-    with pytest.raises(Mistake, match="your code stopped"):
-        CHECKS[exercise](crash)
-
-
-@pytest.mark.parametrize("exercise", CHECKS)
-def test_an_answer_of_another_kind_is_told_so(exercise):
-    with pytest.raises(Mistake):
-        CHECKS[exercise](7)
+def test_the_sums_and_the_quiz_are_those_of_the_paper():
+    batches = [n / 1e6 for n in training.BATCH_TOKENS.value]
+    changes, last = training.BATCH_CHANGES.value, training.ANNEALING_TOKENS.value / 1e6
+    assert batches == [4, 8, 16] and changes == (252e6, 2.87e12) and last == 40
+    steps = changes[0] / 1e6 / batches[0]
+    assert [*SUMS.values()] == [steps, steps / training.WARM_UP.value, last / batches[2]]
+    assert [steps, last / batches[2]] == [
+        training.FIRST_BATCH_STEPS.value,
+        training.ANNEALING_STEPS.value,
+    ]
 
 
 def test_a_wrong_letter_is_never_told_the_right_bug():
@@ -104,7 +36,7 @@ def test_a_wrong_letter_is_never_told_the_right_bug():
             if bug == right:
                 continue
             with pytest.raises(Mistake) as caught:
-                CHECKS["05.4"](A.BUGS | {letter: bug})
+                CURVES.check(A.BUGS | {letter: bug})
             assert right not in str(caught.value)
 
 
