@@ -23,8 +23,8 @@ import trafilatura
 from decode_speed import chip
 
 from llama3lib.data.extract import extract_text
-from llama3lib.data.miniweb import Page, make_web
 from llama3lib.utils.files import atomic_write
+from llama3lib.worlds.miniweb import Page, make_web
 
 OURS, PEER = "llama3lib", "trafilatura"
 SIDES: dict[str, Callable[[str], str]] = {

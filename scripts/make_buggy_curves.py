@@ -25,6 +25,7 @@ from llama3lib.data.tokens import TokenShard
 from llama3lib.model import Transformer
 from llama3lib.train import ablations, lr_at, make_adamw
 from llama3lib.utils.files import atomic_write
+from llama3lib.worlds import domains
 
 OUT = Path(__file__).parent.parent / "llama3lib" / "assets" / "buggy-curves.json"
 STEPS, EVERY, WARMUP, BATCH, LENGTH = 400, 10, 40, 8, 128
@@ -131,7 +132,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        shards = ablations.text_shards(Path(folder))
+        shards = domains.text_shards(Path(folder))
         names = {"healthy": "healthy"} | ORDER
         curves = {name: train(shards, bug) for name, bug in names.items()}
     told = {

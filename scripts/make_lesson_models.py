@@ -30,6 +30,7 @@ from llama3lib.train import ablations
 from llama3lib.train.config import TrainConfig
 from llama3lib.train.trainer import Trainer
 from llama3lib.utils.files import atomic_write, sha256_file
+from llama3lib.worlds import domains
 
 ASSETS = Path(__file__).parent.parent / "llama3lib" / "assets"
 SEED = 0
@@ -63,14 +64,14 @@ LESSONS = {
     "tiny-copier": Lesson(
         what="Copies random strings of 64 symbols that repeat themselves. It knows nothing else.",
         recipe="llama3lib.train.ablations.short_copier",
-        data=lambda folder: ablations.copy_shards(folder, (64, 128, 256, 512), SEED),
+        data=lambda folder: domains.copy_shards(folder, (64, 128, 256, 512), SEED),
         config=lambda shards: ablations.lengthen(ablations.short_copier(seed=SEED), (), shards),
         measure=_copied,
     ),
     "tiny-half": Lesson(
         what="A byte model in the middle of its training, at a constant rate: the loss can fall.",
         recipe="llama3lib.train.ablations.trunk",
-        data=lambda folder: ablations.text_shards(folder, SEED),
+        data=lambda folder: domains.text_shards(folder, SEED),
         config=lambda shards: ablations.trunk(seed=SEED),
         measure=_losses,
     ),
@@ -99,7 +100,7 @@ def build(name: str, out: Path) -> dict[str, object]:
             "what": lesson.what,
             "made_by": f"scripts/make_lesson_models.py, by {lesson.recipe}",
             "licence": "Apache-2.0",
-            "corpus": "made by llama3lib.train.ablations: our own generators; no text of others",
+            "corpus": "made by llama3lib.worlds.domains: our own generators; no text of others",
             "parameters": count_parameters(model.args).total,
             "recipe": config.describe(),
             "data_sha256": {key: shards[key].index["sha256"] for key in sorted(shards)},

@@ -29,6 +29,7 @@ from llama3lib.train import ablations
 from llama3lib.train.ablations import run_branch
 from llama3lib.train.trainer import Trainer
 from llama3lib.utils.files import atomic_write
+from llama3lib.worlds import domains
 
 OUT = Path(__file__).parent.parent / "llama3lib" / "assets" / "ablations.json"
 RAMP_TOKENS = 900_000
@@ -51,7 +52,7 @@ def loss(model: Transformer, shard: TokenShard, length: int) -> float:
 
 def annealing(seed: int, folder: Path) -> list[Row]:
     """Losses on both domains before and after four ways to end, last weights and averaged."""
-    shards = ablations.text_shards(folder / "data")
+    shards = domains.text_shards(folder / "data")
     config = ablations.trunk(seed=seed)
 
     def both(model: Transformer) -> Row:
@@ -68,7 +69,7 @@ def annealing(seed: int, folder: Path) -> list[Row]:
 
 def batch_ramp(seed: int, folder: Path) -> list[Row]:
     """Loss and processor seconds at equal bytes."""
-    shards, rows = ablations.text_shards(folder / "data"), []
+    shards, rows = domains.text_shards(folder / "data"), []
     for name, sizes in RAMPS.items():
         begun = time.process_time()
         trainer = Trainer(ablations.ramp(sizes, RAMP_TOKENS, seed), shards, folder / name)
@@ -81,7 +82,7 @@ def batch_ramp(seed: int, folder: Path) -> list[Row]:
 
 def document_mask(seed: int, folder: Path) -> list[Row]:
     """Loss on stories of their own after training with and without the mask."""
-    shards, rows = ablations.story_shards(folder / "data", 4000), []
+    shards, rows = domains.story_shards(folder / "data", 4000), []
     for name, mask in (("without mask", False), ("with mask", True)):
         model = Trainer(ablations.packed(mask, 700, seed), shards, folder / name).fit().model
         rows.append({"name": name, "loss": loss(model, shards["stories-test"], 256)})
@@ -90,7 +91,7 @@ def document_mask(seed: int, folder: Path) -> list[Row]:
 
 def long_context(seed: int, folder: Path) -> list[Row]:
     """Share of symbols copied right at each length, before and after the stages."""
-    shards = ablations.copy_shards(folder / "data", (64, *STAGES))
+    shards = domains.copy_shards(folder / "data", (64, *STAGES))
     config = ablations.lengthen(ablations.short_copier(seed=seed), (), shards)
     model = Trainer(config, shards, folder / "short").fit().model
     rows = [

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from llama3lib.data.miniweb import make_web
 from llama3lib.data.mixture import mixed_texts
-from llama3lib.train import SmallRun, compare_texts
+from llama3lib.train import ByteRun, compare_texts
 from llama3lib.utils.files import atomic_write
+from llama3lib.worlds.miniweb import make_web
 
 OUT = Path(__file__).parent.parent / "llama3lib" / "assets" / "mixes" / "runs.json"
 KINDS = {"code": ("program",), "maths": ("sums",), "prose": ("article", "story")}
@@ -57,7 +57,7 @@ def main() -> None:
         corpora,
         tests,
         seeds=SEEDS,
-        run=SmallRun(steps=STEPS),
+        run=ByteRun(steps=STEPS),
         processes=options.processes,
         progress=True,
     )

@@ -4,13 +4,13 @@
 
 Lab itself adds a PNG to every plotly figure when it saves; this script adds one to every view
 that has a picture, strips what changes from run to run, and writes the file whole. Readers
-without a kernel (on a code-hosting site, in print) then see the pictures too.
+without a kernel (on a code-hosting site, in print) then see the pictures too. What stands between
+a prediction and its answer is folded (`fold_outputs.py`).
 """
 
 import argparse
 import base64
 import io
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -19,11 +19,10 @@ import nbformat
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "scripts")]
 
 from browser_tools import Browser, Lab  # noqa: E402
-
-from llama3lib.utils.files import atomic_write  # noqa: E402
+from fold_outputs import fold, write  # noqa: E402
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 SVG = "image/svg+xml"
@@ -33,18 +32,22 @@ _SAVE = """async () => {
 _SCROLL = "i => window.jupyterapp.shell.currentWidget.content.scrollToItem(i)"
 
 
-def pictures(page: object, cells: list) -> dict[int, str]:
+def has_picture(output: dict) -> bool:
+    """Whether an output is a view."""
+    return VIEW in output.get("data", {}) and SVG in output["data"]
+
+
+def pictures(page: object, cells: list) -> dict[int, list[str]]:
     """A PNG of each view, by the number of its cell. Cells are drawn only when they are seen."""
     found = {}
     for i, cell in enumerate(cells):
-        outputs = cell.get("outputs", [])
-        if not any(VIEW in out.get("data", {}) and SVG in out["data"] for out in outputs):
+        if not any(map(has_picture, cell.get("outputs", []))):
             continue
         page.page.evaluate(_SCROLL, i)
-        view = page.locator(f".jp-Cell[data-windowed-list-index='{i}'] .l3").first
-        view.wait_for()
+        views = page.locator(f".jp-Cell[data-windowed-list-index='{i}'] .l3-view")
+        views.first.wait_for()
         page.page.wait_for_timeout(300)
-        found[i] = base64.b64encode(view.screenshot()).decode()
+        found[i] = [base64.b64encode(view.screenshot()).decode() for view in views.all()]
     return found
 
 
@@ -68,10 +71,10 @@ def stored(file: Path, lab: Lab, browser: object) -> nbformat.NotebookNode:
     book = nbformat.read(lab.root / page.name, 4)
     shown = pictures(page, book.cells)
     page.finish()
-    for i, png in shown.items():
-        for output in book.cells[i].outputs:
-            if VIEW in output.get("data", {}):
-                output.data["image/png"] = png
+    for i, pngs in shown.items():
+        views = [output for output in book.cells[i].outputs if has_picture(output)]
+        for output, png in zip(views, pngs, strict=True):
+            output.data["image/png"] = png
     return tidy(book)
 
 
@@ -103,10 +106,8 @@ def main() -> None:
         with Lab.start(Path(home)) as lab:
             for file in options.notebooks:
                 book = stored(file, lab, browser)
-                text = json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-                with atomic_write(file) as temporary:
-                    temporary.write_text(text, encoding="utf-8", newline="\n")
-                print(f"{file}: {len(book.cells)} cells, {len(text.encode()) / 1e3:.0f} kB")
+                size = write(fold(book), file)
+                print(f"{file}: {len(book.cells)} cells, {size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

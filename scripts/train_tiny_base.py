@@ -22,17 +22,17 @@ import torch
 from tqdm import tqdm
 
 from llama3lib.checkpoint import load_model, load_tokenizer, save_hf
-from llama3lib.data import stories
-from llama3lib.data.tokens import TokenShard
+from llama3lib.data.tokens import TokenShard, write_shard
 from llama3lib.eval import held_out_loss
 from llama3lib.inference import SamplingParams, generate
 from llama3lib.model import Transformer
 from llama3lib.model.flops import count_parameters
 from llama3lib.tokenizer import Tokenizer, ranks_from_merges, train_bpe
 from llama3lib.train.config import TrainConfig, load_config
-from llama3lib.train.sources import open_sources, write_shard
+from llama3lib.train.sources import open_sources
 from llama3lib.train.trainer import Trainer
 from llama3lib.utils.files import sha256_file
+from llama3lib.worlds import stories
 
 OUT = Path(__file__).parent.parent / "llama3lib" / "assets" / "tiny-base"
 N_RANKS, BPE_STORIES, HELD_OUT_SEED, HELD_OUT = 512, 20_000, 1_000_003, 1000
@@ -106,7 +106,7 @@ def build(out: Path, run: Path, *, steps: int | None, seed: int, force: bool) ->
         "what": "A Llama 3 in miniature that continues small English stories. Not a chat model.",
         "made_by": "scripts/train_tiny_base.py, with llama3lib.train.Trainer",
         "licence": "Apache-2.0",
-        "corpus": "llama3lib.data.stories: our own grammar; no text of others",
+        "corpus": "llama3lib.worlds.stories: our own grammar; no text of others",
         "corpus_seed": seed,
         "corpus_sha256_of_first_1000": corpus_sha256(seed),
         "tokenizer": f"byte-level BPE, {N_RANKS} tokens, and 256 special ones",
@@ -144,7 +144,7 @@ def verify(out: Path) -> None:
     if sha256_file(out / "model.safetensors") != told["weights_sha256"]:
         sys.exit(f"{out}: the weights are not the ones in provenance.json")
     if corpus_sha256(told["corpus_seed"]) != told["corpus_sha256_of_first_1000"]:
-        sys.exit("llama3lib.data.stories has changed since tiny-base was trained: train it again")
+        sys.exit("llama3lib.worlds.stories has changed since tiny-base was trained: train it again")
     config = make_config(told["corpus_seed"], None, out)
     loss = measure(load_model(out), load_tokenizer(out), config)
     if abs(loss - told["held_out_loss_nats_per_token"]) > 0.01:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 # before torch: two threads on a busy machine are slower than one, and sums differ
@@ -34,6 +35,21 @@ def _private_progress(tmp_path, monkeypatch):
     """No test reads or writes the progress file of whoever runs it."""
     monkeypatch.setenv("LLAMA3_COURSE_PROGRESS", str(tmp_path / "progress.json"))
     monkeypatch.delenv("LLAMA3LIB_STRICT", raising=False)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Seconds of each folder of tests and of each notebook, with --durations."""
+    if not config.option.durations:
+        return
+    seconds = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration"):
+                parts = report.nodeid.split("::")[0].split("/")
+                seconds["/".join(parts[:2])] += report.duration
+    terminalreporter.section("seconds by folder and notebook")
+    for name, taken in seconds.most_common():
+        terminalreporter.write_line(f"{taken:8.1f} {name}")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,11 @@ from pathlib import Path
 import openai
 import torch
 import uvicorn
+from timing_tools import patient, wait_until
 
 from llama3lib.checkpoint import load_model, load_tokenizer
 from llama3lib.inference import LLMEngine, SamplingParams, generate
-from llama3lib.serve.server import create_app
+from llama3lib.serve.app import create_app
 
 ROOT = Path(__file__).parents[1]
 MODEL = "tiny-base"
@@ -40,7 +40,7 @@ class Served:
 
     def client(self, key="any", **options):
         return openai.OpenAI(
-            base_url=self.url, api_key=key, **({"max_retries": 0, "timeout": 60} | options)
+            base_url=self.url, api_key=key, **({"max_retries": 0, "timeout": patient(60)} | options)
         )
 
     def get(self, path):
@@ -62,7 +62,7 @@ class Served:
 
 def fetch(request):
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=patient(60)) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -79,12 +79,12 @@ def served(engine, *, send_buffer=None, **options):
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
-    wait_for(lambda: server.started)
+    wait_until(lambda: server.started)
     try:
         yield Served(f"http://127.0.0.1:{sock.getsockname()[1]}", engine, app.state.service)
     finally:
         server.should_exit = True
-        thread.join(timeout=30)
+        thread.join(timeout=patient(30))
         assert not thread.is_alive()
 
 
@@ -102,13 +102,6 @@ def expected(engine, prompt, **settings):
     return "".join(generate(model, engine.tokenizer, prompt, SamplingParams(**settings)))
 
 
-def wait_for(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
-
-
 def python(*argv, **options):
     """A child that runs Python with the library of this checkout."""
     env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
@@ -119,7 +112,7 @@ def python(*argv, **options):
 @contextlib.contextmanager
 def served_by_command(*argv):
     """`llama3 serve` in a process of its own; yields the process and the server."""
-    command = ("-m", "llama3lib.serve.cli", "serve", MODEL, "--port", 0, *argv)
+    command = ("-m", "llama3lib.cli.main", "serve", MODEL, "--port", 0, *argv)
     with python(*command) as child:
         try:
             yield child, Served(address_of(child))

@@ -1,16 +1,14 @@
-"""For tests of views: run a widget's arithmetic in Node, and wait for the kernel's copy."""
+"""For tests of widgets: run a script's function in Node, and wait for the kernel's copy."""
 
 import json
 import subprocess
 from pathlib import Path
 
-from widgets.core.widget import esm
 
-
-def run_js(node: str, folder: Path, widget: str, function: str, *cases: list) -> list:
-    """Results of one exported function of a widget's module, one for each list of arguments."""
-    module = folder / f"{widget}.mjs"  # Node takes .mjs for a module, whatever stands around it
-    module.write_text(esm(widget), encoding="utf-8")
+def run_js(node: str, folder: Path, text: str, function: str, *cases: list) -> list:
+    """Results of one exported function of a module's text, one for each list of arguments."""
+    module = folder / "widget.mjs"  # Node takes .mjs for a module, whatever stands around it
+    module.write_text(text, encoding="utf-8")
     code = (
         'import { readFileSync } from "node:fs";\n'
         f"import * as widget from {json.dumps(module.as_uri())};\n"

@@ -4,10 +4,11 @@ import importlib
 
 from widgets.core.check import check, fill, hint, solutions_from
 from widgets.core.figure import live_figure
-from widgets.core.predict import predict, reveal
+from widgets.core.predict import predict
 from widgets.core.progress import use_ledger
 from widgets.core.quiz import Option, Question, Quiz
 from widgets.core.report import report
+from widgets.core.reveal import reveal
 from widgets.core.source import show_source
 
 # views build real models: they are imported when first asked for
@@ -46,33 +47,9 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
-    "ArchitectureTracer",
-    "AveragingLine",
-    "BandView",
-    "BatchingTimeline",
-    "ChatPanel",
-    "FP8Grid",
-    "FunnelExplorer",
-    "GQAExplorer",
-    "IsoFlopExplorer",
-    "Landscape",
-    "LatencyCurve",
-    "LawSlider",
-    "MixtureExplorer",
-    "NeedleMap",
     "Option",
-    "OvertrainingCost",
-    "PagingBoard",
-    "ParameterTreemap",
     "Question",
     "Quiz",
-    "RooflineDot",
-    "RopeExplorer",
-    "SCurve",
-    "SamplingExplorer",
-    "ScheduleDesigner",
-    "TokenizerCompare",
-    "TwoStepsView",
     "check",
     "fill",
     "hint",
@@ -84,3 +61,4 @@ __all__ = [
     "solutions_from",
     "use_ledger",
 ]
+__all__ += _VIEWS

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from llama3lib.checkpoint.manager import CheckpointManager
+from llama3lib.utils.require import require
 
 
 def average_checkpoints(
@@ -27,8 +28,7 @@ def average_checkpoints(
         manager = CheckpointManager(manager)
     manager.wait()  # the newest one counts too
     steps = list(manager.steps() if steps is None else steps)
-    if not steps or len(set(steps)) < len(steps):
-        raise ValueError(f"steps={steps!r} is not allowed: one or more steps, each once")
+    require(steps and len(set(steps)) >= len(steps), "steps", steps, "one or more steps, each once")
     first = manager.load_tensors(steps[0], "model")
     sums = {name: tensor.to(_sum_dtype(tensor.dtype)) for name, tensor in first.items()}
     kinds = {name: tensor.dtype for name, tensor in first.items()}

@@ -1,5 +1,6 @@
 """From a folder to a model: everything is checked first, then filled tensor by tensor."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -32,11 +33,26 @@ def load_args(path: str | Path) -> ModelArgs:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer in a folder (or of a bundled checkpoint).
+    """The tokenizer of a file, a folder or a bundled checkpoint; the released one for "llama3".
 
     Raises FileNotFoundError or ValueError naming the file.
     """
+    if str(path).lower() == "llama3" and not Path(path).exists():
+        return Tokenizer.llama3()
     return Tokenizer.from_file(_folder(path))
+
+
+def is_chat_model(path: str | Path) -> bool:
+    """True if a checkpoint says that it was trained on dialogs.
+
+    Weights do not show it. A chat template (Hugging Face) says so, or `"kind": "chat"` in our own
+    `provenance.json`; Meta's layout has no place for it.
+    """
+    folder = _folder(path)
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    template = _read_json(folder / "tokenizer_config.json").get("chat_template")
+    return bool(template) or _read_json(folder / "provenance.json").get("kind") == "chat"
 
 
 def load_model(
@@ -120,3 +136,11 @@ def _fill(model: Transformer, source: Source, repeated: bool) -> None:
 
 def _folder(path: str | Path) -> Path:
     return Path(path) if Path(path).exists() else bundled_path(str(path))
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}

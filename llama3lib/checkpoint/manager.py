@@ -23,6 +23,7 @@ from llama3lib.checkpoint.ranks import Ranks, write_files
 from llama3lib.checkpoint.safe_dcp import INDEX, Stored, empty_tensors, read_index, read_tensors
 from llama3lib.utils.files import atomic_folder
 from llama3lib.utils.logging import get_logger
+from llama3lib.utils.require import require
 
 Probe = Callable[[str], None]
 _log = get_logger(__name__)
@@ -60,11 +61,10 @@ class CheckpointManager:
             "pruned" as a save gets there; the last four in the thread.
         Raises ValueError if keep_last is below 1 or folder is a file.
         """
-        if type(keep_last) is not int or keep_last < 1:
-            raise ValueError(f"keep_last={keep_last!r} is not allowed: 1 or more")
+        require(type(keep_last) is int and keep_last >= 1, "keep_last", keep_last, "1 or more")
         self.folder = Path(folder)
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"folder={str(folder)!r} is not allowed: it is a file")
+        ok = not self.folder.exists() or self.folder.is_dir()
+        require(ok, "folder", str(folder), "it is a file")
         self._keep_last = keep_last
         self._asynchronous = asynchronous
         self._probe = probe or (lambda name: None)
@@ -92,8 +92,7 @@ class CheckpointManager:
         it, or the save before, could not be written; older checkpoints are then as they were.
         """
         self.wait()
-        if type(step) is not int or not 0 <= step < 10**18:
-            raise ValueError(f"step={step!r} is not allowed: a whole number, 0 or more")
+        require(type(step) is int and 0 <= step < 10**18, "step", step, "a whole number, 0 or more")
         flat, text = staging.flatten(tensors), staging.encode_meta(meta)
         self._probe("before_save")
         staged = staging.stage(flat)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.model import ModelArgs, RopeScaling, ffn_dim_from_rule
+from llama3lib.utils.require import require
 
 _REQUIRED = ("dim", "n_layers", "n_heads", "norm_eps")
 _KNOWN = frozenset(
@@ -142,10 +143,8 @@ def split(name: str, tensor: Tensor, ranks: int) -> list[Tensor]:
     cut = 0 if name == "tok_embeddings.weight" else cut_dimension(name, [tensor.shape], -1)
     if cut is None:
         return [tensor] * ranks
-    if tensor.shape[cut] % ranks:
-        raise ValueError(
-            f"model_parallel={ranks} is not allowed: {name} has {tensor.shape[cut]} to share out"
-        )
+    ok = tensor.shape[cut] % ranks == 0
+    require(ok, "model_parallel", ranks, f"{name} has {tensor.shape[cut]} to share out")
     return [part.clone() for part in tensor.chunk(ranks, dim=cut)]
 
 

@@ -15,6 +15,7 @@ from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
 from llama3lib.tokenizer.hf_json import to_hf_json
 from llama3lib.utils.files import atomic_folder, sha256_file
+from llama3lib.utils.require import at_least, require
 
 
 def save_hf(
@@ -32,8 +33,7 @@ def save_hf(
     all files go into `checksums.json`. The folder appears whole or not at all.
     Raises ValueError if the folder is not empty (unless `overwrite`), or max_shard_bytes < 1.
     """
-    if max_shard_bytes < 1:
-        raise ValueError(f"max_shard_bytes={max_shard_bytes} is not allowed: 1 or more")
+    at_least("max_shard_bytes", max_shard_bytes, 1)
     _check_model(model)
     with atomic_folder(path, overwrite=overwrite) as folder:
         shards = list(_plan_shards(model, max_shard_bytes))
@@ -76,11 +76,10 @@ def save_meta(
     Raises ValueError if the format cannot hold the model, or its tensors cannot be shared out
     among `model_parallel` ranks.
     """
-    if model_parallel < 1 or model.args.n_kv_heads % model_parallel:
-        raise ValueError(
-            f"model_parallel={model_parallel} is not allowed: "
-            f"a divisor of n_kv_heads={model.args.n_kv_heads}"
-        )
+    ok = model_parallel >= 1 and model.args.n_kv_heads % model_parallel == 0
+    require(
+        ok, "model_parallel", model_parallel, f"a divisor of n_kv_heads={model.args.n_kv_heads}"
+    )
     _check_model(model)
     params = meta.args_to_params(model.args)
     with atomic_folder(path, overwrite=overwrite) as folder:

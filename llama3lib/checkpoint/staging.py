@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.checkpoint.manifest import DamagedError, check_files
 from llama3lib.checkpoint.safe_dcp import DTYPES, Stored
+from llama3lib.utils.require import require
 
 META = "meta.json"
 
@@ -85,8 +86,7 @@ def encode_meta(meta: Mapping[str, Any]) -> str:
 
     NaN and infinities are allowed: a run that diverged has them. Raises ValueError otherwise.
     """
-    if not isinstance(meta, Mapping):
-        raise ValueError(f"meta={meta!r} is not allowed: a dictionary")
+    require(isinstance(meta, Mapping), "meta", meta, "a dictionary")
     try:
         _check_keys(meta, "meta")
         text = json.dumps(dict(meta), indent=1) + "\n"

@@ -9,14 +9,12 @@ In the order in which data flows:
 - `mixture`: how much of which source
 - `tokens`, `packing`, `loader`: text to batches
 - `recipe`, `shards`, `runner`, `cluster`: the whole as a resumable run, on one core or on many
-- `miniweb`, `stories`: text of our own making, whose truth is known
 
 What needs torch (`quality`, `recipe`, `loader`) is imported by its module's name.
 """
 
 from llama3lib.data.document import CorpusStep, Document, DocumentStep, Drop, Dropped
 from llama3lib.data.funnel import Funnel, run, write_report
-from llama3lib.data.stories import stories
 
 __all__ = [
     "CorpusStep",
@@ -26,6 +24,5 @@ __all__ = [
     "Dropped",
     "Funnel",
     "run",
-    "stories",
     "write_report",
 ]

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from llama3lib.data.document import Document, DocumentStep, Drop
 from llama3lib.data.sandbox import Refused, Sandbox
+from llama3lib.utils.require import one_of, require
 
 MOST_NESTED = 200  # the deepest page of ordinary sites has about 60
 
@@ -295,10 +296,8 @@ class Extract(DocumentStep):
     """Where pages are parsed; the default starts one child process and keeps it."""
 
     def __post_init__(self) -> None:
-        if self.engine not in _ENGINES:
-            raise ValueError(f"engine={self.engine!r} is not allowed: one of {sorted(_ENGINES)}")
-        if not self.seconds > 0:
-            raise ValueError(f"seconds={self.seconds!r} is not allowed: more than 0")
+        one_of("engine", self.engine, sorted(_ENGINES))
+        require(self.seconds > 0, "seconds", self.seconds, "more than 0")
 
     def apply(self, document: Document) -> Document | Drop:
         if document.metadata.get("content_type", "text/html") == "text/plain":

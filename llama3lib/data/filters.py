@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from llama3lib.data.document import CorpusStep, Document, DocumentStep, Drop
 from llama3lib.data.encoding import stable_hash
+from llama3lib.utils.require import at_least, require, require_all
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 
@@ -65,10 +66,9 @@ class DropRepetition(DocumentStep):
 
     def __post_init__(self) -> None:
         for field in ("coverage", "top"):
-            if not all(0 <= limit <= 1 for limit in getattr(self, field)):
-                raise ValueError(f"{field}={getattr(self, field)!r} is not allowed: from 0 to 1")
-        if not 0 <= self.lines <= 1:
-            raise ValueError(f"lines={self.lines!r} is not allowed: from 0 to 1")
+            ok = all(0 <= limit <= 1 for limit in getattr(self, field))
+            require(ok, field, getattr(self, field), "from 0 to 1")
+        require(0 <= self.lines <= 1, "lines", self.lines, "from 0 to 1")
 
     def apply(self, document: Document) -> Document | Drop:
         lines = [line.strip() for line in document.text.splitlines() if line.strip()]
@@ -99,8 +99,7 @@ class DropWords(DocumentStep):
     """Listed words as a share of all words; both limits must be passed for a drop."""
 
     def __post_init__(self) -> None:
-        if self.most < 0:
-            raise ValueError(f"most={self.most!r} is not allowed: 0 or more")
+        at_least("most", self.most, 0)
 
     def apply(self, document: Document) -> Document | Drop:
         if not self.words:
@@ -192,11 +191,10 @@ class DropOutliers(CorpusStep):
     smoothing: float = 100.0
 
     def __post_init__(self) -> None:
-        if self.bins < 2 or self.smoothing <= 0:
-            raise ValueError(
-                f"bins={self.bins!r}, smoothing={self.smoothing!r} are not allowed: "
-                "at least 2 bins and a positive smoothing"
-            )
+        ok = self.bins >= 2 and self.smoothing > 0
+        require_all(
+            ok, "at least 2 bins and a positive smoothing", bins=self.bins, smoothing=self.smoothing
+        )
 
     def _counts(self, text: str) -> Counter[int]:
         words = Counter(_pieces(text))

@@ -77,10 +77,10 @@ class Funnel:
         return {"steps": [count.as_dict() for count in self.counts]}
 
     @classmethod
-    def from_dict(cls, told: dict[str, Any]) -> "Funnel":
+    def from_dict(cls, table: dict[str, Any]) -> "Funnel":
         """The funnel that `as_dict` described."""
         funnel = cls()
-        for row in told["steps"]:
+        for row in table["steps"]:
             funnel.counts.append(StepCount(**{**row, "reasons": Counter(row["reasons"])}))
         return funnel
 
@@ -114,8 +114,8 @@ def run(
 def write_report(funnel: Funnel, folder: str | Path, title: str = "Funnel") -> None:
     """Write `funnel.json` and `funnel.html` (a table that needs no network) into `folder`."""
     folder = Path(folder)
-    told = json.dumps({"title": title, **funnel.as_dict()}, indent=2, ensure_ascii=False)
-    for name, text in (("funnel.json", told + "\n"), ("funnel.html", _as_html(funnel, title))):
+    numbers = json.dumps({"title": title, **funnel.as_dict()}, indent=2, ensure_ascii=False)
+    for name, text in (("funnel.json", numbers + "\n"), ("funnel.html", _as_html(funnel, title))):
         with atomic_write(folder / name) as file:
             file.write_text(text, encoding="utf-8")
 

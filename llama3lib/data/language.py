@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from llama3lib.data.document import Document, DocumentStep, Drop
+from llama3lib.utils.require import require
 
 _SAMPLE = 2000  # characters; more text does not change the answer, only the time
 
@@ -44,8 +45,7 @@ class IdentifyLanguage(DocumentStep):
     """Least probability; mixed and broken texts fall below it."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.least <= 1:
-            raise ValueError(f"least={self.least!r} is not allowed: from 0 to 1")
+        require(0 <= self.least <= 1, "least", self.least, "from 0 to 1")
 
     def apply(self, document: Document) -> Document | Drop:
         language, probability = identify_language(document.text)

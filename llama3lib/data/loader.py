@@ -17,6 +17,7 @@ from torch import Tensor
 from llama3lib.data.encoding import stable_hash
 from llama3lib.data.packing import window, window_count
 from llama3lib.data.tokens import TokenShard
+from llama3lib.utils.require import require, require_all
 
 _ROUNDS = 4
 
@@ -29,8 +30,7 @@ def permuted(place: int, size: int, key: int) -> int:
 
     Raises ValueError if place is not in 0 ... size - 1.
     """
-    if not 0 <= place < size:
-        raise ValueError(f"place={place!r} is not allowed: 0 to {size - 1}")
+    require(0 <= place < size, "place", place, f"0 to {size - 1}")
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = (1 << half) - 1
     while True:
@@ -101,8 +101,7 @@ class StatefulDataLoader:
     ) -> None:
         weights = dict.fromkeys(sources, 1.0) if weights is None else weights
         _check(sources, weights, batch_size, rank, ranks)
-        if not 0 <= seed < 1 << 64:
-            raise ValueError(f"seed={seed!r} is not allowed: 0 to 2^64 - 1")
+        require(0 <= seed < 1 << 64, "seed", seed, "0 to 2^64 - 1")
         self.sources, self.batch_size, self.length = dict(sources), batch_size, length
         self.seed, self.rank, self.ranks = seed, rank, ranks
         self.step = self.first_step = first_step
@@ -111,10 +110,8 @@ class StatefulDataLoader:
         self.weights = {name: weights[name] / total for name in self.names}
         self.windows = {name: window_count(sources[name], length) for name in self.names}
         before = [(drawn or {}).get(name, 0) for name in self.names]
-        if first_step < 0 or min(before) < 0:
-            raise ValueError(
-                f"first_step={first_step!r}, drawn={drawn!r} are not allowed: 0 or more"
-            )
+        ok = first_step >= 0 and min(before) >= 0
+        require_all(ok, "0 or more", first_step=first_step, drawn=drawn)
         self._before = np.asarray(before, dtype=np.int64)
         self._counts = self._before.copy()  # windows drawn before `step`
 
@@ -213,11 +210,10 @@ def _check(
     rank: int,
     ranks: int,
 ) -> None:
-    if not sources or set(weights) != set(sources):
-        raise ValueError(f"weights={sorted(weights)} are not allowed: {sorted(sources)} needed")
+    ok = sources and set(weights) == set(sources)
+    require_all(ok, f"{sorted(sources)} needed", weights=sorted(weights))
     least, total = min(weights.values()), sum(weights.values())
-    if not least >= 0 or not 0 < total < np.inf:  # NaN is refused too
-        raise ValueError(f"weights={dict(weights)!r} are not allowed: 0 or more, one above 0")
+    require_all(least >= 0 and 0 < total < np.inf, "0 or more, one above 0", weights=dict(weights))
     if batch_size < 1 or not 0 <= rank < ranks or batch_size < ranks:
         raise ValueError(
             f"batch_size={batch_size!r}, rank={rank!r}, ranks={ranks!r} are not allowed: "

@@ -16,6 +16,7 @@ import numpy as np
 
 from llama3lib.data.document import CorpusStep, Document, Drop
 from llama3lib.data.encoding import stable_hash
+from llama3lib.utils.require import require, require_all
 
 
 def epochs(
@@ -65,17 +66,15 @@ def annealing_mix(default: Mapping[str, float], new: str, share: float = 0.3) ->
     Raises ValueError if the source is in the default mix, or the share is not between 0 and 1.
     """
     _check_shares(default)
-    if new in default:
-        raise ValueError(f"new={new!r} is not allowed: it is in the default mix")
-    if not 0 < share < 1:
-        raise ValueError(f"share={share!r} is not allowed: between 0 and 1")
+    require(new not in default, "new", new, "it is in the default mix")
+    require(0 < share < 1, "share", share, "between 0 and 1")
     return {**{name: (1 - share) * part for name, part in default.items()}, new: share}
 
 
 def _check_shares(shares: Mapping[str, float]) -> None:
     positive = all(share >= 0 for share in shares.values())
-    if not positive or not abs(sum(shares.values()) - 1) <= 1e-6:  # so that NaN is refused too
-        raise ValueError(f"shares={dict(shares)!r} are not allowed: 0 or more, together 1")
+    ok = positive and abs(sum(shares.values()) - 1) <= 1e-6
+    require_all(ok, "0 or more, together 1", shares=dict(shares))
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,7 @@ def best_mix(laws: Sequence[MixLaw], step: float = 0.05) -> dict[str, float]:
     """
     if not laws or len({law.names for law in laws}) != 1:
         raise ValueError("laws is not allowed: at least one, all about the same sources")
-    if not 0 < step <= 1 / len(laws[0].names):
-        raise ValueError(f"step={step!r} is not allowed: above 0, at most 1 / sources")
+    require(0 < step <= 1 / len(laws[0].names), "step", step, "above 0, at most 1 / sources")
     names, parts = laws[0].names, round(1 / step)
     grid = (
         dict(zip(names, (n / parts for n in row), strict=True))
@@ -141,8 +139,8 @@ def fit_mix_law(mixes: Sequence[Mapping[str, float]], losses: Sequence[float]) -
             raise ValueError(f"mix {dict(mix)!r} is not allowed: sources {list(names)} needed")
     if len(mixes) < len(names) + 1:
         raise ValueError(f"{len(mixes)} runs are too few for {len(names)} sources: one more")
-    if not all(math.isfinite(loss) and loss > 0 for loss in losses):
-        raise ValueError(f"losses={list(losses)!r} are not allowed: finite and above 0")
+    ok = all(math.isfinite(loss) and loss > 0 for loss in losses)
+    require_all(ok, "finite and above 0", losses=list(losses))
     shares = np.array([[mix[name] for name in names] for mix in mixes])
     seen = np.array(losses, dtype=float)
     floors = np.linspace(0, 0.98 * seen.min(), 50)
@@ -175,8 +173,7 @@ class DownsampleKinds(CorpusStep):
     key: str = "kind"
 
     def __post_init__(self) -> None:
-        if not 0 < self.most_share <= 1:
-            raise ValueError(f"most_share={self.most_share!r} is not allowed: above 0, at most 1")
+        require(0 < self.most_share <= 1, "most_share", self.most_share, "above 0, at most 1")
 
     def _kind(self, document: Document) -> str:
         return str(document.metadata.get(self.key, ""))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llama3lib.data.tokens import TokenShard
+from llama3lib.utils.require import at_least, require
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,7 @@ def window_count(shard: TokenShard, length: int) -> int:
 
     Raises ValueError if it has not even one.
     """
-    if length < 1:
-        raise ValueError(f"length={length!r} is not allowed: 1 or more")
+    at_least("length", length, 1)
     count = (len(shard) - 1) // length
     if count < 1:
         raise ValueError(f"the shard has {len(shard)} tokens, a window needs {length + 1}")
@@ -41,8 +41,8 @@ def window(shard: TokenShard, place: int, length: int) -> Packed:
 
     Raises ValueError if there is none.
     """
-    if not 0 <= place < window_count(shard, length):
-        raise ValueError(f"place={place!r} is not allowed: 0 to {window_count(shard, length) - 1}")
+    ok = 0 <= place < window_count(shard, length)
+    require(ok, "place", place, f"0 to {window_count(shard, length) - 1}")
     start = place * length
     stop = start + length + 1
     tokens = np.asarray(shard.tokens[start:stop], dtype=np.int64)

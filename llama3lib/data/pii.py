@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llama3lib.data.document import Document, DocumentStep, Drop
+from llama3lib.utils.require import require_all
 
 _EMAIL = re.compile(
     r"(?<![A-Za-z0-9_.+-])[A-Za-z0-9](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_%+-])?@"
@@ -186,11 +187,10 @@ class MaskPII(DocumentStep):
     """So many finds are always only masked, however short the document is."""
 
     def __post_init__(self) -> None:
-        if self.most_per_1000_words < 0 or self.most_free < 0:
-            raise ValueError(
-                f"most_per_1000_words={self.most_per_1000_words!r}, most_free={self.most_free!r} "
-                "are not allowed: 0 or more"
-            )
+        ok = self.most_per_1000_words >= 0 and self.most_free >= 0
+        require_all(
+            ok, "0 or more", most_per_1000_words=self.most_per_1000_words, most_free=self.most_free
+        )
 
     def apply(self, document: Document) -> Document | Drop:
         text, counts = mask_pii(document.text)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from llama3lib.data.document import CorpusStep, Document, DocumentStep, Drop
 from llama3lib.utils.files import atomic_folder
+from llama3lib.utils.require import one_of, require, require_all
 
 _WORDS = 400  # of a text that are looked at; fastText's users cut there too
 
@@ -41,12 +42,9 @@ class NgramClassifier(nn.Module):
         self, labels: Sequence[str] = ("bad", "good"), bins: int = 1 << 16, dim: int = 16
     ) -> None:
         super().__init__()
-        if len(set(labels)) < 2 or len(set(labels)) != len(labels):
-            raise ValueError(
-                f"labels={tuple(labels)!r} are not allowed: two or more different ones"
-            )
-        if bins < 2 or dim < 1:
-            raise ValueError(f"bins={bins!r}, dim={dim!r} are not allowed: at least 2 and 1")
+        ok = len(set(labels)) >= 2 and len(set(labels)) == len(labels)
+        require_all(ok, "two or more different ones", labels=tuple(labels))
+        require_all(bins >= 2 and dim >= 1, "at least 2 and 1", bins=bins, dim=dim)
         self.labels, self.bins = tuple(labels), bins
         self.embedding = nn.EmbeddingBag(bins, dim, mode="mean")
         self.output = nn.Linear(dim, len(labels))
@@ -78,8 +76,7 @@ class NgramClassifier(nn.Module):
 
         Raises ValueError for a label that the classifier doesn't know.
         """
-        if label not in self.labels:
-            raise ValueError(f"label={label!r} is not allowed: one of {list(self.labels)}")
+        one_of("label", label, list(self.labels))
         place = self.labels.index(label)
         scores: list[float] = []
         for start in range(0, len(texts), 256):
@@ -160,12 +157,11 @@ def train_classifier(
 
 def _distribution(target: str | Sequence[float], labels: Sequence[str]) -> list[float]:
     if isinstance(target, str):
-        if target not in labels:
-            raise ValueError(f"target={target!r} is not allowed: one of {list(labels)}")
+        one_of("target", target, list(labels))
         return [float(label == target) for label in labels]
     row = [float(share) for share in target]
-    if len(row) != len(labels) or min(row) < 0 or not abs(sum(row) - 1) <= 1e-3:
-        raise ValueError(f"target={row!r} is not allowed: {len(labels)} shares that sum to 1")
+    ok = len(row) == len(labels) and min(row) >= 0 and abs(sum(row) - 1) <= 1e-3
+    require(ok, "target", row, f"{len(labels)} shares that sum to 1")
     return row
 
 
@@ -206,8 +202,7 @@ class YesNoJudge:
     most_characters: int = 2000
 
     def __post_init__(self) -> None:
-        if "{text}" not in self.prompt:
-            raise ValueError(f"prompt={self.prompt!r} is not allowed: it must hold {{text}}")
+        require("{text}" in self.prompt, "prompt", self.prompt, "it must hold {text}")
         if not self.encode(self.yes) or not self.encode(self.no):
             raise ValueError(f"yes={self.yes!r} and no={self.no!r}: one of them has no token")
         if self.encode(self.yes)[:1] == self.encode(self.no)[:1]:
@@ -285,8 +280,7 @@ class KeepBestPerLanguage(_Scorer, CorpusStep):
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share={self.share!r} is not allowed: above 0, at most 1")
+        require(0 < self.share <= 1, "share", self.share, "above 0, at most 1")
 
     def collect(self, document: Document) -> Any:
         return [str(document.metadata.get("language", "")), self.score(document.text)]

@@ -20,6 +20,7 @@ from llama3lib.data.document import Document, Dropped
 from llama3lib.data.encoding import decode
 from llama3lib.data.warc import read_warc
 from llama3lib.utils.files import atomic_write
+from llama3lib.utils.require import require
 
 Item = Document | Dropped
 PAGE_SUFFIXES = (".html", ".htm", ".xhtml", ".txt", ".md", ".rst")
@@ -38,8 +39,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} is not allowed: a positive whole number")
+            require(isinstance(value, int) and value >= 1, name, value, "a positive whole number")
 
 
 def read_documents(path: str | Path, limits: Limits | None = None) -> Iterator[Item]:
@@ -63,8 +63,7 @@ def input_files(path: str | Path) -> list[Path]:
     Raises ValueError if there is none.
     """
     path = Path(path)
-    if not path.exists():
-        raise ValueError(f"input={str(path)!r} is not allowed: it does not exist")
+    require(path.exists(), "input", str(path), "it does not exist")
     if path.is_file():
         reader_of(path)
         return [path]

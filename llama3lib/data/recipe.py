@@ -78,20 +78,20 @@ def load_recipe(path: str | Path) -> Recipe:
     return make_recipe(read_toml(path, "recipe"), folder=Path(path).parent)
 
 
-def make_recipe(told: Mapping[str, Any], folder: Path | None = None) -> Recipe:
+def make_recipe(table: Mapping[str, Any], folder: Path | None = None) -> Recipe:
     """A recipe from the contents of its file; paths in it are relative to `folder`.
 
     Raises ValueError as `load_recipe` does.
     """
-    refuse_unknown("recipe", told, ("title", "steps"))
-    rows = told.get("steps")
+    refuse_unknown("recipe", table, ("title", "steps"))
+    rows = table.get("steps")
     if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
         raise ValueError("steps is not allowed to be empty: one [[steps]] table for each step")
     steps = tuple(make_step(row, folder) for row in rows)
     names = [step.name for step in steps]
     if double := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"use={double[0]!r} is there twice; each step may be used once")
-    return Recipe(str(told.get("title", "Recipe")), steps)
+    return Recipe(str(table.get("title", "Recipe")), steps)
 
 
 def make_step(row: Mapping[str, Any], folder: Path | None = None) -> Step:
@@ -168,8 +168,8 @@ def web_recipe(**changes: Mapping[str, Any]) -> Recipe:
 
     Raises ValueError for a step that the recipe doesn't have.
     """
-    told = tomllib.loads(WEB)
-    refuse_unknown("web_recipe", changes, [row["use"] for row in told["steps"]])
-    for row in told["steps"]:
+    table = tomllib.loads(WEB)
+    refuse_unknown("web_recipe", changes, [row["use"] for row in table["steps"]])
+    for row in table["steps"]:
         row |= changes.get(row["use"], {})
-    return make_recipe(told)
+    return make_recipe(table)

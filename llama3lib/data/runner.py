@@ -7,6 +7,7 @@ from llama3lib.data.funnel import Funnel
 from llama3lib.data.readers import Limits
 from llama3lib.data.recipe import Recipe
 from llama3lib.data.shards import Plan, open_folder, report, run_decision, run_task
+from llama3lib.utils.require import at_least, one_of
 
 ENGINES = ("plain", "local", "ray", "slurm")
 
@@ -35,10 +36,8 @@ def run_recipe(
     Raises ValueError for an unknown engine, an input that cannot be read, or an output folder that
     belongs to something else.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"engine={engine!r} is not allowed: one of {list(ENGINES)}")
-    if workers < 1:
-        raise ValueError(f"workers={workers!r} is not allowed: 1 or more")
+    one_of("engine", engine, list(ENGINES))
+    at_least("workers", workers, 1)
     plan = Plan(recipe, Path(source), Path(folder), limits or Limits())
     open_folder(plan)
     if engine == "plain":

@@ -19,6 +19,7 @@ from llama3lib.data.funnel import Funnel, write_report
 from llama3lib.data.readers import Limits, input_files, name_of, reader_of, to_json, write_jsonl
 from llama3lib.data.recipe import Recipe
 from llama3lib.utils.files import atomic_write
+from llama3lib.utils.require import require
 
 _GROUP_BYTES = 64 << 20  # small files are put together into shards of about this size
 
@@ -115,20 +116,20 @@ def open_folder(plan: Plan) -> bool:
     Raises ValueError if the folder holds something else, or a run of another recipe or input, or
     lies within the input.
     """
-    told = plan.folder / "run.json"
-    if plan.folder.resolve().is_relative_to(plan.source.resolve()):
-        raise ValueError(f"output={str(plan.folder)!r} is not allowed: it lies within the input")
+    note = plan.folder / "run.json"
+    ok = not plan.folder.resolve().is_relative_to(plan.source.resolve())
+    require(ok, "output", str(plan.folder), "it lies within the input")
     identity = json.loads(json.dumps(plan.identity()))
-    if told.is_file():
-        if _read_identity(told) != identity:
+    if note.is_file():
+        if _read_identity(note) != identity:
             raise ValueError(
                 f"output={str(plan.folder)!r} is not allowed: it has a run with another recipe or "
                 "input; take an empty folder"
             )
         return True
-    if plan.folder.exists() and (not plan.folder.is_dir() or any(_foreign(plan.folder))):
-        raise ValueError(f"output={str(plan.folder)!r} is not allowed: it is not an empty folder")
-    with atomic_write(told) as file:
+    ok = not plan.folder.exists() or (plan.folder.is_dir() and not any(_foreign(plan.folder)))
+    require(ok, "output", str(plan.folder), "it is not an empty folder")
+    with atomic_write(note) as file:
         file.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
     return False
 
@@ -260,8 +261,8 @@ def report(plan: Plan) -> Funnel:
     funnel = Funnel()
     for phase in plan.phases:
         for shard in range(len(plan.shards)):
-            told = plan.path(phase.number, "done", shard).read_text(encoding="utf-8")
-            funnel.add(Funnel.from_dict(json.loads(told)))
+            text = plan.path(phase.number, "done", shard).read_text(encoding="utf-8")
+            funnel.add(Funnel.from_dict(json.loads(text)))
     write_report(funnel, plan.folder, plan.recipe.title)
     return funnel
 

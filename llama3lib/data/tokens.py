@@ -12,9 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+from llama3lib.tokenizer import Tokenizer
 from llama3lib.utils.files import atomic_folder, sha256_file
+from llama3lib.utils.require import require
 
 _FORMAT = "llama3lib-tokens-1"
+BYTES = 256
+"""The vocabulary of text without a tokenizer."""
+END_BYTE = 0
+"""Closes a document of bytes; it does not occur in text."""
 
 
 def write_token_shard(
@@ -30,8 +36,7 @@ def write_token_shard(
 
     Raises ValueError if an id does not fit the vocabulary or there is no text at all.
     """
-    if not 0 <= end < vocab_size:
-        raise ValueError(f"end={end!r} is not allowed: 0 to {vocab_size - 1}")
+    require(0 <= end < vocab_size, "end", end, f"0 to {vocab_size - 1}")
     kind = np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
     starts = [0]
     with atomic_folder(folder, overwrite=overwrite) as temporary:
@@ -57,6 +62,30 @@ def write_token_shard(
         }
         (temporary / "index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return TokenShard(folder)
+
+
+def write_shard(texts: Iterable[str], folder: Path, tokenizer: Tokenizer | None) -> "TokenShard":
+    """Texts as tokens, or as bytes without a tokenizer; each begins and ends like a document."""
+    if tokenizer is None:
+        return write_token_shard(
+            texts, _as_bytes, folder, vocab_size=BYTES, end=END_BYTE, overwrite=True
+        )
+
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode(text, bos=True)
+
+    return write_token_shard(
+        texts,
+        encode,
+        folder,
+        vocab_size=tokenizer.n_vocab,
+        end=tokenizer.eos_id,
+        overwrite=True,
+    )
+
+
+def _as_bytes(text: str) -> list[int]:
+    return list(text.replace("\0", "").encode("utf-8", "replace"))
 
 
 class TokenShard:

@@ -77,8 +77,8 @@ def _records_from(
             yield offset, _page(record, f"{name}#{offset}", most)
             before = offset
     except Exception as error:  # the parser meets anything; each is one lost record
-        told = f"{type(error).__name__}: {error}"
-        raise _DamageError(start + archive.offset, told) from error
+        reason = f"{type(error).__name__}: {error}"
+        raise _DamageError(start + archive.offset, reason) from error
     end = start + archive.offset
     if file.seek(end) < file.seek(0, io.SEEK_END):  # the parser takes some damage for the end
         raise _DamageError(end, "no record begins here")
@@ -102,8 +102,8 @@ class _HeaderLines:
 class _DamageError(Exception):
     """What stands at this place cannot be read."""
 
-    def __init__(self, offset: int, told: str) -> None:
-        super().__init__(told)
+    def __init__(self, offset: int, reason: str) -> None:
+        super().__init__(reason)
         self.offset = offset
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from llama3lib.utils.require import require
+
 
 @dataclass(frozen=True, eq=False)
 class NeedleGrid:
@@ -118,10 +120,9 @@ class LongContextGate:
     at_least: float = 1.0
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.reference_loss):
-            raise ValueError(f"reference_loss={self.reference_loss!r} is not allowed: finite")
-        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
-            raise ValueError(f"tolerance={self.tolerance!r} is not allowed: finite, 0 or more")
+        require(math.isfinite(self.reference_loss), "reference_loss", self.reference_loss, "finite")
+        ok = math.isfinite(self.tolerance) and self.tolerance >= 0
+        require(ok, "tolerance", self.tolerance, "finite, 0 or more")
         _check_share(self.at_least)
 
     def check(self, short_loss: float, grid: NeedleGrid, length: int) -> GateReport:
@@ -139,5 +140,4 @@ class LongContextGate:
 
 
 def _check_share(at_least: float) -> None:
-    if not 0 < at_least <= 1:
-        raise ValueError(f"at_least={at_least!r} is not allowed: above 0 and at most 1")
+    require(0 < at_least <= 1, "at_least", at_least, "above 0 and at most 1")

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from llama3lib.eval.multiple_choice import score_continuations
 from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
+from llama3lib.utils.require import at_least, require
 
 Pair = tuple[list[int], list[int]]
 """Prompt ids, continuation ids."""
@@ -60,8 +61,7 @@ def lm_eval_model(
     Raises ImportError saying how to get lm-eval, ValueError on sizes below 1.
     """
     for field, value in (("batch_size", batch_size), ("max_new_tokens", max_new_tokens)):
-        if value < 1:
-            raise ValueError(f"{field}={value!r} is not allowed: 1 or more")
+        at_least(field, value, 1)
     try:
         from lm_eval.api.model import TemplateLM
     except ImportError as error:
@@ -136,8 +136,7 @@ class _Bridge:
 
     def _write(self, context: str, wishes: dict[str, Any]) -> str:
         most = wishes["max_gen_toks"]
-        if most >= self.room:
-            raise ValueError(f"max_gen_toks={most} is not allowed: below max_seq_len={self.room}")
+        require(most < self.room, "max_gen_toks", most, f"below max_seq_len={self.room}")
         return self.generate(
             self.tok_encode(context)[most - self.room :],
             max_tokens=most,

@@ -12,6 +12,7 @@ from statistics import NormalDist
 import numpy as np
 
 from llama3lib.paper.results import interval as paper_half_width
+from llama3lib.utils.require import require, whole
 
 _BLOCK = 1 << 22  # numbers drawn at a time, so that memory does not grow with the resamples
 
@@ -86,8 +87,7 @@ def bootstrap_interval(
     """
     data = _finite("values", values)
     _z(level)
-    if not isinstance(resamples, int) or resamples < 1:
-        raise ValueError(f"resamples={resamples!r} is not allowed: a whole number, 1 or more")
+    whole("resamples", resamples, 1)
     rng = np.random.default_rng(seed)
     rows = max(1, _BLOCK // len(data))
     means = [
@@ -124,16 +124,13 @@ def paired_difference(
 
 
 def _z(level: float) -> float:
-    if not 0 < level < 1:
-        raise ValueError(f"level={level!r} is not allowed: between 0 and 1")
+    require(0 < level < 1, "level", level, "between 0 and 1")
     return NormalDist().inv_cdf((1 + level) / 2)
 
 
 def _check_score(score: float, n: int) -> None:
-    if not 0 <= score <= 1:
-        raise ValueError(f"score={score!r} is not allowed: a fraction, 0 to 1")
-    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
-        raise ValueError(f"n={n!r} is not allowed: a whole number, 1 or more")
+    require(0 <= score <= 1, "score", score, "a fraction, 0 to 1")
+    whole("n", n, 1)
 
 
 def _finite(field: str, values: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from llama3lib.eval.intervals import Interval, confidence_interval
 from llama3lib.eval.perplexity import check_ids, evaluating, logit_pieces
 from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
+from llama3lib.utils.require import at_least, require
 
 NORMALISATIONS = ("none", "tokens", "bytes")
 
@@ -48,8 +49,8 @@ class MultipleChoice:
     answer: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.choices, str) or len(self.choices) < 2:
-            raise ValueError(f"choices={self.choices!r} is not allowed: two texts or more")
+        ok = not isinstance(self.choices, str) and len(self.choices) >= 2
+        require(ok, "choices", self.choices, "two texts or more")
         object.__setattr__(self, "choices", tuple(self.choices))
         if not all(isinstance(text, str) and text for text in (self.prompt, *self.choices)):
             raise ValueError(f"{self!r} is not allowed: prompt and choices must not be empty")
@@ -202,8 +203,7 @@ def score_continuations(
     Raises ValueError on an empty prompt or continuation, an id outside the vocabulary, a pair
     longer than the position table (the last token is not read), or a model that gives nan.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r} is not allowed: 1 or more")
+    at_least("batch_size", batch_size, 1)
     users: dict[tuple[int, ...], list[int]] = {}
     for place, (prompt, continuation) in enumerate(pairs):
         _check_pair(model, place, prompt, continuation)

@@ -23,6 +23,7 @@ from llama3lib.eval.multiple_choice import encode_pair, score_continuations
 from llama3lib.eval.perplexity import check_ids, evaluating, logit_pieces
 from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
+from llama3lib.utils.require import at_least, between, require, require_all
 
 _CITIES = ("Lisbon", "Oslo", "Quito", "Hanoi", "Dakar", "Riga", "Cusco", "Perth", "Cairo", "Lima")
 _SENTENCE_ENDS = (b".", b"!", b"?", b"\n")
@@ -41,8 +42,8 @@ class Needle:
 
     def __post_init__(self) -> None:
         for field in ("sentence", "question", "answer"):
-            if not isinstance(getattr(self, field), str) or not getattr(self, field).strip():
-                raise ValueError(f"{field}={getattr(self, field)!r} is not allowed: some text")
+            ok = isinstance(getattr(self, field), str) and getattr(self, field).strip()
+            require(ok, field, getattr(self, field), "some text")
 
 
 def city_needle(seed: int) -> Needle:
@@ -130,8 +131,7 @@ def repeated_strings(
     Raises ValueError on rows below 1, length below 8 or symbols below 2.
     """
     for field, value, least in (("rows", rows, 1), ("length", length, 8), ("symbols", symbols, 2)):
-        if value < least:
-            raise ValueError(f"{field}={value!r} is not allowed: {least} or more")
+        at_least(field, value, least)
     generator = torch.Generator().manual_seed(seed)
     periods = torch.randint(length // 4, length // 2 + 1, (rows,), generator=generator)
     strings = torch.randint(symbols, (rows, length), generator=generator)
@@ -160,8 +160,8 @@ def copy_grid(
     `repeated_strings`; the model raises it for a length beyond its position table.
     """
     _check_axes(lengths, depths)
-    if depths[0] != 0 or depths[-1] >= 1:
-        raise ValueError(f"depths={tuple(depths)!r} are not allowed: the first 0, the last below 1")
+    ok = depths[0] == 0 and depths[-1] < 1
+    require_all(ok, "the first 0, the last below 1", depths=tuple(depths))
     cells = [_copies(model, n, depths, rows, symbols, seed, batch_size) for n in lengths]
     found, tries, nats = (np.stack(part) for part in zip(*cells, strict=True))
     if (tries < 1).any():
@@ -200,8 +200,7 @@ def _hits_and_nats(
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each next token: is it the likeliest, and its -log p; both [B, T]."""
     check_ids(model, tokens, "symbols")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r} is not allowed: 1 or more")
+    at_least("batch_size", batch_size, 1)
     device = next(model.parameters()).device
     hits, nats = [], []
     with evaluating(model):
@@ -227,14 +226,12 @@ def _build(
     depth: float,
     bos: bool,
 ) -> tuple[list[int], list[int]]:
-    if not 0 <= depth <= 1:
-        raise ValueError(f"depth={depth!r} is not allowed: 0 to 1")
+    between("depth", depth, 0, 1)
     sentence = tokenizer.encode(f" {needle.sentence.strip()} ")
     question, answer = encode_pair(tokenizer, f"\n{needle.question}", needle.answer, bos=False)
     front = [tokenizer.bos_id] if bos else []
     room = length - len(front) - len(sentence) - len(question) - len(answer)
-    if room < 1:
-        raise ValueError(f"length={length!r} is not allowed: {length - room + 1} or more")
+    require(room >= 1, "length", length, f"{length - room + 1} or more")
     straw = [token for text in hay for token in text]
     straw = (straw * -(-room // len(straw)))[:room]
     place = round(depth * room)
@@ -267,5 +264,5 @@ def _encode_all(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
 
 def _check_axes(lengths: Sequence[int], depths: Sequence[float]) -> None:
     for field, values in (("lengths", lengths), ("depths", depths)):
-        if not len(values) or any(a >= b for a, b in pairwise(values)):
-            raise ValueError(f"{field}={tuple(values)!r} is not allowed: one or more, rising")
+        ok = len(values) and not any(a >= b for a, b in pairwise(values))
+        require(ok, field, tuple(values), "one or more, rising")

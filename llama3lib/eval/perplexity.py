@@ -21,6 +21,7 @@ from torch import Tensor
 from llama3lib.data.packing import window, window_count
 from llama3lib.data.tokens import TokenShard
 from llama3lib.model import DocumentMask, Transformer
+from llama3lib.utils.require import at_least, require, require_all
 
 _LOGITS = 1 << 25  # logits held at a time (128 MB in float32): the vocabulary may be 128K wide
 
@@ -84,8 +85,7 @@ class PositionLoss:
 
         Raises ValueError if bytes_per_token is not above 0.
         """
-        if not bytes_per_token > 0:
-            raise ValueError(f"bytes_per_token={bytes_per_token!r} is not allowed: above 0")
+        require(bytes_per_token > 0, "bytes_per_token", bytes_per_token, "above 0")
         return self.mean / math.log(2) / bytes_per_token
 
     def by_position(self) -> list[PositionBin]:
@@ -99,8 +99,8 @@ class PositionLoss:
         """
         edges, length = list(edges), self.nats.shape[1]
         rising = all(a < b for a, b in pairwise(edges))
-        if len(edges) < 2 or not rising or edges[0] < 0 or edges[-1] > length:
-            raise ValueError(f"edges={edges!r} are not allowed: two or more, rising, 0 to {length}")
+        ok = len(edges) >= 2 and rising and edges[0] >= 0 and edges[-1] <= length
+        require_all(ok, f"two or more, rising, 0 to {length}", edges=edges)
         sums, counts = self._per_row(edges)
         return [
             PositionBin(start, stop, int(counts[:, i].sum()), *_ratio(sums[:, i], counts[:, i]))
@@ -157,8 +157,7 @@ def loss_by_position(
     Raises ValueError on ids outside the vocabulary, shapes that do not fit, rows of another
     length, more than max_seq_len tokens, or no row at all.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r} is not allowed: 1 or more")
+    at_least("batch_size", batch_size, 1)
     nats, positions = [], []
     with evaluating(model):
         for rows, ids in _batches(tokens, document_ids):
@@ -189,12 +188,10 @@ def held_out_loss(
     Raises ValueError if the shard has no window or fewer than asked for, and as
     `loss_by_position`.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r} is not allowed: 1 or more")
+    at_least("batch_size", batch_size, 1)
     count = window_count(shard, length)
     windows = count if windows is None else windows
-    if not 1 <= windows <= count:
-        raise ValueError(f"windows={windows!r} is not allowed: 1 to the shard's {count}")
+    require(1 <= windows <= count, "windows", windows, f"1 to the shard's {count}")
     places = [i * count // windows for i in range(windows)]
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:

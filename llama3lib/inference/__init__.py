@@ -1,18 +1,13 @@
 """Generating text.
 
-- `sampling`, `kv_cache`, `generate`: one text at a time, with streaming
+- `sampling_params`, `sampling`, `kv_cache`, `generation`: one text at a time, with streaming
 - `fuse`: faster blocks
 - `llm_engine`: many texts at once; it goes through `scheduler`, `block_manager`, `model_runner`,
   `paged_attention` and `attend`; `decode_graph` records its steps on a GPU
 - `speculative`: a small model guesses ahead
 """
 
-from llama3lib.inference.fuse import fuse_projections, unfuse_projections
-from llama3lib.inference.generate import generate, generate_tokens
-from llama3lib.inference.kv_cache import KVCache
-from llama3lib.inference.llm_engine import LLMEngine, RequestOutput
-from llama3lib.inference.sampling import SamplingParams, TokenLogprob, sample, sampling_probs
-from llama3lib.inference.speculative import SpeculativeStats, speculative_tokens
+from llama3lib.utils.lazy import lazy_names
 
 __all__ = [
     "KVCache",
@@ -29,3 +24,16 @@ __all__ = [
     "speculative_tokens",
     "unfuse_projections",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "fuse": ("fuse_projections", "unfuse_projections"),
+        "generation": ("generate", "generate_tokens"),
+        "kv_cache": ("KVCache",),
+        "llm_engine": ("LLMEngine", "RequestOutput"),
+        "sampling": ("TokenLogprob", "sample", "sampling_probs"),
+        "sampling_params": ("SamplingParams",),
+        "speculative": ("SpeculativeStats", "speculative_tokens"),
+    },
+)

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from llama3lib.inference.sequence import Sequence
+from llama3lib.utils.require import at_least
 
 _ROOT = -1  # the name of the empty prefix
 
@@ -52,8 +53,7 @@ class BlockManager:
 
     def __post_init__(self) -> None:
         for name in ("num_blocks", "block_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not allowed: 1 or more")
+            at_least(name, getattr(self, name), 1)
         self._blocks = [_Block() for _ in range(self.num_blocks)]
         self._free = OrderedDict.fromkeys(range(self.num_blocks))
 

@@ -72,13 +72,13 @@ class _Step:
         """Put a step's numbers into the buffers."""
         places = [item.sequence.num_computed_tokens for item in scheduled]
         tokens = [item.sequence.token_ids[p] for item, p in zip(scheduled, places, strict=True)]
-        told = PagedMetadata.of(scheduled, self.block_size, self.device)
+        metadata = PagedMetadata.of(scheduled, self.block_size, self.device)
         self.tokens.copy_(torch.tensor([tokens]))
         self.positions.copy_(torch.tensor([places]))
         own = self.metadata
-        own.slot_mapping.copy_(told.slot_mapping)
-        own.tables.zero_()[:, : told.tables.shape[1]] = told.tables
-        own.mask.zero_()[..., : told.mask.shape[-1]] = told.mask
+        own.slot_mapping.copy_(metadata.slot_mapping)
+        own.tables.zero_()[:, : metadata.tables.shape[1]] = metadata.tables
+        own.mask.zero_()[..., : metadata.mask.shape[-1]] = metadata.mask
 
     def compute(self) -> Float[Tensor, "B V"]:
         """What is recorded."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from llama3lib.inference.attend import attend
 from llama3lib.model import Transformer
 from llama3lib.model.attention import ScaledDotProductAttention
+from llama3lib.utils.require import at_least, between, require
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,9 @@ class KVCache:
 
     def __init__(self, model: Transformer, *, batch_size: int = 1, max_seq_len: int) -> None:
         args, weight = model.args, model.norm.weight
-        if not 0 < max_seq_len <= args.max_seq_len:
-            raise ValueError(
-                f"max_seq_len={max_seq_len} is not allowed: 1 to the model's {args.max_seq_len}"
-            )
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} is not allowed: 1 or more")
+        ok = 0 < max_seq_len <= args.max_seq_len
+        require(ok, "max_seq_len", max_seq_len, f"1 to the model's {args.max_seq_len}")
+        at_least("batch_size", batch_size, 1)
         self.model, self.batch_size, self.max_seq_len = model, batch_size, max_seq_len
         self.length = 0
         shape = (len(model.layers), 2, batch_size, args.n_kv_heads, max_seq_len, args.head_dim)
@@ -119,8 +117,7 @@ class KVCache:
 
         Raises ValueError if there are not so many.
         """
-        if not 0 <= length <= self.length:
-            raise ValueError(f"length={length!r} is not allowed: 0 to {self.length}")
+        between("length", length, 0, self.length)
         self.length = length
 
     def _read(self, tokens: Int[Tensor, "B T"], *, last_only: bool) -> Float[Tensor, "B T D"]:

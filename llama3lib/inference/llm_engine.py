@@ -9,7 +9,6 @@ cache lie) → `ModelRunner` (through the model) → a token → and again, unti
 """
 
 from collections.abc import Iterable
-from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -24,6 +23,8 @@ from llama3lib.inference.sequence import Sequence
 from llama3lib.inference.text import TextStream
 from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
+from llama3lib.utils.require import require, whole
+from llama3lib.utils.seed import make_generator
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class LLMEngine:
 
     def add_request(
         self,
-        prompt: str | Items[int],
+        prompt: str | Iterable[int],
         params: SamplingParams | None = None,
         *,
         n: int = 1,
@@ -129,12 +130,10 @@ class LLMEngine:
             request_id = next(
                 name for i in self._ids if (name := f"request-{i}") not in self.requests
             )
-        if request_id in self.requests:
-            raise ValueError(f"request_id={request_id!r} is not allowed: it is in use")
+        require(request_id not in self.requests, "request_id", request_id, "it is in use")
         ids = self._prompt_ids(prompt, params)
         sequence = Sequence(ids, params, num_samples=n, request_id=request_id)
-        if type(n) is not int or n < 1:
-            raise ValueError(f"n={n!r} is not allowed: a whole number, 1 or more")
+        whole("n", n, 1)
         sequence.generator = self._dice(params, 0)
         self.scheduler.add(sequence)
         texts = {0: TextStream(self.tokenizer, params)}
@@ -179,10 +178,10 @@ class LLMEngine:
         counts = [item.sequence.params.logprobs for item in writing]
         logprobs = token_logprobs(logits[rows], tokens, counts)
         drawn = zip(writing, tokens, logprobs, strict=True)
-        return [self._append(item.sequence, token, told) for item, token, told in drawn]
+        return [self._append(item.sequence, token, logprob) for item, token, logprob in drawn]
 
     def generate(
-        self, prompts: Iterable[str | Items[int]], params: SamplingParams | None = None
+        self, prompts: Iterable[str | Iterable[int]], params: SamplingParams | None = None
     ) -> list[RequestOutput]:
         """The finished texts of several prompts, in their order; after an error none goes on."""
         wanted: list[str] = []
@@ -197,7 +196,7 @@ class LLMEngine:
                 self.abort_request(request_id)
         return [done[request_id] for request_id in wanted]
 
-    def _prompt_ids(self, prompt: str | Items[int], params: SamplingParams) -> list[int]:
+    def _prompt_ids(self, prompt: str | Iterable[int], params: SamplingParams) -> list[int]:
         if isinstance(prompt, str):
             if self.tokenizer is None:
                 raise ValueError("prompt is not allowed to be text: the engine has no tokenizer")
@@ -220,12 +219,8 @@ class LLMEngine:
     def _dice(self, params: SamplingParams, sample_id: int) -> torch.Generator | None:
         if params.temperature == 0:
             return None
-        generator = torch.Generator(self.runner.device)
-        if params.seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(params.seed + sample_id)
-        return generator
+        seed = None if params.seed is None else params.seed + sample_id
+        return make_generator(seed, self.runner.device)
 
     def _fork(
         self, writing: list[ScheduledSequence], rows: list[int]

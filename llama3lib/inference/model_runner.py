@@ -63,12 +63,7 @@ class ModelRunner:
             self.cache[:, :, :, copy.target] = self.cache[:, :, :, copy.source]
         if self._decode_graphs is not None and self._decode_graphs.fits(scheduled):
             return self._decode_graphs.run(scheduled)
-        tokens, positions, last = [], [], []
-        for item in scheduled:
-            done = item.sequence.num_computed_tokens
-            tokens += item.sequence.token_ids[done : done + item.num_tokens]
-            positions += range(done, done + item.num_tokens)
-            last.append(len(tokens) - 1)
+        tokens, positions, last = end_to_end(scheduled)
         metadata = PagedMetadata.of(scheduled, self.block_size, self.device)
         row = torch.tensor([tokens], device=self.device)
         places = torch.tensor([positions], device=self.device)
@@ -85,3 +80,14 @@ class ModelRunner:
             else int(sample(row.unsqueeze(0), item.sequence.params, item.sequence.generator))
             for best, row, item in zip(greedy, logits, scheduled, strict=True)
         ]
+
+
+def end_to_end(scheduled: list[ScheduledSequence]) -> tuple[list[int], list[int], list[int]]:
+    """This step's tokens in one row, their positions, and where each sequence has its last one."""
+    tokens, positions, last = [], [], []
+    for item in scheduled:
+        done = item.sequence.num_computed_tokens
+        tokens += item.sequence.token_ids[done : done + item.num_tokens]
+        positions += range(done, done + item.num_tokens)
+        last.append(len(tokens) - 1)
+    return tokens, positions, last

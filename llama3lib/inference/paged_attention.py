@@ -110,11 +110,11 @@ class PagedAttention(nn.Module):
             mixed[0, piece.start : piece.stop] = self._piece(q[0, piece.start : piece.stop], piece)
         return mixed
 
-    def _single(self, q: Float[Tensor, "B N H"], told: PagedMetadata) -> Float[Tensor, "B N H"]:
+    def _single(self, q: Float[Tensor, "B N H"], metadata: PagedMetadata) -> Float[Tensor, "B N H"]:
         """One query each, against all tokens of its sequence."""
-        keys, values = _gather(self.keys, told.tables), _gather(self.values, told.tables)
+        keys, values = _gather(self.keys, metadata.tables), _gather(self.values, metadata.tables)
         grouped = q.unflatten(1, (len(keys), -1)).transpose(0, 1)  # [K, B, N / K, H]
-        return attend_once(grouped, keys, values, told.mask).transpose(0, 1).flatten(1, 2)
+        return attend_once(grouped, keys, values, metadata.mask).transpose(0, 1).flatten(1, 2)
 
     def _piece(self, q: Float[Tensor, "T N H"], piece: PromptPiece) -> Float[Tensor, "T N H"]:
         blocks = piece.blocks.unsqueeze(0)

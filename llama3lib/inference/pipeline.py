@@ -27,10 +27,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llama3lib.inference.block_manager import BlockCopy
-from llama3lib.inference.model_runner import ModelRunner
+from llama3lib.inference.model_runner import ModelRunner, end_to_end
 from llama3lib.inference.paged_attention import PagedMetadata
 from llama3lib.inference.scheduler import ScheduledSequence
 from llama3lib.model import Transformer
+from llama3lib.utils.require import require
 
 
 def split_stages(model: Transformer, num_stages: int) -> list[Transformer]:
@@ -42,8 +43,8 @@ def split_stages(model: Transformer, num_stages: int) -> list[Transformer]:
     Raises ValueError unless there is a layer for each stage.
     """
     names, args = list(model.layers), model.args
-    if type(num_stages) is not int or not 1 <= num_stages <= len(names):
-        raise ValueError(f"num_stages={num_stages!r} is not allowed: 1 to {len(names)} layers")
+    ok = type(num_stages) is int and 1 <= num_stages <= len(names)
+    require(ok, "num_stages", num_stages, f"1 to {len(names)} layers")
     share, more = divmod(len(names), num_stages)
     stages, end = [], 0
     for i in range(num_stages):
@@ -132,8 +133,8 @@ class PipelineRunner:
         num_micro_batches: int = 2,
         make_link: Callable[[], Link] = SimpleQueue,
     ) -> None:
-        if type(num_micro_batches) is not int or num_micro_batches < 1:
-            raise ValueError(f"num_micro_batches={num_micro_batches!r} is not allowed: 1 or more")
+        ok = type(num_micro_batches) is int and num_micro_batches >= 1
+        require(ok, "num_micro_batches", num_micro_batches, "1 or more")
         stages = split_stages(model, num_stages)
         self._whole = ModelRunner(model, num_blocks=num_blocks, block_size=block_size)
         self.device, self.block_size = self._whole.device, block_size
@@ -194,12 +195,7 @@ class PipelineRunner:
         return torch.cat([parcel.content for parcel in parcels])[came.argsort()]
 
     def _pack(self, micro_batch: int, scheduled: list[ScheduledSequence]) -> Parcel:
-        tokens, positions, last = [], [], []
-        for item in scheduled:
-            done = item.sequence.num_computed_tokens
-            tokens += item.sequence.token_ids[done : done + item.num_tokens]
-            positions += range(done, done + item.num_tokens)
-            last.append(len(tokens) - 1)
+        tokens, positions, last = end_to_end(scheduled)
         return Parcel(
             micro_batch,
             content=torch.tensor([tokens], device=self.device),

@@ -22,18 +22,13 @@ from llama3lib.paper.inference import FFN_TIME
 from llama3lib.paper.infrastructure import BF16_PEAK, GPU_MEMORY, GPUS_PER_SERVER
 from llama3lib.quant.fp8 import quantize_rows, scaled_mm
 from llama3lib.utils.device import pick_device, pick_dtype
+from llama3lib.utils.require import between, require, whole
 
 _SCALE_BYTES = 4  # each row of an FP8 matrix keeps its scale in float32
 
 
-def _whole(field: str, value: int, least: int = 1) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{field}={value!r} is not allowed: a whole number, {least} or more")
-
-
 def _above_zero(field: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{field}={value!r} is not allowed: above 0")
+    require(value > 0, field, value, "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,17 +184,12 @@ def step_cost(
     given = {"num_tokens": num_tokens, "context_tokens": context_tokens}
     given |= {"num_sequences": num_sequences, "bytes_per_weight": bytes_per_weight}
     for field, value in (given | {"bytes_per_value": bytes_per_value}).items():
-        _whole(field, value)
-    if num_tokens % num_sequences:
-        raise ValueError(
-            f"num_tokens={num_tokens} is not allowed: a multiple of num_sequences={num_sequences}"
-        )
+        whole(field, value)
+    ok = num_tokens % num_sequences == 0
+    require(ok, "num_tokens", num_tokens, f"a multiple of num_sequences={num_sequences}")
     new = num_tokens // num_sequences
-    if context_tokens < new:
-        raise ValueError(
-            f"context_tokens={context_tokens} is not allowed: {new} or more, the new tokens of "
-            "each sequence"
-        )
+    ok = context_tokens >= new
+    require(ok, "context_tokens", context_tokens, f"{new} or more, the new tokens of each sequence")
     counts = count_parameters(args)
     matrices = 2 * num_tokens * (counts.attention + counts.feed_forward)
     head = 2 * num_sequences * args.vocab_size * args.dim
@@ -224,7 +214,7 @@ def weight_bytes(args: ModelArgs, *, bytes_per_weight: int = 2, fp8_ffn: bool = 
 
     Raises ValueError if bytes_per_weight is below 1.
     """
-    _whole("bytes_per_weight", bytes_per_weight)
+    whole("bytes_per_weight", bytes_per_weight)
     total = bytes_per_weight * count_parameters(args).total
     if fp8_ffn:
         inner = max(args.n_layers - 2, 0)
@@ -235,14 +225,14 @@ def weight_bytes(args: ModelArgs, *, bytes_per_weight: int = 2, fp8_ffn: bool = 
 
 def compute_seconds(cost: StepCost, chip: Chip, num_chips: int = 1) -> float:
     """Least time for the arithmetic, spread evenly over the chips."""
-    _whole("num_chips", num_chips)
+    whole("num_chips", num_chips)
     plain = (cost.flops - cost.fp8_flops) / chip.flops
     return (plain + cost.fp8_flops / chip.fp8_rate) / num_chips
 
 
 def memory_seconds(cost: StepCost, chip: Chip, num_chips: int = 1) -> float:
     """Least time for the bytes, spread evenly over the chips."""
-    _whole("num_chips", num_chips)
+    whole("num_chips", num_chips)
     return cost.total_bytes / chip.bytes_per_second / num_chips
 
 
@@ -269,7 +259,7 @@ def serving_bytes(
 
     Raises ValueError for a number of bytes below 1, or cache_tokens below 0.
     """
-    _whole("cache_tokens", cache_tokens, least=0)
+    whole("cache_tokens", cache_tokens, least=0)
     need = weight_bytes(args, bytes_per_weight=bytes_per_weight, fp8_ffn=fp8_ffn)
     if cache_tokens:
         need += kv_cache_bytes(args, cache_tokens, bytes_per_value)
@@ -281,7 +271,7 @@ def fits(args: ModelArgs, chip: Chip, num_chips: int, **sizes: int) -> bool:
 
     Nothing is set aside for activations, so a tight fit is none in practice.
     """
-    _whole("num_chips", num_chips)
+    whole("num_chips", num_chips)
     return serving_bytes(args, **sizes) <= num_chips * chip.memory_bytes
 
 
@@ -293,7 +283,7 @@ def chips_needed(
     16 for the 405B in BF16, which is two machines (section 6.1); 8 with fp8_ffn=True. `sizes` as
     in `serving_bytes`.
     """
-    _whole("per_machine", per_machine)
+    whole("per_machine", per_machine)
     least = max(1, math.ceil(serving_bytes(args, **sizes) / chip.memory_bytes))
     if least > per_machine:
         return per_machine * -(-least // per_machine)
@@ -309,8 +299,7 @@ def gain_bound(share: float = FFN_TIME.value, speedup: float = 2.0) -> float:
     machines, and so may gain more than this, is our reading.
     Raises ValueError for a share outside 0 to 1 or a speedup that is not above 0.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share={share!r} is not allowed: 0 to 1")
+    between("share", share, 0, 1)
     _above_zero("speedup", speedup)
     return 1 / (1 - share + share / speedup)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from llama3lib.inference.block_manager import BlockCopy, BlockManager
 from llama3lib.inference.sequence import Sequence, SequenceStatus
+from llama3lib.utils.require import at_least, require
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,7 @@ class Scheduler:
     ) -> None:
         sizes = {"max_num_seqs": max_num_seqs, "max_num_batched_tokens": max_num_batched_tokens}
         for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name}={value!r} is not allowed: 1 or more")
+            at_least(name, value, 1)
         self.blocks = block_manager
         self.max_num_seqs, self.max_num_batched_tokens = max_num_seqs, max_num_batched_tokens
         self.waiting: deque[Sequence] = deque()
@@ -74,10 +74,8 @@ class Scheduler:
         if self.blocks.blocks_for(most) > self.blocks.num_blocks:
             room = self.blocks.num_blocks * self.blocks.block_size
             raise ValueError(f"{most} tokens are not allowed: the cache has room for {room}")
-        if sequence.num_samples > self.max_num_seqs:
-            raise ValueError(
-                f"n={sequence.num_samples} is not allowed: 1 to max_num_seqs={self.max_num_seqs}"
-            )
+        ok = sequence.num_samples <= self.max_num_seqs
+        require(ok, "n", sequence.num_samples, f"1 to max_num_seqs={self.max_num_seqs}")
         self.waiting.append(sequence)
 
     def schedule(self) -> SchedulerOutput:

@@ -20,6 +20,7 @@ from llama3lib.inference.block_manager import BlockManager
 from llama3lib.inference.sampling import SamplingParams
 from llama3lib.inference.scheduler import ScheduledSequence, Scheduler
 from llama3lib.inference.sequence import Sequence
+from llama3lib.utils.require import at_least, require
 
 Seconds = Callable[[int, int], float]
 """Seconds of a step from its tokens and from the tokens that lie in the cache before it."""
@@ -37,11 +38,9 @@ class Job:
     output_tokens: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.arrival < math.inf:
-            raise ValueError(f"arrival={self.arrival!r} is not allowed: 0 or more seconds")
+        require(0 <= self.arrival < math.inf, "arrival", self.arrival, "0 or more seconds")
         for name in ("prompt_tokens", "output_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not allowed: 1 or more")
+            at_least(name, getattr(self, name), 1)
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,7 @@ class Workload:
         """
         sizes = {"rate": rate, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
         for name, value in sizes.items():
-            if not value > 0:
-                raise ValueError(f"{name}={value!r} is not allowed: above 0")
+            require(value > 0, name, value, "above 0")
         dice = np.random.default_rng(seed)
 
         def lengths(mean: float, spread: float) -> list[int]:
@@ -112,8 +110,7 @@ class StepTime:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name}={value!r} is not allowed: 0 or more seconds")
+            require(0 <= value < math.inf, name, value, "0 or more seconds")
         if not self.fixed and not self.per_token:
             raise ValueError("fixed=0 and per_token=0 are not allowed: a step takes time")
 
@@ -309,8 +306,7 @@ def run_static(
 
     Raises ValueError if batch_size is below 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r} is not allowed: 1 or more")
+    at_least("batch_size", batch_size, 1)
     jobs, spans = workload.jobs, []
     tokens: list[tuple[float, ...]] = []
     clock, num_steps = 0.0, 0

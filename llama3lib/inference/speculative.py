@@ -13,10 +13,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llama3lib.inference.generate import check_prompt
+from llama3lib.inference.generation import check_prompt
 from llama3lib.inference.kv_cache import KVCache
 from llama3lib.inference.sampling import SamplingParams, sampling_probs
 from llama3lib.model import Transformer
+from llama3lib.utils.require import whole
+from llama3lib.utils.seed import make_generator
 
 
 @dataclass
@@ -58,8 +60,7 @@ def speculative_tokens(
     params, prompt_ids = params or SamplingParams(), list(prompt_ids)
     check_prompt(target, prompt_ids, params)
     check_prompt(draft, prompt_ids, params)
-    if type(num_drafts) is not int or num_drafts < 1:
-        raise ValueError(f"num_drafts={num_drafts!r} is not allowed: a whole number, 1 or more")
+    whole("num_drafts", num_drafts, 1)
     if draft.args.vocab_size != target.args.vocab_size:
         raise ValueError(
             f"draft is not allowed: its vocabulary has {draft.args.vocab_size} tokens, "
@@ -77,11 +78,7 @@ def _tokens(
     num_drafts: int,
     stats: SpeculativeStats,
 ) -> Iterator[int]:
-    generator = torch.Generator()
-    if params.seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(params.seed)
+    generator = make_generator(params.seed)
     room, prompt = len(ids) + params.max_tokens, len(ids)
     with (
         KVCache(target, max_seq_len=room) as large,

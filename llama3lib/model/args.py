@@ -6,22 +6,9 @@ model cards, not from the paper.
 """
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
-
-def _require(ok: bool, field: str, value: object, allowed: str) -> None:
-    if not ok:
-        raise ValueError(f"{field}={value!r} is not allowed: {allowed}")
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_positive_number(value: object) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and value > 0
+from llama3lib.utils.require import at_least, is_whole, positive, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +26,16 @@ class RopeScaling:
 
     def __post_init__(self) -> None:
         for field in ("factor", "low_freq_factor", "high_freq_factor"):
-            value = getattr(self, field)
-            _require(_is_positive_number(value), field, value, "a finite number above 0")
-        _require(self.factor >= 1, "factor", self.factor, "1 or more")
-        _require(
+            positive(field, getattr(self, field))
+        at_least("factor", self.factor, 1)
+        require(
             self.high_freq_factor > self.low_freq_factor,
             "high_freq_factor",
             self.high_freq_factor,
             f"above low_freq_factor={self.low_freq_factor}",
         )
         length = self.original_max_seq_len
-        _require(
-            _is_int(length) and length > 0, "original_max_seq_len", length, "a whole number above 0"
-        )
+        require(is_whole(length), "original_max_seq_len", length, "a whole number above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,29 +71,28 @@ class ModelArgs:
         sizes = ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "max_seq_len")
         for field in sizes:
             value = getattr(self, field)
-            _require(_is_int(value) and value > 0, field, value, "a whole number above 0")
+            require(is_whole(value), field, value, "a whole number above 0")
         if self.head_dim is None:
-            _require(self.dim % self.n_heads == 0, "dim", self.dim, f"a multiple of {self.n_heads}")
+            require(self.dim % self.n_heads == 0, "dim", self.dim, f"a multiple of {self.n_heads}")
             object.__setattr__(self, "head_dim", self.dim // self.n_heads)
-        even = _is_int(self.head_dim) and self.head_dim > 0 and self.head_dim % 2 == 0
-        _require(even, "head_dim", self.head_dim, "an even whole number above 0")
-        _require(
+        even = is_whole(self.head_dim) and self.head_dim % 2 == 0
+        require(even, "head_dim", self.head_dim, "an even whole number above 0")
+        require(
             self.n_heads % self.n_kv_heads == 0,
             "n_kv_heads",
             self.n_kv_heads,
             f"a divisor of n_heads={self.n_heads}",
         )
         for field in ("norm_eps", "rope_theta"):
-            value = getattr(self, field)
-            _require(_is_positive_number(value), field, value, "a finite number above 0")
+            positive(field, getattr(self, field))
         scaling = self.rope_scaling
-        _require(
+        require(
             scaling is None or isinstance(scaling, RopeScaling),
             "rope_scaling",
             scaling,
             "None or a RopeScaling",
         )
-        _require(
+        require(
             isinstance(self.tie_embeddings, bool), "tie_embeddings", self.tie_embeddings, "bool"
         )
 
@@ -129,10 +112,9 @@ def ffn_dim_from_rule(dim: int, multiplier: float, multiple_of: int) -> int:
     >>> ffn_dim_from_rule(4096, 1.3, 1024)
     14336
     """
-    _require(_is_int(dim) and dim > 0, "dim", dim, "a whole number above 0")
-    _require(_is_positive_number(multiplier), "multiplier", multiplier, "a finite number above 0")
-    whole = _is_int(multiple_of) and multiple_of > 0
-    _require(whole, "multiple_of", multiple_of, "a whole number above 0")
+    require(is_whole(dim), "dim", dim, "a whole number above 0")
+    positive("multiplier", multiplier)
+    require(is_whole(multiple_of), "multiple_of", multiple_of, "a whole number above 0")
     # both cuts to whole numbers are the released code's; another order gives other widths
     hidden = int(multiplier * int(2 * (4 * dim) / 3))
     return multiple_of * -(-hidden // multiple_of)

@@ -7,6 +7,7 @@ counter and the tensors autograd really keeps.
 from dataclasses import dataclass
 
 from llama3lib.model.args import ModelArgs
+from llama3lib.utils.require import whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +123,7 @@ def flops_per_token(args: ModelArgs, seq_len: int) -> TokenFlops:
     embedding counted as if it were multiplied.
     Raises ValueError if seq_len is below 1.
     """
-    _at_least_one("seq_len", seq_len)
+    whole("seq_len", seq_len)
     count = count_parameters(args)
     used = count.attention + count.feed_forward + args.vocab_size * args.dim
     width = args.n_heads * args.head_dim
@@ -137,8 +138,8 @@ def kv_cache_bytes(args: ModelArgs, tokens: int = 1, bytes_per_element: int = 2)
     >>> kv_cache_bytes(get_preset("405B"))
     516096
     """
-    _at_least_one("tokens", tokens)
-    _at_least_one("bytes_per_element", bytes_per_element)
+    whole("tokens", tokens)
+    whole("bytes_per_element", bytes_per_element)
     return 2 * args.n_layers * args.n_kv_heads * args.head_dim * tokens * bytes_per_element
 
 
@@ -162,7 +163,7 @@ def inference_memory(
     args: ModelArgs, *, tokens: int, batch_size: int = 1, bytes_per_element: int = 2
 ) -> MemoryEstimate:
     """Bytes to serve: weights, and the cache of `batch_size` sequences of `tokens` tokens."""
-    _at_least_one("batch_size", batch_size)
+    whole("batch_size", batch_size)
     return MemoryEstimate(
         weights=count_parameters(args).total * bytes_per_element,
         kv_cache=batch_size * kv_cache_bytes(args, tokens, bytes_per_element),
@@ -183,7 +184,7 @@ def training_memory(
     otherwise all float32.
     checkpointing: keep only each block's input and recompute the rest, one block at a time.
     """
-    _at_least_one("batch_size", batch_size)
+    whole("batch_size", batch_size)
     weights = 4 * count_parameters(args).total
     return MemoryEstimate(
         weights=weights,
@@ -214,7 +215,7 @@ def activation_bytes(
     product (4·F). Attention scores are not among them: the fused kernel computes them again.
     PyTorch's RMSNorm on the CPU keeps one more copy of its input (D a norm) than counted here.
     """
-    _at_least_one("seq_len", seq_len)
+    whole("seq_len", seq_len)
     queries, keys = args.n_heads * args.head_dim, args.n_kv_heads * args.head_dim
     block = 4 * args.dim + 2 * queries + 2 * keys + 4 * args.ffn_dim
     if checkpointing:
@@ -224,8 +225,3 @@ def activation_bytes(
     head = 2 * args.dim  # input and result of the last norm
     loss = 4 * args.vocab_size  # log-probabilities are kept in float32
     return batch_size * seq_len * ((blocks + head) * bytes_per_element + loss)
-
-
-def _at_least_one(field: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{field}={value!r} is not allowed: a whole number, 1 or more")

@@ -12,6 +12,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from llama3lib.model.args import RopeScaling
+from llama3lib.utils.require import require
 
 
 def rope_frequencies(
@@ -25,10 +26,9 @@ def rope_frequencies(
 
     Raises ValueError if head_dim is not an even number above 0 or theta not above 0.
     """
-    if head_dim <= 0 or head_dim % 2:
-        raise ValueError(f"head_dim={head_dim} is not allowed: an even whole number above 0")
-    if not theta > 0:
-        raise ValueError(f"theta={theta} is not allowed: a number above 0")
+    ok = head_dim > 0 and head_dim % 2 == 0
+    require(ok, "head_dim", head_dim, "an even whole number above 0")
+    require(theta > 0, "theta", theta, "a number above 0")
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
     freqs = float(theta) ** -exponents
     if scaling is None:
@@ -106,7 +106,5 @@ def half_to_interleaved(weight: Float[Tensor, "NH *D"], n_heads: int) -> Float[T
 
 
 def _check_heads(rows: int, n_heads: int) -> None:
-    if n_heads <= 0 or rows % (2 * n_heads):
-        raise ValueError(
-            f"n_heads={n_heads} is not allowed: {rows} rows must split into even heads"
-        )
+    ok = n_heads > 0 and rows % (2 * n_heads) == 0
+    require(ok, "n_heads", n_heads, f"{rows} rows must split into even heads")

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from llama3lib.utils.require import require
+
 FP8 = torch.float8_e4m3fn
 LARGEST = 448.0
 """Largest number that e4m3 can hold."""
@@ -28,8 +30,7 @@ def quantize_rows(
 
     Raises ValueError for a bound that is not above 0.
     """
-    if upper_bound is not None and not upper_bound > 0:
-        raise ValueError(f"upper_bound={upper_bound!r} is not allowed: above 0, or None")
+    require(upper_bound is None or upper_bound > 0, "upper_bound", upper_bound, "above 0, or None")
     wide = x.float()
     largest = wide.abs().amax(-1, keepdim=True)
     return _divide(wide, largest, upper_bound)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llama3lib.model import Transformer
+from llama3lib.utils.require import require
 
 _SHARPNESS = 30.0
 """How hard the planted unit's gate is pressed: far below zero it is shut for all other words."""
@@ -89,8 +90,7 @@ def plant_outlier(
     """
     tokens = torch.tensor([one for row in rows for one in row])
     is_it = tokens == token
-    if not is_it.any():
-        raise ValueError(f"token={token!r} is not allowed: it does not occur in rows")
+    require(is_it.any(), "token", token, "it does not occur in rows")
     planted = copy.deepcopy(model)
     weight = torch.where(is_it, ((~is_it).sum() / is_it.sum()).sqrt(), torch.tensor(1.0))
     wanted = torch.where(is_it, 1.0, -1.0) * weight

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llama3lib.model import Transformer
+from llama3lib.utils.require import at_least, require
 
 Interval = tuple[float, float]
 
@@ -62,12 +63,10 @@ def compare_scores(
     score, for pairs of different numbers, and for fewer than 1 resamples.
     """
     first, second = _checked("first", first), _checked("second", second)
-    if not 1 / len(first) <= tail < 1:
-        raise ValueError(f"tail={tail!r} is not allowed: {1 / len(first):.3g} to below 1")
+    require(1 / len(first) <= tail < 1, "tail", tail, f"{1 / len(first):.3g} to below 1")
     if paired and len(first) != len(second):
         raise ValueError(f"paired scores are needed: {len(first)} first and {len(second)} second")
-    if resamples < 1:
-        raise ValueError(f"resamples={resamples!r} is not allowed: 1 or more")
+    at_least("resamples", resamples, 1)
     differences, shares = [], []
     for _ in range(resamples):
         chosen = torch.randint(len(first), (len(first),), generator=generator)
@@ -157,8 +156,7 @@ def mean_log_prob(
         raise ValueError(
             f"responses is not allowed: {len(responses)} of them to {len(prompts)} prompts"
         )
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r} is not allowed: 1 or more")
+    at_least("batch_size", batch_size, 1)
     for name, rows in (("prompts", prompts), ("responses", responses)):
         for i, row in enumerate(rows):
             if not len(row):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from llama3lib.model import Transformer
 from llama3lib.quant.fp8 import FP8Linear
 from llama3lib.quant.integer import Int4Linear, Int8DynamicLinear, Int8Linear
+from llama3lib.utils.require import one_of
 
 Scheme = Literal["fp8", "fp8-tensorwise", "fp8-unbounded", "int8", "int8-dynamic", "int4"]
 Maker = Callable[[Tensor], nn.Module]
@@ -32,8 +33,7 @@ def quantize_model(model: Transformer, scheme: Scheme) -> Transformer:
     Raises ValueError for an unknown scheme, a matrix that it cannot hold, or a model whose
     matrices have been replaced before (to fuse and quantise: `fuse_projections` with its `scheme`).
     """
-    if scheme not in _MAKERS:
-        raise ValueError(f"scheme={scheme!r} is not allowed: one of {list(_MAKERS)}")
+    one_of("scheme", scheme, list(_MAKERS))
     check_plain(model, scheme)
     n_layers = model.args.n_layers
     for name, layer in model.layers.items():
@@ -60,8 +60,7 @@ def linear_maker(
     """
     if scheme is None:
         return full
-    if scheme not in _MAKERS:
-        raise ValueError(f"scheme={scheme!r} is not allowed: one of {list(_MAKERS)}")
+    one_of("scheme", scheme, list(_MAKERS))
     if scheme.startswith("fp8") and not (part == "feed_forward" and 0 < layer < n_layers - 1):
         return full
     return _MAKERS[scheme]

@@ -3,7 +3,7 @@
 - `points`, `tables`: finished runs, and files of them
 - `plan`, `sweep`: which runs a sweep makes, and making them on the trainer
 - `folder`, `records`, `locks`, `workers`: where they are kept, and many at once
-- `language`, `task`: a text with a long tail, and a task on it
+- `task`: a task on the text with a long tail, `llama3lib.worlds.language`
 - `isoflop`, `power_law`, `noise`: the paper's method, with error bars
 - `parametric`: the other method, one formula for all runs
 - `downstream`: FLOPs to loss to accuracy
@@ -22,14 +22,21 @@ from llama3lib.scaling.isoflop import (
     fit_parabola,
     in_other_counts,
 )
-from llama3lib.scaling.language import InventedLanguage
 from llama3lib.scaling.parametric import (
     REPLICATION,
     ParametricFit,
     ParametricLaw,
     fit_parametric,
 )
-from llama3lib.scaling.plan import Budget, Cell, SweepConfig, cells, load_sweep, sweep_names
+from llama3lib.scaling.plan import (
+    Budget,
+    Cell,
+    SweepConfig,
+    cells,
+    load_sweep,
+    sweep_names,
+    sweep_seconds,
+)
 from llama3lib.scaling.points import Run, by_budget, read_runs, stored_path, write_runs
 from llama3lib.scaling.power_law import PowerLaw, PowerLawFit, fit_line, fit_power_law
 from llama3lib.scaling.serving import Life, break_even, cheapest, life, tokens_for
@@ -39,7 +46,6 @@ __all__ = [
     "REPLICATION",
     "Budget",
     "Cell",
-    "InventedLanguage",
     "IsoFlopCurve",
     "Life",
     "MixLaw",
@@ -76,6 +82,7 @@ __all__ = [
     "run_sweep",
     "stored_path",
     "sweep_names",
+    "sweep_seconds",
     "tokens_for",
     "write_runs",
 ]

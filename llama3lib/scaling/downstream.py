@@ -19,6 +19,7 @@ from llama3lib.eval.intervals import Interval
 from llama3lib.scaling.noise import check_level, interval_of, redraw
 from llama3lib.scaling.power_law import PowerLawFit, fit_power_law
 from llama3lib.utils.logging import get_logger
+from llama3lib.utils.require import positive, require, require_all
 
 _log = get_logger(__name__)
 
@@ -56,8 +57,7 @@ class TwoSteps:
 
     def predict(self, flops: float) -> "TaskPrediction":
         """Loss and accuracy at a budget, with bands. Raises ValueError if it is not above 0."""
-        if not (math.isfinite(flops) and flops > 0):
-            raise ValueError(f"flops={flops!r} is not allowed: a finite number above 0")
+        positive("flops", flops)
         if self.law is not None:
             nll, drawn = self.law.law.predict(flops), self.law.drawn(flops)
         else:
@@ -105,8 +105,7 @@ def fit_sigmoid(
     fall with the loss.
     """
     x, y = _points(nll, accuracy)
-    if not 0 <= chance < top <= 1:
-        raise ValueError(f"chance={chance!r}, top={top!r} are not allowed: 0 <= chance < top <= 1")
+    require_all(0 <= chance < top <= 1, "0 <= chance < top <= 1", chance=chance, top=top)
     if not _falls(x, y):
         raise ValueError(
             f"accuracy={np.round(y, 4).tolist()} does not fall with nll={np.round(x, 4).tolist()}: "
@@ -181,8 +180,7 @@ def fit_two_steps(
     Raises ValueError for fewer than two budgets, another `first`, or as `fit_sigmoid`.
     """
     check_level(level, resamples)
-    if first not in ("line", "floor"):
-        raise ValueError(f"first={first!r} is not allowed: 'line' or 'floor'")
+    require(first in ("line", "floor"), "first", first, "'line' or 'floor'")
     x = np.asarray(flops, dtype=np.float64)
     y = np.asarray(nll, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape or len(np.unique(x)) < 2:

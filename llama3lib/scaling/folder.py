@@ -10,13 +10,14 @@ from typing import Any
 
 from llama3lib.data.packing import window_count
 from llama3lib.data.tokens import TokenShard, write_token_shard
-from llama3lib.scaling.language import MEAN_TOKENS, InventedLanguage
 from llama3lib.scaling.locks import locked
 from llama3lib.scaling.plan import TEXT, Cell, SweepConfig, cells, train_config, vocabulary
 from llama3lib.scaling.records import read_json
 from llama3lib.train.config import HELD_OUT, SourceConfig
 from llama3lib.train.sources import open_source, open_tokenizer
 from llama3lib.utils.files import atomic_write
+from llama3lib.utils.require import require
+from llama3lib.worlds.language import MEAN_TOKENS, InventedLanguage
 
 TEST_SEED = 1_000_003
 """Of the text and of the questions to measure on."""
@@ -33,7 +34,7 @@ def prepare(config: SweepConfig, folder: str | Path) -> None:
     for cell in cells(config):  # what cannot be is told before anything is written
         train_config(config, cell)
     known = vocabulary(config)
-    for name, shard in begun(config, Path(folder)).items():
+    for name, shard in open_sweep_data(config, Path(folder)).items():
         if shard.index["vocab_size"] > known:
             size = shard.index["vocab_size"]
             raise ValueError(f"{name}: its vocabulary of {size} is not allowed: at most {known}")
@@ -64,26 +65,25 @@ def repeats(config: SweepConfig, folder: str | Path, some: Sequence[Cell]) -> st
     )
 
 
-def begun(config: SweepConfig, folder: Path) -> dict[str, TokenShard]:
+def open_sweep_data(config: SweepConfig, folder: Path) -> dict[str, TokenShard]:
     """The text of a folder that belongs to this sweep; written by whoever comes first.
 
     Raises ValueError if the folder belongs to a sweep with other settings.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"folder={str(folder)!r} is not allowed: it is a file")
-    note, told = folder / "sweep.json", config.fixed()
+    require(not folder.exists() or folder.is_dir(), "folder", str(folder), "it is a file")
+    note, fixed = folder / "sweep.json", config.fixed()
     with locked(folder / ".lock", wait=True):
         old = read_json(note) if note.is_file() else None
-        changed = [name for name in told if old is not None and told[name] != old.get(name)]
+        changed = [name for name in fixed if old is not None and fixed[name] != old.get(name)]
         if changed and (any((folder / "runs").glob("*.json")) or _in_use(folder)):
             name = changed[0]
             raise ValueError(
-                f"{name}={told[name]!r} is not allowed: {folder} was begun with {old.get(name)!r}"
+                f"{name}={fixed[name]!r} is not allowed: {folder} was begun with {old.get(name)!r}"
             )
         shards = _shards(config, folder)
         if old is None or changed:
             with atomic_write(note) as file:
-                file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+                file.write_text(json.dumps(fixed, indent=1) + "\n", encoding="utf-8")
     return shards
 
 
@@ -104,8 +104,8 @@ def _shards(config: SweepConfig, folder: Path) -> dict[str, TokenShard]:
     sizes = {TEXT: (config.invented, 0), HELD_OUT: (_TEST_DOCUMENTS, TEST_SEED)}
     language = None
     for name, (count, seed) in sizes.items():
-        note, told = folder / f"{name}.json", {"documents": count, "seed": seed}
-        if not note.is_file() or _read(note) != told:
+        note, made_from = folder / f"{name}.json", {"documents": count, "seed": seed}
+        if not note.is_file() or _read(note) != made_from:
             language = language or InventedLanguage()
             words = len(language.words)
             write_token_shard(
@@ -117,7 +117,7 @@ def _shards(config: SweepConfig, folder: Path) -> dict[str, TokenShard]:
                 overwrite=True,
             )
             with atomic_write(note) as file:
-                file.write_text(json.dumps(told) + "\n", encoding="utf-8")
+                file.write_text(json.dumps(made_from) + "\n", encoding="utf-8")
     return {name: TokenShard(folder / name) for name in sizes}
 
 

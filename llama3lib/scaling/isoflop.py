@@ -29,6 +29,7 @@ from llama3lib.scaling.power_law import (
     law_of_judged,
 )
 from llama3lib.utils.logging import get_logger
+from llama3lib.utils.require import one_of, require, require_all
 
 _log = get_logger(__name__)
 Axis = Literal["parameters", "tokens", "non_embedding"]
@@ -98,11 +99,9 @@ class Prediction:
 
 def size_of(run: Run, axis: Axis) -> float:
     """The run's place on that axis. Raises ValueError for another axis, or if it is not known."""
-    if axis not in AXES:
-        raise ValueError(f"axis={axis!r} is not allowed: one of {list(AXES)}")
+    one_of("axis", axis, list(AXES))
     value = getattr(run, axis)
-    if value is None:
-        raise ValueError(f"axis={axis!r} is not allowed: a run at {run.budget:.3g} has none")
+    require(value is not None, "axis", axis, f"a run at {run.budget:.3g} has none")
     return float(value)
 
 
@@ -196,8 +195,7 @@ def in_other_counts(law: ScalingLaw, runs: Sequence[Run]) -> tuple[PowerLaw, Pow
     Raises ValueError if the law is not over parameters, a run has no other count, or there are
     no runs of one of the law's budgets.
     """
-    if law.axis != "parameters":
-        raise ValueError(f"law.axis={law.axis!r} is not allowed: 'parameters'")
+    require(law.axis == "parameters", "law.axis", law.axis, "'parameters'")
     small, spent, groups = [], [], by_budget(runs)
     for curve in law.curves:
         near = [found for b, found in groups.items() if abs(math.log(b / curve.budget)) < 0.01]
@@ -213,13 +211,11 @@ def in_other_counts(law: ScalingLaw, runs: Sequence[Run]) -> tuple[PowerLaw, Pow
 
 
 def _check_budgets(budgets: Sequence[float], floor: float | str) -> None:
-    if len(budgets) < 2:
-        raise ValueError(f"budgets={budgets} are not allowed: a law needs two or more")
-    if max(budgets) < 1.5 * min(budgets):
-        raise ValueError(
-            f"budgets={budgets} are not allowed: the largest must be 1.5 times the smallest or "
-            "more, for a law"
-        )
+    require_all(len(budgets) >= 2, "a law needs two or more", budgets=budgets)
+    ok = max(budgets) >= 1.5 * min(budgets)
+    require_all(
+        ok, "the largest must be 1.5 times the smallest or more, for a law", budgets=budgets
+    )
     if floor == "fit" and len(budgets) < 4:
         raise ValueError(f"floor='fit' is not allowed with {len(budgets)} budgets: 4 or more")
 
@@ -227,8 +223,8 @@ def _check_budgets(budgets: Sequence[float], floor: float | str) -> None:
 def _warn_of_misfits(laws: Mapping[str, PowerLawFit]) -> None:
     for what, law in laws.items():
         if law.misfit is not None and law.misfit > DOUBTFUL:
-            told = f"the law of the {what} misses its own points, {law.misfit:.1f} times"
-            _log.warning(f"{told} what their error bars let expect")
+            start = f"the law of the {what} misses its own points, {law.misfit:.1f} times"
+            _log.warning(f"{start} what their error bars let expect")
 
 
 def _one(
@@ -252,13 +248,13 @@ def _one(
         raise ValueError(f"{where}: {len(y)} runs are too few: 4, to see how noisy they are")
     place = math.log(parabola.best)
     if not log_x.min() < place < log_x.max():
-        told = (
+        message = (
             f"{where}: the lowest point {parabola.best:.3g} lies outside the sizes "
             f"{math.exp(log_x.min()):.3g} to {math.exp(log_x.max()):.3g}: add models beyond"
         )
         if not edges:
-            raise ValueError(told)
-        _log.warning(told)
+            raise ValueError(message)
+        _log.warning(message)
     return (log_x, y, parabola), noise
 
 

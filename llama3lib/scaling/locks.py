@@ -5,22 +5,14 @@ age or by the number of a process, which says nothing on Windows and on other ma
 """
 
 import contextlib
-import time
 from collections.abc import Iterator
-from io import FileIO
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from llama3lib.utils.logging import get_logger
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    import msvcrt
-
-    fcntl = None
-
 _log = get_logger(__name__)
-_AGAIN = 0.05  # seconds
 
 
 @contextlib.contextmanager
@@ -29,32 +21,15 @@ def locked(path: str | Path, *, wait: bool = False) -> Iterator[bool]:
 
     wait: until it is. Where the file system has no locks, it counts as ours and the log says so.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab", buffering=0) as file:
-        while not (ours := _take(file)) and wait:
-            time.sleep(_AGAIN)
-        try:
-            yield ours
-        finally:
-            if ours and fcntl is None:  # elsewhere closing the file is enough
-                with contextlib.suppress(OSError):
-                    _windows(file, msvcrt.LK_UNLCK)
-
-
-def _take(file: FileIO) -> bool:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    lock, ours = FileLock(path), True
     try:
-        if fcntl is None:
-            _windows(file, msvcrt.LK_NBLCK)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # the one here, the other on Windows
-        return False
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        ours = False
     except OSError as error:
-        _log.warning("%s cannot be locked (%s): start no second process here", file.name, error)
-    return True
-
-
-def _windows(file: FileIO, what: int) -> None:
-    file.seek(0)  # where the one byte is that gets locked
-    msvcrt.locking(file.fileno(), what, 1)
+        _log.warning("%s cannot be locked (%s): start no second process here", path, error)
+    try:
+        yield ours
+    finally:
+        lock.release()

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from llama3lib.eval.intervals import Interval
+from llama3lib.utils.require import require, whole
 
 
 def redraw(
@@ -89,7 +90,5 @@ def interval_of(score: float, drawn: Float[np.ndarray, "R"], level: float) -> In
 
 def check_level(level: float, resamples: int) -> None:
     """Raises ValueError for a level outside 0 to 1, or resamples below 1."""
-    if not 0 < level < 1:
-        raise ValueError(f"level={level!r} is not allowed: between 0 and 1")
-    if not isinstance(resamples, int) or resamples < 1:
-        raise ValueError(f"resamples={resamples!r} is not allowed: a whole number, 1 or more")
+    require(0 < level < 1, "level", level, "between 0 and 1")
+    whole("resamples", resamples, 1)

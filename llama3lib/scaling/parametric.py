@@ -18,6 +18,7 @@ from llama3lib.eval.intervals import Interval
 from llama3lib.scaling.noise import check_level, interval_of
 from llama3lib.scaling.points import Run
 from llama3lib.utils.logging import get_logger
+from llama3lib.utils.require import positive, require, whole
 
 _log = get_logger(__name__)
 STARTS = {
@@ -45,8 +46,7 @@ class ParametricLaw:
     def predict(self, parameters: float, tokens: float) -> float:
         """The loss of a run. Raises ValueError if a number is not above 0."""
         for name, value in (("parameters", parameters), ("tokens", tokens)):
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name}={value!r} is not allowed: a finite number above 0")
+            positive(name, value)
         size = math.exp(math.log(self.A) - self.alpha * math.log(parameters))
         return self.E + size + math.exp(math.log(self.B) - self.beta * math.log(tokens))
 
@@ -70,8 +70,7 @@ class ParametricLaw:
 
         Raises ValueError if the budget is not above 0 or an exponent is not.
         """
-        if not (math.isfinite(flops) and flops > 0):
-            raise ValueError(f"flops={flops!r} is not allowed: a finite number above 0")
+        positive("flops", flops)
         self._check_exponents()
         total = self.alpha + self.beta
         balance = math.log(self.alpha * self.A) - math.log(self.beta * self.B)
@@ -105,7 +104,7 @@ class ParametricFit:
     @property
     def doubts(self) -> tuple[str, ...]:
         """What the runs could not tell, a sentence each; none if all is well."""
-        told = [
+        found = [
             f"{name}={value:.3g}: more {what} do not lower the loss of these runs"
             for name, value, what in (
                 ("alpha", self.law.alpha, "parameters"),
@@ -114,8 +113,8 @@ class ParametricFit:
             if value <= 0
         ]
         if self.law.E < 1e-2:
-            told.append(f"E={self.law.E:.3g}: these runs do not show where the loss ends")
-        return tuple(told)
+            found.append(f"E={self.law.E:.3g}: these runs do not show where the loss ends")
+        return tuple(found)
 
     def interval(self, name: str) -> Interval:
         """Interval of E, A, B, alpha, beta, or of size_exponent.
@@ -125,8 +124,7 @@ class ParametricFit:
         Raises ValueError for another name, or if there are no draws.
         """
         names = ("E", "A", "B", "alpha", "beta")
-        if name not in (*names, "size_exponent"):
-            raise ValueError(f"name={name!r} is not allowed: {(*names, 'size_exponent')}")
+        require(name in (*names, "size_exponent"), "name", name, (*names, "size_exponent"))
         if not len(self.draws):
             raise ValueError("resamples=0 is not allowed here: no draws, no interval")
         if name == "size_exponent":
@@ -197,15 +195,13 @@ def fit_parametric(
 
 
 def _check_settings(delta: float, polished: int, drop_highest: int, resamples: int) -> None:
-    if not (math.isfinite(delta) and delta > 0):
-        raise ValueError(f"delta={delta!r} is not allowed: a finite number above 0")
+    positive("delta", delta)
     for name, value, least in (
         ("polished", polished, 1),
         ("drop_highest", drop_highest, 0),
         ("resamples", resamples, 0),
     ):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}={value!r} is not allowed: a whole number, {least} or more")
+        whole(name, value, least)
 
 
 def _plain(theta: np.ndarray) -> np.ndarray:
@@ -253,8 +249,8 @@ def _descend(
 
     def descend(theta: np.ndarray) -> tuple[float, np.ndarray]:
         limits = _TIGHT if tight else _LOOSE
-        told = minimize(value, theta, jac=True, method="L-BFGS-B", options=limits)
-        return float(told.fun), told.x
+        lowest = minimize(value, theta, jac=True, method="L-BFGS-B", options=limits)
+        return float(lowest.fun), lowest.x
 
     best = descend(np.linalg.solve(turn, start))
     for _ in range(20 if tight else 0):  # started anew, it forgets a stale picture of the bend

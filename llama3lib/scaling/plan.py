@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from llama3lib.data.tokens import BYTES
 from llama3lib.model import ModelArgs
 from llama3lib.model.flops import count_parameters, flops_per_token
-from llama3lib.scaling.language import WORDS
 from llama3lib.scaling.points import STORED
 from llama3lib.train.config import OptimizerConfig, Phase, SourceConfig, TrainConfig
-from llama3lib.train.sources import BYTES, open_tokenizer
+from llama3lib.train.plan import make_plan
+from llama3lib.train.sources import open_tokenizer
+from llama3lib.utils.require import is_whole, one_of, positive, require, whole
 from llama3lib.utils.settings import build, read_toml, refuse_unknown, with_overrides
+from llama3lib.worlds.language import WORDS
 
 TEXT = "text"
 _LEAST_STEPS = 50
@@ -40,14 +43,14 @@ class Budget:
     down, as one that was cut out of a longer run: its loss is too high."""
 
     def __post_init__(self) -> None:
-        _positive("flops", self.flops)
-        _whole("batch_size", self.batch_size, 1)
+        positive("flops", self.flops)
+        whole("batch_size", self.batch_size, 1)
         ok = math.isfinite(self.cosine) and self.cosine >= 1
-        _require(ok, "cosine", self.cosine, "1 or more")
-        good = all(len(m) == 2 and all(_is_whole(n, 1) for n in m) for m in self.models)
-        _require(bool(self.models) and good, "models", self.models, "pairs of width and layers")
+        require(ok, "cosine", self.cosine, "1 or more")
+        good = all(len(m) == 2 and all(is_whole(n, 1) for n in m) for m in self.models)
+        require(self.models and good, "models", self.models, "pairs of width and layers")
         once = len({tuple(m) for m in self.models}) == len(self.models)
-        _require(once, "models", self.models, "each once")
+        require(once, "models", self.models, "each once")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,36 +88,36 @@ class SweepConfig:
     def __post_init__(self) -> None:
         flops = [budget.flops for budget in self.budgets]
         once = bool(flops) and len(set(flops)) == len(flops)
-        _require(once, "budgets", flops, "one or more, each once")
-        good = bool(self.seeds) and all(_is_whole(seed, 0) for seed in self.seeds)
-        _require(good, "seeds", self.seeds, "one or more whole numbers from 0")
-        _require(len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "each once")
+        require(once, "budgets", flops, "one or more, each once")
+        good = bool(self.seeds) and all(is_whole(seed, 0) for seed in self.seeds)
+        require(good, "seeds", self.seeds, "one or more whole numbers from 0")
+        require(len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "each once")
         for name in ("n_heads", "invented"):
             if getattr(self, name) is not None:
-                _whole(name, getattr(self, name), 1)
+                whole(name, getattr(self, name), 1)
         for name, least in (("head_dim", 1), ("length", 1), ("test_windows", 1), ("questions", 0)):
-            _whole(name, getattr(self, name), least)
+            whole(name, getattr(self, name), least)
         for name in ("peak", "rope_theta"):
-            _positive(name, getattr(self, name))
+            positive(name, getattr(self, name))
         for name in ("warmup_share", "end_share"):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 to below 1")
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 to below 1")
         known = re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", self.device)
-        _require(bool(known), "device", self.device, "auto, cpu, cuda, cuda:0 or mps")
+        require(known, "device", self.device, "auto, cpu, cuda, cuda:0 or mps")
         kinds = ("auto", "float32", "bfloat16")
-        _require(self.precision in kinds, "precision", self.precision, f"one of {kinds}")
+        one_of("precision", self.precision, kinds)
         own = self.train is not None and self.held_out is not None
         if (self.invented is None) == (not own) or (self.invented is not None and self.train):
             raise ValueError("give either invented, or both train and held_out")
         if self.invented is not None:
             plain = self.tokenizer == "bytes"
-            _require(plain, "tokenizer", self.tokenizer, "none for the invented language")
+            require(plain, "tokenizer", self.tokenizer, "none for the invented language")
         elif self.questions:
             raise ValueError("questions are those of the invented language: set invented")
 
     def fixed(self) -> dict[str, Any]:
         """All settings that every run shares, for JSON."""
-        told = json.loads(json.dumps(dataclasses.asdict(self)))
-        return {n: v for n, v in told.items() if n not in ("budgets", "seeds", "title")}
+        settings = json.loads(json.dumps(dataclasses.asdict(self)))
+        return {n: v for n, v in settings.items() if n not in ("budgets", "seeds", "title")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,8 +193,7 @@ def share(found: Sequence[Cell], part: tuple[int, int]) -> list[Cell]:
     Raises ValueError if there is no such part.
     """
     number, parts = part
-    if not 1 <= number <= parts:
-        raise ValueError(f"part={part!r} is not allowed: (i, n) with i from 1 to n")
+    require(1 <= number <= parts, "part", part, "(i, n) with i from 1 to n")
     return list(found[number - 1 :: parts])
 
 
@@ -255,6 +257,12 @@ def train_config(config: SweepConfig, cell: Cell) -> TrainConfig:
     )
 
 
+def sweep_seconds(config: SweepConfig, processes: int = 1) -> float:
+    """About how long all runs take on this machine, so many at a time; a few steps of each tell."""
+    plans = [make_plan(train_config(config, cell)) for cell in cells(config)]
+    return sum(plan.seconds for plan in plans) / processes
+
+
 def sweep_names() -> list[str]:
     """The sweeps that come along."""
     return sorted(path.stem for path in STORED.glob("*.toml"))
@@ -267,25 +275,7 @@ def load_sweep(name: str, changes: Sequence[str] = ()) -> SweepConfig:
     """
     path = Path(name)
     if not path.is_file():
-        if path.suffix or path.name != name:
-            raise ValueError(f"sweep={name!r} is not allowed: there is no such file")
+        require(not path.suffix and path.name == name, "sweep", name, "there is no such file")
         refuse_unknown("sweep", [name], sweep_names())
         path = STORED / f"{name}.toml"
     return build(SweepConfig, with_overrides(read_toml(path, "sweep"), changes), "sweep")
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _whole(name: str, value: object, least: int) -> None:
-    _require(_is_whole(value, least), name, value, f"a whole number, {least} or more")
-
-
-def _positive(name: str, value: float) -> None:
-    _require(math.isfinite(value) and value > 0, name, value, "a finite number above 0")
-
-
-def _require(ok: bool, name: str, value: object, allowed: str) -> None:
-    if not ok:
-        raise ValueError(f"{name}={value!r} is not allowed: {allowed}")

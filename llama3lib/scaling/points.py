@@ -18,6 +18,7 @@ from typing import Any
 from llama3lib.scaling.tables import number, read_json, read_table, read_text
 from llama3lib.utils.files import atomic_write
 from llama3lib.utils.logging import get_logger
+from llama3lib.utils.require import one_of, positive, require
 
 _log = get_logger(__name__)
 STORED = Path(__file__).parent.parent / "assets" / "scaling"
@@ -78,20 +79,14 @@ class Run:
         if self.budget is None:
             object.__setattr__(self, "budget", self.flops)
         self._above_0("flops", "budget", "non_embedding", "nll")
-        if not isinstance(self.seed, Integral):
-            raise ValueError(f"seed={self.seed!r} is not allowed: a whole number")
-        if self.accuracy is not None and not 0 <= self.accuracy <= 1:
-            raise ValueError(f"accuracy={self.accuracy!r} is not allowed: 0 to 1")
+        require(isinstance(self.seed, Integral), "seed", self.seed, "a whole number")
+        ok = self.accuracy is None or 0 <= self.accuracy <= 1
+        require(ok, "accuracy", self.accuracy, "0 to 1")
 
     def _above_0(self, *names: str) -> None:
         for name in names:
-            value = getattr(self, name)
-            try:
-                right = value is None or (math.isfinite(value) and value > 0)
-            except OverflowError:  # a whole number beyond all floats
-                right = False
-            if not right:
-                raise ValueError(f"{name}={value!r} is not allowed: a finite number above 0")
+            if getattr(self, name) is not None:
+                positive(name, getattr(self, name))
 
     @property
     def tokens_per_parameter(self) -> float:
@@ -119,8 +114,8 @@ def read_runs(path: str | Path, *, names: Mapping[str, str] | None = None) -> li
     runs = []
     for place, row in table.rows:
         try:
-            told = {f: number(row.get(c), c, commas=f in _LARGE) for f, c in columns.items()}
-            runs.append(_run(told))
+            values = {f: number(row.get(c), c, commas=f in _LARGE) for f, c in columns.items()}
+            runs.append(_run(values))
         except ValueError as error:
             raise ValueError(f"{path}, {place}: {error}") from None
     if doubt := doubt_of_flops(runs):
@@ -143,12 +138,12 @@ def write_runs(
     path: str | Path, runs: Iterable[Run], provenance: Mapping[str, Any] | None = None
 ) -> None:
     """Write runs as JSON for `read_runs`, whole or not at all, with where they come from."""
-    told = json.dumps(dict(provenance or {}), indent=1, default=_plain)
+    origin = json.dumps(dict(provenance or {}), indent=1, default=_plain)
     known = [{k: v for k, v in asdict(run).items() if v is not None} for run in runs]
     lines = [json.dumps(run, default=_plain) for run in known]
     body = ",\n  ".join(lines)
     with atomic_write(path) as file:
-        text = f'{{\n"provenance": {told},\n"runs": [\n  {body}\n]\n}}\n'
+        text = f'{{\n"provenance": {origin},\n"runs": [\n  {body}\n]\n}}\n'
         file.write_text(text, encoding="utf-8")
 
 
@@ -159,8 +154,8 @@ def provenance(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     text = read_text(path)
-    told = read_json(path, text) if path.suffix.lower() == ".json" else None
-    said = told.get("provenance") if isinstance(told, dict) else None
+    table = read_json(path, text) if path.suffix.lower() == ".json" else None
+    said = table.get("provenance") if isinstance(table, dict) else None
     return dict(said) if isinstance(said, dict) else {}
 
 
@@ -174,8 +169,7 @@ def stored_path(name: str) -> Path:
 
     Raises ValueError if there is none.
     """
-    if name not in stored_names():
-        raise ValueError(f"points={name!r} is not allowed: one of {stored_names()}")
+    one_of("points", name, stored_names())
     return STORED / f"{name}.json"
 
 
@@ -189,8 +183,7 @@ def by_budget(runs: Sequence[Run], tolerance: float = 0.01) -> dict[float, list[
 
     Raises ValueError for a tolerance outside 0 to 1.
     """
-    if not 0 <= tolerance < 1:
-        raise ValueError(f"tolerance={tolerance!r} is not allowed: 0 or more, below 1")
+    require(0 <= tolerance < 1, "tolerance", tolerance, "0 or more, below 1")
     groups: list[list[Run]] = []
     for run in sorted(runs, key=lambda run: run.budget):
         # measured from the group's first, so that a chain of small steps ends
@@ -235,18 +228,18 @@ def _columns(path: Path, columns: Sequence[str], names: Mapping[str, str]) -> di
 
 
 def _run(values: Mapping[str, float | None]) -> Run:
-    told: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     for name in ("parameters", "loss"):
-        if name not in told:
+        if name not in given:
             raise ValueError(f"{name} is missing")
-    if "tokens" not in told:
-        if "flops" not in told:
+    if "tokens" not in given:
+        if "flops" not in given:
             raise ValueError("tokens is missing")
         # with 0 parameters there is no quotient; Run then refuses those
-        told["tokens"] = told["flops"] / 6 / (told["parameters"] or math.nan)
-    if "seed" in told and told["seed"].is_integer():
-        told["seed"] = int(told["seed"])
-    return Run(**told)
+        given["tokens"] = given["flops"] / 6 / (given["parameters"] or math.nan)
+    if "seed" in given and given["seed"].is_integer():
+        given["seed"] = int(given["seed"])
+    return Run(**given)
 
 
 def _plain(value: object) -> int | float:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from llama3lib.eval.intervals import Interval
 from llama3lib.scaling.noise import Noise, check_level, draw_noise, interval_of, redraw
+from llama3lib.utils.require import positive, require
 
 Array = np.ndarray
 _CHANCE = 2.0
@@ -28,8 +29,7 @@ class PowerLaw:
 
     def predict(self, x: float) -> float:
         """y at x. Raises ValueError if x is not above 0."""
-        if not (math.isfinite(x) and x > 0):
-            raise ValueError(f"x={x!r} is not allowed: a finite number above 0")
+        positive("x", x)
         # in logs: the coefficient of a steep law over- or underflows where y does not
         return self.floor + math.exp(math.log(self.coefficient) + self.exponent * math.log(x))
 
@@ -89,10 +89,7 @@ def fit_line(
     check_floor(floor)
     log_x, log_y = _logs(x, y, floor)
     slope, middle = _solve(log_x, log_y)
-    if not abs(middle) < 700:  # its exponential would overflow
-        raise ValueError(
-            f"x={np.exp(log_x).tolist()} is not allowed: too near each other for a law"
-        )
+    require(abs(middle) < 700, "x", np.exp(log_x).tolist(), "too near each other for a law")
     return PowerLaw(slope, math.exp(middle), floor)
 
 
@@ -133,10 +130,7 @@ def _fit_with_floor(
 ) -> PowerLawFit:
     _logs(x, y, 0.0)  # only to refuse what has no law
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if len(np.unique(xs)) < 3:
-        raise ValueError(
-            f"x={xs.tolist()} is not allowed: floor='fit' needs three different values"
-        )
+    require(len(np.unique(xs)) >= 3, "x", xs.tolist(), "floor='fit' needs three different values")
     law = law_of(xs, ys, np.empty((0, len(xs))), "fit", level).law
     if len(xs) < 4:
         return PowerLawFit(law, np.full((resamples, 3), np.nan), level)
@@ -285,8 +279,7 @@ def _logs(
             below = f" less floor={floor}" if name == "y" and floor else ""
             bad = values[~(np.isfinite(values) & (values > 0))][0]
             raise ValueError(f"{name}{below} has {bad}: finite numbers above 0 are needed")
-    if len(np.unique(xs)) < 2:
-        raise ValueError(f"x={xs.tolist()} is not allowed: a line needs two different values")
+    require(len(np.unique(xs)) >= 2, "x", xs.tolist(), "a line needs two different values")
     return np.log(xs), np.log(ys - floor)
 
 

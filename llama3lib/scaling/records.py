@@ -30,12 +30,12 @@ def read_json(path: Path) -> Record:
     Raises ValueError naming the file if it cannot be read.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-    if not isinstance(told, dict):
-        raise ValueError(f"{path} is damaged: {told!r} is no object")
-    return told
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is damaged: {record!r} is no object")
+    return record
 
 
 def read_record(path: Path) -> Record:

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from llama3lib.scaling.parametric import ParametricLaw
+from llama3lib.utils.require import positive, require
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,8 @@ def life(parameters: float, tokens: float, served: float) -> Life:
     Raises ValueError unless parameters and tokens are above 0 and served is 0 or more.
     """
     for name, value in (("parameters", parameters), ("tokens", tokens)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}={value!r} is not allowed: a finite number above 0")
-    if not (math.isfinite(served) and served >= 0):
-        raise ValueError(f"served={served!r} is not allowed: a finite number, 0 or more")
+        positive(name, value)
+    require(math.isfinite(served) and served >= 0, "served", served, "a finite number, 0 or more")
     return Life(parameters, tokens, 6 * parameters * tokens, 2 * parameters * served)
 
 
@@ -56,8 +55,7 @@ def tokens_for(law: ParametricLaw, parameters: float, loss: float) -> float:
     Raises ValueError if a number is not above 0, or an exponent of the law is not.
     """
     for name, value in (("parameters", parameters), ("loss", loss)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}={value!r} is not allowed: a finite number above 0")
+        positive(name, value)
     _check_law(law)
     room = loss - law.E - math.exp(math.log(law.A) - law.alpha * math.log(parameters))
     if room <= 0:
@@ -72,10 +70,9 @@ def cheapest(law: ParametricLaw, loss: float, served: float) -> Life:
     sizes beyond all measure, or as `tokens_for` and `life`.
     """
     _check_law(law)
-    if not (math.isfinite(loss) and loss > law.E):
-        raise ValueError(f"loss={loss!r} is not allowed: above {law.E}, which no model passes")
-    if not (math.isfinite(served) and served >= 0):
-        raise ValueError(f"served={served!r} is not allowed: a finite number, 0 or more")
+    ok = math.isfinite(loss) and loss > law.E
+    require(ok, "loss", loss, f"above {law.E}, which no model passes")
+    require(math.isfinite(served) and served >= 0, "served", served, "a finite number, 0 or more")
     from scipy.optimize import minimize_scalar
 
     least = (math.log(law.A) - math.log(loss - law.E)) / law.alpha  # with endless tokens
@@ -90,8 +87,7 @@ def cheapest(law: ParametricLaw, loss: float, served: float) -> Life:
         return size + math.log(6 * tokens + 2 * served)  # ln of the whole cost: no overflow
 
     found = minimize_scalar(cost, bounds=(-15.0, 4.0), method="bounded", options={"xatol": 1e-10})
-    if not found.fun < 1e5:
-        raise ValueError(f"loss={loss!r} is not allowed: so near {law.E} no size can be told")
+    require(found.fun < 1e5, "loss", loss, f"so near {law.E} no size can be told")
     parameters = math.exp(least + math.exp(float(found.x)))
     return life(parameters, tokens_for(law, parameters, loss), served)
 

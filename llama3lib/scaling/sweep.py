@@ -19,8 +19,7 @@ from llama3lib.data.packing import window_count
 from llama3lib.data.tokens import TokenShard
 from llama3lib.eval import held_out_loss
 from llama3lib.model import Transformer
-from llama3lib.scaling.folder import TEST_SEED, begun, prepare, repeats
-from llama3lib.scaling.language import InventedLanguage
+from llama3lib.scaling.folder import TEST_SEED, open_sweep_data, prepare, repeats
 from llama3lib.scaling.locks import locked
 from llama3lib.scaling.plan import TEXT, Cell, SweepConfig, cells, share, train_config
 from llama3lib.scaling.points import Run
@@ -32,7 +31,9 @@ from llama3lib.train.step import DivergedError
 from llama3lib.train.trainer import Trainer
 from llama3lib.utils.device import pick_device
 from llama3lib.utils.logging import get_logger
+from llama3lib.utils.require import at_least
 from llama3lib.utils.seed import one_thread
+from llama3lib.worlds.language import InventedLanguage
 
 _log = get_logger(__name__)
 
@@ -63,14 +64,13 @@ def run_sweep(
     Raises ValueError if the folder belongs to a sweep with other settings, or for parts,
     processes and devices that cannot be.
     """
-    if processes < 1:
-        raise ValueError(f"processes={processes!r} is not allowed: 1 or more")
+    at_least("processes", processes, 1)
     if on_step is not None and processes > 1:
         raise ValueError(f"processes={processes!r} is not allowed with on_step: 1")
     pick_device(config.device)
     todo = waiting(config, folder, part)
-    if told := repeats(config, folder, todo):
-        _log.warning("%s", told)
+    if warning := repeats(config, folder, todo):
+        _log.warning("%s", warning)
     with contextlib.closing(_records(config, Path(folder), todo, processes, on_step)) as records:
         for name, record in records:
             if record is None:
@@ -151,7 +151,7 @@ def _made(
     on_step: Callable[[Record], None] | None,
     stop: Callable[[], bool] | None,
 ) -> Record:
-    start, shards = time.process_time(), begun(config, folder)
+    start, shards = time.process_time(), open_sweep_data(config, folder)
     record: Record = {
         "budget": cell.budget,
         "flops": cell.flops,
@@ -168,7 +168,7 @@ def _made(
     }
     work = _work(config, cell, folder)
 
-    def told(step: Record) -> None:
+    def report(step: Record) -> None:
         if on_step is not None:
             on_step(step)
         if stop is not None and stop():
@@ -179,7 +179,7 @@ def _made(
     with one_thread():
         try:
             trainer = Trainer(train_config(config, cell), {TEXT: shards[TEXT]}, work)
-            model = trainer.fit(told).model
+            model = trainer.fit(report).model
         except DivergedError as error:
             _log.warning("%s: %s", cell.name, error)
         else:
@@ -234,5 +234,5 @@ def _attempt(
 
 def _work(config: SweepConfig, cell: Cell, folder: Path) -> Path:
     """Where a run is made; another place for other settings, whose checkpoints would not fit."""
-    told = json.dumps([config.fixed(), train_config(config, cell).describe()], sort_keys=True)
-    return folder / "work" / f"{cell.name}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    settings = json.dumps([config.fixed(), train_config(config, cell).describe()], sort_keys=True)
+    return folder / "work" / f"{cell.name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"

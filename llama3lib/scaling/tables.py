@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llama3lib.utils.require import require
+
 _KINDS = (".csv", ".tsv", ".txt", ".json", ".jsonl")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 _EXCEL = re.compile(r'"?sep=([,;\t|])"?\s*', re.IGNORECASE)
@@ -34,8 +36,7 @@ def read_table(path: Path) -> Table:
     Raises ValueError naming the file, and the line, of what cannot be read.
     """
     kind = path.suffix.lower()
-    if kind not in _KINDS:
-        raise ValueError(f"path={str(path)!r} is not allowed: use .csv, .tsv, .json or .jsonl")
+    require(kind in _KINDS, "path", str(path), "use .csv, .tsv, .json or .jsonl")
     if kind not in (".json", ".jsonl"):
         return _cells(path, read_text(path).split("\n"))
     rows = _from_lines(path) if kind == ".jsonl" else _from_json(path)
@@ -75,18 +76,18 @@ def number(value: Any, column: str, *, commas: bool) -> float | None:
 
     Raises ValueError naming the column, NaN and infinity included.
     """
-    told, shown = value, f"{column}={reprlib.repr(value)}"
+    text, shown = value, f"{column}={reprlib.repr(value)}"
     if isinstance(value, str):
-        told = value.strip()
-        if "," in told:
-            if not (commas and _THOUSANDS.fullmatch(told)):
+        text = value.strip()
+        if "," in text:
+            if not (commas and _THOUSANDS.fullmatch(text)):
                 where = "between thousands only, as in 7,500,123" if commas else "not read here"
                 raise ValueError(f"{shown} is not allowed: commas are {where}; write 3.1, not 3,1")
-            told = told.replace(",", "")
-    if told is None or told == "":
+            text = text.replace(",", "")
+    if text is None or text == "":
         return None
     try:
-        result = float(told)
+        result = float(text)
     except OverflowError:
         result = math.inf
     except (TypeError, ValueError):
@@ -97,8 +98,8 @@ def number(value: Any, column: str, *, commas: bool) -> float | None:
 
 
 def _from_json(path: Path) -> list[tuple[str, Any]]:
-    told = read_json(path, read_text(path))
-    rows = told.get("runs") if isinstance(told, dict) else told
+    table = read_json(path, read_text(path))
+    rows = table.get("runs") if isinstance(table, dict) else table
     if not isinstance(rows, list):
         raise ValueError(f"{path}: a list of objects is needed, one for each run")
     return [(f"row {place}", row) for place, row in enumerate(rows, 1)]
@@ -111,11 +112,11 @@ def _from_lines(path: Path) -> list[tuple[str, Any]]:
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    told = dict(pairs)
-    if len(told) < len(pairs):
+    table = dict(pairs)
+    if len(table) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands twice")
-    return told
+    return table
 
 
 def _cells(path: Path, lines: Sequence[str]) -> Table:
@@ -138,9 +139,9 @@ def _cells(path: Path, lines: Sequence[str]) -> Table:
             if not columns:
                 columns = tuple(cell.strip() for cell in cells)
             elif len(cells) != len(columns):
-                told = f"{len(cells)} cells under {len(columns)} columns"
+                found = f"{len(cells)} cells under {len(columns)} columns"
                 cure = f"; a cell with {sign!r} in it needs quotes" * (len(cells) > len(columns))
-                raise ValueError(f"{path}, line {line}: {told}{cure}")
+                raise ValueError(f"{path}, line {line}: {found}{cure}")
             else:
                 rows.append((f"line {line}", dict(zip(columns, cells, strict=True))))
     except csv.Error as error:

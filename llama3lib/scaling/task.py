@@ -5,7 +5,7 @@ import torch
 
 from llama3lib.eval import loss_by_position
 from llama3lib.model import Transformer
-from llama3lib.scaling.language import InventedLanguage
+from llama3lib.worlds.language import InventedLanguage
 
 
 def answer(

@@ -73,7 +73,7 @@ def _start(work: Work[Job, Result]) -> tuple[Connection, BaseProcess]:
 
 def _answer(pipe: Connection, name: str, process: BaseProcess) -> Any:
     try:
-        fine, told = pipe.recv()
+        fine, result = pipe.recv()
     except (EOFError, OSError):
         process.join()
         raise RuntimeError(
@@ -81,8 +81,8 @@ def _answer(pipe: Connection, name: str, process: BaseProcess) -> Any:
             "start again, and the run goes on from its checkpoint"
         ) from None
     if not fine:
-        raise told
-    return told
+        raise result
+    return result
 
 
 def _end(workers: list[tuple[Connection, BaseProcess]], busy: list[str]) -> None:
@@ -118,11 +118,11 @@ def _serve(pipe: Connection, work: Work[Job, Result]) -> None:
         except (EOFError, OSError):
             return
         try:
-            told = True, work(job, stop)
+            answer = True, work(job, stop)
         except BaseException as error:
-            told = False, _portable(error)
+            answer = False, _portable(error)
         try:
-            pipe.send(told)
+            pipe.send(answer)
         except OSError:  # nobody is left to be told
             return
 

@@ -1,1 +1,1 @@
-"""What people start: the `llama3` command line and the look at one's own machine."""
+"""An HTTP server with OpenAI's interface over the engine; `llama3lib.cli` starts it."""

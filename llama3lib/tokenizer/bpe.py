@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 
 import regex
 
+from llama3lib.utils.require import require
+
 LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -34,8 +36,7 @@ def train_bpe(
     Ties go to the pair whose tokens were made first, so the same text gives the same merges.
     Raises ValueError if vocab_size is below 256 or the pattern is not a regular expression.
     """
-    if vocab_size < 256:
-        raise ValueError(f"vocab_size={vocab_size} is not allowed: 256 or more, one for each byte")
+    require(vocab_size >= 256, "vocab_size", vocab_size, "256 or more, one for each byte")
     words = count_words(texts, pattern)
     learner = _Learner([list(word) for word in words], list(words.values()))
     token_bytes = [bytes([i]) for i in range(256)]

@@ -17,6 +17,7 @@ from typing import Any
 
 from llama3lib.tokenizer import special
 from llama3lib.tokenizer.tokenizer import Tokenizer
+from llama3lib.utils.require import require
 
 ROLES = ("system", "user", "assistant", "ipython")
 TOOL_FORMATS = ("json", "function_tag", "python_list")
@@ -53,8 +54,7 @@ class Message:
     def __post_init__(self) -> None:
         if self.role == "tool":
             object.__setattr__(self, "role", "ipython")
-        if self.role not in ROLES:
-            raise ValueError(f"role={self.role!r} is not allowed: use one of {', '.join(ROLES)}")
+        require(self.role in ROLES, "role", self.role, f"use one of {', '.join(ROLES)}")
         if not isinstance(self.content, str):
             raise ValueError(f"content is a {type(self.content).__name__}: a string is needed")
         if self.stop_reason is not None and self.stop_reason not in _STOPS:

@@ -1,30 +1,23 @@
 """The comparisons of chapter 05: a few runs of the trainer each, which differ in one thing only.
 
 Small enough for a lesson: a byte model of 80,000 parameters, or a symbol model that learns to copy.
-Texts come from our own generators, so that every machine has the same ones.
+What they learn is in `llama3lib.worlds.domains`, so that every machine has the same.
 """
 
-import random
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
-from llama3lib.data import stories
-from llama3lib.data.miniweb import prose
-from llama3lib.data.tokens import TokenShard, write_token_shard
+from llama3lib.data.tokens import TokenShard
 from llama3lib.model import ModelArgs
 from llama3lib.train.config import OptimizerConfig, Phase, SourceConfig, TrainConfig
-from llama3lib.train.sources import write_shard
 from llama3lib.train.trainer import Trainer, TrainResult
+from llama3lib.worlds.domains import SYMBOLS
 
 BYTE_CELL = ModelArgs(
     dim=48, n_layers=2, n_heads=3, n_kv_heads=3, ffn_dim=128, vocab_size=256, max_seq_len=256
 )
-SYMBOLS = 64
 COPIER = ModelArgs(
     dim=64,
     n_layers=2,
@@ -36,39 +29,6 @@ COPIER = ModelArgs(
     rope_theta=10_000.0,
 )
 _HERE = SourceConfig(shard="given to the trainer as it is")
-
-
-# ---- texts
-
-
-def general_texts(count: int, seed: int) -> list[str]:
-    """Articles about invented towns, and stories: the bulk of what there is to learn from."""
-    rng = random.Random(seed)
-    tales = stories(seed)
-    return [next(tales) if n % 3 == 2 else _article(rng) for n in range(count)]
-
-
-def maths_texts(count: int, seed: int) -> list[str]:
-    """Word problems with their sums: the domain that annealing turns to."""
-    rng = random.Random(seed)
-    return ["\n".join(prose.sums(rng)[1]) for _ in range(count)]
-
-
-def _article(rng: random.Random) -> str:
-    title, sections = prose.article(rng)
-    lines = [line for head, part in sections for line in (head, *part)]
-    return "\n".join([title, *lines])
-
-
-def text_shards(folder: Path, seed: int = 0) -> dict[str, TokenShard]:
-    """Bytes of both kinds of text to train on, and of others to measure on."""
-    made = {
-        "general": general_texts(1500, seed),
-        "maths": maths_texts(1500, seed),
-        "general-test": general_texts(60, seed + 1_000_003),
-        "maths-test": maths_texts(100, seed + 1_000_003),
-    }
-    return {name: write_shard(iter(texts), folder / name, None) for name, texts in made.items()}
 
 
 # ---- annealing and averaging (sections 3.1.3, 3.4.3)
@@ -187,38 +147,7 @@ def packed(mask: bool, steps: int, seed: int = 0) -> TrainConfig:
     )
 
 
-def story_shards(folder: Path, count: int, seed: int = 0) -> dict[str, TokenShard]:
-    """Stories as bytes, to train on and to measure on."""
-    made = {"stories": stories(seed), "stories-test": stories(seed + 1_000_003)}
-    counts = {"stories": count, "stories-test": 100}
-    return {n: write_shard(islice(s, counts[n]), folder / n, None) for n, s in made.items()}
-
-
 # ---- long context (section 3.4.2)
-
-
-def repeated(count: int, length: int, seed: int) -> Iterator[str]:
-    """Random strings, each repeated to `length` - 1 symbols; the period is an eighth to a half."""
-    rng = np.random.default_rng(seed)
-    for _ in range(count):
-        period = int(rng.integers(length // 8, length // 2 + 1))
-        string = rng.integers(SYMBOLS, size=period)
-        yield "".join(chr(symbol) for symbol in np.resize(string, length - 1))
-
-
-def copy_shards(folder: Path, lengths: Sequence[int], seed: int = 0) -> dict[str, TokenShard]:
-    """For each length a source whose windows hold one repeated string each."""
-    return {
-        f"copy-{length}": write_token_shard(
-            repeated(400_000 // length, length, seed + length),
-            lambda text: [ord(symbol) for symbol in text],
-            folder / f"copy-{length}",
-            vocab_size=SYMBOLS + 1,
-            end=SYMBOLS,
-            overwrite=True,
-        )
-        for length in lengths
-    }
 
 
 def short_copier(steps: int = 700, seed: int = 0) -> TrainConfig:

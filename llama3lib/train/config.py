@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llama3lib.model import ModelArgs, get_preset
+from llama3lib.utils.require import at_least, positive, require
 from llama3lib.utils.settings import build, read_toml, refuse_unknown, with_overrides
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -40,8 +41,7 @@ class SourceConfig:
         given = [n for n in ("shard", "documents", "stories") if getattr(self, n) is not None]
         if len(given) != 1:
             raise ValueError(f"{given} are given: exactly one of shard, documents, stories")
-        if self.stories is not None and self.stories < 1:
-            raise ValueError(f"stories={self.stories!r} is not allowed: 1 or more")
+        require(self.stories is None or self.stories >= 1, "stories", self.stories, "1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +67,17 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         for name in ("peak", "eps", "clip"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+            require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
         for name in ("peak", "eps", "weight_decay"):  # clip may be infinite: never clip
             finite = math.isfinite(getattr(self, name))
-            _require(finite, name, getattr(self, name), "a finite number")
+            require(finite, name, getattr(self, name), "a finite number")
         for name in ("warmup", "minimum", "weight_decay"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        _require(self.minimum <= self.peak, "minimum", self.minimum, f"at most peak={self.peak}")
-        _require(all(0 <= b < 1 for b in self.betas), "betas", self.betas, "0 or more, below 1")
+            at_least(name, getattr(self, name), 0)
+        require(self.minimum <= self.peak, "minimum", self.minimum, f"at most peak={self.peak}")
+        require(all(0 <= b < 1 for b in self.betas), "betas", self.betas, "0 or more, below 1")
         if self.decay_steps is not None:
-            ok = self.decay_steps > self.warmup
-            _require(ok, "decay_steps", self.decay_steps, f"above warmup={self.warmup}")
+            later = self.decay_steps > self.warmup
+            require(later, "decay_steps", self.decay_steps, f"above warmup={self.warmup}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,23 +110,20 @@ class Phase:
     """Average the weights of every so many steps of this phase (section 3.4.3); 0: never."""
 
     def __post_init__(self) -> None:
-        _require(_is_plain(self.name), "name", self.name, "letters, digits, - and _")
+        require(_is_plain(self.name), "name", self.name, "letters, digits, - and _")
         for name in ("steps", "batch_size", "length", "gate_every"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+            at_least(name, getattr(self, name), 1)
         few = 0 <= self.average_every <= self.steps
-        _require(few, "average_every", self.average_every, f"0 to steps={self.steps}")
+        require(few, "average_every", self.average_every, f"0 to steps={self.steps}")
         if self.rope_theta is not None:
-            good = 0 < self.rope_theta < math.inf
-            _require(good, "rope_theta", self.rope_theta, "a finite number above 0")
+            positive("rope_theta", self.rope_theta)
         if self.gate and self.rate == "anneal":
             raise ValueError("gate=True is not allowed with rate='anneal': its end must be known")
         if self.most_steps is not None:
-            _require(
-                self.most_steps >= self.steps, "most_steps", self.most_steps, "not below steps"
-            )
+            require(self.most_steps >= self.steps, "most_steps", self.most_steps, "not below steps")
         if self.mix is not None:
             good = all(0 <= share < float("inf") for share in self.mix.values())
-            _require(good and any(self.mix.values()), "mix", self.mix, "0 or more, one above 0")
+            require(good and any(self.mix.values()), "mix", self.mix, "0 or more, one above 0")
 
     @property
     def tokens(self) -> int:
@@ -174,23 +171,23 @@ class TrainConfig:
     """Name of the stored loss band to compare with."""
 
     def __post_init__(self) -> None:
-        _require(bool(self.data), "data", {}, "one source at least")
-        _require(bool(self.phases), "phases", (), "one phase at least")
+        require(bool(self.data), "data", {}, "one source at least")
+        require(bool(self.phases), "phases", (), "one phase at least")
         for name in ("save_every", "keep_last", "evaluate_every"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+            at_least(name, getattr(self, name), 1)
         if self.micro_batch is not None:
-            _require(self.micro_batch >= 1, "micro_batch", self.micro_batch, "1 or more")
-        _require(0 <= self.seed < 1 << 63, "seed", self.seed, "0 to 2^63 - 1")
+            at_least("micro_batch", self.micro_batch, 1)
+        require(0 <= self.seed < 1 << 63, "seed", self.seed, "0 to 2^63 - 1")
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise ValueError(f"phases {names} are not allowed: each name once")
         for name in self.data:  # each is the name of a folder as well
             plain = _is_plain(name) and name != HELD_OUT
-            _require(plain, "data", name, f"names of letters, digits, - and _, but not {HELD_OUT}")
+            require(plain, "data", name, f"names of letters, digits, - and _, but not {HELD_OUT}")
         for phase in self.phases:
             refuse_unknown(f"phases.{phase.name}.mix", phase.mix or (), tuple(self.data))
         ends = self.optimizer.decay_steps or self.total_steps
-        _require(
+        require(
             ends > self.optimizer.warmup,
             "optimizer.warmup",
             self.optimizer.warmup,
@@ -223,11 +220,6 @@ def _is_plain(name: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name))
 
 
-def _require(ok: bool, name: str, value: object, allowed: str) -> None:
-    if not ok:
-        raise ValueError(f"{name}={value!r} is not allowed: {allowed}")
-
-
 def recipe_names() -> list[str]:
     """The recipes that come along."""
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
@@ -241,8 +233,7 @@ def recipe_path(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    if path.suffix or path.name != name:
-        raise ValueError(f"recipe={name!r} is not allowed: there is no such file")
+    require(not path.suffix and path.name == name, "recipe", name, "there is no such file")
     refuse_unknown("recipe", [name], recipe_names())
     return RECIPES / f"{name}.toml"
 

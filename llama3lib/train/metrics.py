@@ -54,10 +54,10 @@ class MetricLog:
     def write(self, step: int, **values: Any) -> None:
         """Add a record, line by line; numbers go to TensorBoard too."""
         row = {"step": step, **values}
-        told = self._told if step == self._step else set()
-        if tuple(row) in told:
+        kinds = self._told if step == self._step else set()
+        if tuple(row) in kinds:
             return
-        self._step, self._told = step, told | {tuple(row)}
+        self._step, self._told = step, kinds | {tuple(row)}
         if self._file is None:
             self._file = open(self.path, "a", encoding="utf-8", buffering=1)
         self._file.write(json.dumps(row) + "\n")
@@ -149,10 +149,10 @@ class Speed:
         """Of the tokens since the last call."""
         now = time.perf_counter()
         rate, self._last = tokens / max(now - self._last, 1e-9), now
-        told = {"tokens_per_s": round(rate, 1)}
+        speed = {"tokens_per_s": round(rate, 1)}
         if self.peak:
-            told["mfu"] = round(rate * flops_per_token(self.args, length).training / self.peak, 4)
-        return told
+            speed["mfu"] = round(rate * flops_per_token(self.args, length).training / self.peak, 4)
+        return speed
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from llama3lib.utils.require import require_all
+
 
 def lr_at(step: int, peak: float, warmup: int, total: int, minimum: float = 0.0) -> float:
     """The learning rate of a step: linear warm-up to `peak`, then a cosine down to `minimum`.
@@ -13,11 +15,8 @@ def lr_at(step: int, peak: float, warmup: int, total: int, minimum: float = 0.0)
 
     Raises ValueError for a negative step or warm-up, or a total that is not above the warm-up.
     """
-    if step < 0 or warmup < 0 or total <= warmup:
-        raise ValueError(
-            f"step={step!r}, warmup={warmup!r}, total={total!r} are not allowed: "
-            "0 or more, and total above warmup"
-        )
+    ok = step >= 0 and warmup >= 0 and total > warmup
+    require_all(ok, "0 or more, and total above warmup", step=step, warmup=warmup, total=total)
     if step < warmup:
         return peak * step / warmup
     way = min(1.0, (step - warmup) / (total - warmup))

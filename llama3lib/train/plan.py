@@ -103,6 +103,24 @@ def room_here() -> int | None:
         return None
 
 
+def check_hardware(config: TrainConfig, plan: Plan) -> None:
+    """Raises ValueError if this machine cannot run the recipe, with what would help."""
+    if not has_hardware(config):
+        here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        raise ValueError(
+            f"gpus={config.gpus} is what this recipe needs, here are {here}; "
+            "--dry-run shows its plan, --set gpus=0 runs it on what is here"
+        )
+    if config.gpus > 1:
+        raise ValueError(f"gpus={config.gpus} is not allowed: this trainer runs on one device")
+    room = room_here()
+    if room is not None and plan.memory.total > room:
+        raise ValueError(
+            f"the run needs {plan.memory.total / 1e9:.1f} GB, here are {room / 1e9:.1f}: "
+            "set micro_batch lower or checkpointing = true"
+        )
+
+
 def memory_of(config: TrainConfig) -> MemoryEstimate:
     """Most bytes of any phase, on one device."""
     mixed = config.precision == "bfloat16" or (config.precision == "auto" and config.gpus > 0)

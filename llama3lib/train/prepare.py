@@ -4,7 +4,9 @@ A recipe that does not fit its data is refused here: not hours later, when the p
 does not fit.
 """
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
@@ -100,3 +102,19 @@ def make_loader(
         state.loader = None  # from now on the loader knows it
     state.data |= {name: sources[name].index["sha256"] for name in loader.names}
     return loader
+
+
+def check_run_folder(folder: Path) -> None:
+    """Raises ValueError for a folder of other things: a run replaces what is in its way."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"RUN={str(folder)!r} is not allowed: it is a file")
+    there = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
+    try:
+        ours = "phases" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        ours = False
+    if not ours and there - {"data"}:  # the data are written first
+        odd = sorted(there - {"data"})[0]
+        raise ValueError(f"RUN={str(folder)!r} is not allowed: {odd!r} in it is not of a run")

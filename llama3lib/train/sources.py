@@ -9,17 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from llama3lib.checkpoint import load_tokenizer
-from llama3lib.data import stories
 from llama3lib.data.document import Document
 from llama3lib.data.readers import input_files, read_documents
-from llama3lib.data.tokens import TokenShard, write_token_shard
+from llama3lib.data.tokens import TokenShard, write_shard
 from llama3lib.tokenizer import Tokenizer
 from llama3lib.train.config import HELD_OUT, SourceConfig, TrainConfig
 from llama3lib.utils.files import atomic_write
-
-BYTES = 256
-END_BYTE = 0
-"""Closes a document of bytes; it does not occur in text."""
+from llama3lib.worlds import stories
 
 
 def open_sources(config: TrainConfig, folder: str | Path) -> dict[str, TokenShard]:
@@ -49,55 +45,24 @@ def _all_sources(config: TrainConfig) -> Mapping[str, SourceConfig]:
 
 
 def open_tokenizer(name: str) -> Tokenizer | None:
-    """The tokenizer of that name; None for `bytes`, the released one for `llama3`.
-
-    Raises ValueError or FileNotFoundError if there is none.
-    """
-    if name == "bytes":
-        return None
-    if name == "llama3":
-        return Tokenizer.llama3()
-    return Tokenizer.from_file(name) if Path(name).is_file() else load_tokenizer(name)
+    """As `load_tokenizer`, but None for `bytes`."""
+    return None if name == "bytes" else load_tokenizer(name)
 
 
 def open_source(source: SourceConfig, tokenizer: Tokenizer | None, folder: Path) -> TokenShard:
     """The shard of one source; written to `folder` unless it is there or was one already."""
     if source.shard is not None:
         return TokenShard(source.shard)
-    told = {"source": asdict(source), "input": _input(source), "tokenizer": _name(tokenizer)}
+    origin = {"source": asdict(source), "input": _input(source), "tokenizer": _name(tokenizer)}
     note = folder.with_name(f"{folder.name}.json")
     with contextlib.suppress(OSError, ValueError):  # missing or damaged: it is written again
-        if json.loads(note.read_text(encoding="utf-8")) == told:
+        if json.loads(note.read_text(encoding="utf-8")) == origin:
             return TokenShard(folder)
     note.unlink(missing_ok=True)  # first: or one who is killed here leaves it to a new shard
     shard = write_shard(_texts(source), folder, tokenizer)
     with atomic_write(note) as file:
-        file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
     return shard
-
-
-def write_shard(texts: Iterator[str], folder: Path, tokenizer: Tokenizer | None) -> TokenShard:
-    """Texts as tokens, or as bytes without a tokenizer; each begins and ends like a document."""
-    if tokenizer is None:
-        return write_token_shard(
-            texts, _as_bytes, folder, vocab_size=BYTES, end=END_BYTE, overwrite=True
-        )
-
-    def encode(text: str) -> list[int]:
-        return tokenizer.encode(text, bos=True)
-
-    return write_token_shard(
-        texts,
-        encode,
-        folder,
-        vocab_size=tokenizer.n_vocab,
-        end=tokenizer.eos_id,
-        overwrite=True,
-    )
-
-
-def _as_bytes(text: str) -> list[int]:
-    return list(text.replace("\0", "").encode("utf-8", "replace"))
 
 
 def _name(tokenizer: Tokenizer | None) -> str:

@@ -45,8 +45,8 @@ class RunState:
 
         Raises ValueError if the recipe is another one than the run was begun with.
         """
-        told = dict(meta["state"])
-        place = Place(**told.pop("place"))
+        fields = dict(meta["state"])
+        place = Place(**fields.pop("place"))
         _must_fit(meta["config"], config.describe(), place.phase)
         if (
             place.phase < len(config.phases)
@@ -57,7 +57,7 @@ class RunState:
                 f"phases.{place.phase}.steps={least} is not allowed: "
                 f"{place.phase_step} have been done already"
             )
-        return cls(place=place, **told)
+        return cls(place=place, **fields)
 
 
 def _must_fit(old: Mapping[str, Any], new: Mapping[str, Any], phase: int) -> None:
@@ -76,7 +76,7 @@ def _must_fit(old: Mapping[str, Any], new: Mapping[str, Any], phase: int) -> Non
         _same(f"phases.{number}", keep, {key: now[key] for key in keep})
     cosine = any(p["rate"] == "schedule" for p in old["phases"][: phase + 1])
     if cosine and old["optimizer"]["decay_steps"] is None:
-        totals = [sum(p["steps"] for p in told["phases"]) for told in (old, new)]
+        totals = [sum(p["steps"] for p in recipe["phases"]) for recipe in (old, new)]
         if totals[0] != totals[1]:
             raise ValueError(
                 f"the run was begun with a cosine over {totals[0]} steps, the recipe has "

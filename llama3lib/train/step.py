@@ -55,11 +55,11 @@ def train_step(
         loss_of=loss_of,
     )
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
-    told = StepResult(float(loss), float(norm), targets)
+    result = StepResult(float(loss), float(norm), targets)
     if not (torch.isfinite(loss) and torch.isfinite(norm)):
-        raise DivergedError(f"loss {told.loss}, gradient norm {told.grad_norm}")
+        raise DivergedError(f"loss {result.loss}, gradient norm {result.grad_norm}")
     optimizer.step()
-    return told
+    return result
 
 
 def backward(

@@ -31,6 +31,7 @@ from llama3lib.train.step import DivergedError, part_loss, train_step
 from llama3lib.utils.device import pick_device, pick_dtype
 from llama3lib.utils.files import atomic_write
 from llama3lib.utils.logging import get_logger
+from llama3lib.utils.require import require
 
 _log = get_logger(__name__)
 OnStep = Callable[[dict[str, Any]], None]
@@ -99,9 +100,13 @@ class Trainer:
         self.device = pick_device(config.device)
         self.dtype = _precision(config.precision, self.device)
         self.model = starting_model(config, model).to(self.device).train()
-        told = config.optimizer
+        recipe = config.optimizer
         self.optimizer = make_adamw(
-            self.model, told.peak, betas=told.betas, eps=told.eps, weight_decay=told.weight_decay
+            self.model,
+            recipe.peak,
+            betas=recipe.betas,
+            eps=recipe.eps,
+            weight_decay=recipe.weight_decay,
         )
         self.checkpoints = CheckpointManager(
             self.folder / "checkpoints", keep_last=config.keep_last, probe=probe
@@ -172,7 +177,7 @@ class Trainer:
             group["lr"] = rate
         self.probe("before_step")
         try:
-            told = train_step(
+            result = train_step(
                 self.model,
                 self.optimizer,
                 self.loader.next(),
@@ -187,13 +192,13 @@ class Trainer:
         self.probe("after_step")
         tokens = phase.batch_size * phase.length
         place.step, place.phase_step = place.step + 1, place.phase_step + 1
-        state.tokens, state.loss, state.rate = state.tokens + tokens, told.loss, rate
-        spike = self.alarm.is_spike(told.loss)
+        state.tokens, state.loss, state.rate = state.tokens + tokens, result.loss, rate
+        spike = self.alarm.is_spike(result.loss)
         state.spikes += spike
         if spike:
-            _log.warning("step %d: the loss jumps to %.3f", place.step, told.loss)
-        record = {"step": place.step, "phase": phase.name, "loss": told.loss, "lr": rate}
-        record |= {"grad_norm": told.grad_norm, "tokens": state.tokens, "spike": spike}
+            _log.warning("step %d: the loss jumps to %.3f", place.step, result.loss)
+        record = {"step": place.step, "phase": phase.name, "loss": result.loss, "lr": rate}
+        record |= {"grad_norm": result.grad_norm, "tokens": state.tokens, "spike": spike}
         record |= self.speed.measure(tokens, phase.length)
         record["memory"] = memory_bytes(self.device)
         self._tell(**record)
@@ -216,9 +221,9 @@ class Trainer:
         """At most once a step: a phase may end where an evaluation was due anyway."""
         step = self.state.place.step
         if self.evaluate is not None and self._evaluated_at != step:
-            told = self.evaluate(self.model.eval())
+            found = self.evaluate(self.model.eval())
             self.model.train()
-            self._tell(**(dict(told) | {"step": step}))
+            self._tell(**(dict(found) | {"step": step}))
             self._evaluated_at = step
 
     def _tell(self, step: int, **values: Any) -> None:
@@ -249,8 +254,8 @@ class Trainer:
             report = self.gate(self.model.eval(), phase)
             self.model.train()
             self.gate_passed = bool(report.passed)
-            told = {"gate": phase.name, "passed": self.gate_passed}
-            self._tell(**(asdict(report) | told | {"step": self.state.place.step}))
+            verdict = {"gate": phase.name, "passed": self.gate_passed}
+            self._tell(**(asdict(report) | verdict | {"step": self.state.place.step}))
             if not self.gate_passed and done >= phase.last_step:
                 self._save_and_wait()
                 raise StoppedError(
@@ -292,8 +297,7 @@ class Trainer:
 
         Raises ValueError if none were kept.
         """
-        if phase not in self.state.kept:
-            raise ValueError(f"phase={phase!r} is not allowed: no weights of it were kept")
+        require(phase in self.state.kept, "phase", phase, "no weights of it were kept")
         return average_checkpoints(self.kept(phase), self.state.kept[phase])
 
     def kept(self, phase: str) -> CheckpointManager:

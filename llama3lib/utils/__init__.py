@@ -1,5 +1,6 @@
 """Small helpers that every layer may use.
 
+- `require`: bad input gets one kind of sentence
 - `files`: write a file or a folder whole or not at all; digests
 - `seed`: one seed for every source of randomness; one thread
 - `device`: choose where and in which number format to compute, and say why

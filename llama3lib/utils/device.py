@@ -3,6 +3,7 @@
 import torch
 
 from llama3lib.utils.logging import get_logger
+from llama3lib.utils.require import require
 
 _log = get_logger(__name__)
 _KINDS = ("cpu", "cuda", "mps")
@@ -20,8 +21,7 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except (RuntimeError, TypeError):
         device = None
-    if device is None or device.type not in _KINDS:
-        raise ValueError(f"device={name!r} is not allowed: {_ALLOWED}")
+    require(device is not None and device.type in _KINDS, "device", name, _ALLOWED)
     _must_exist(name, device)
     _log.info("device %s: asked for", device)
     return device
@@ -62,5 +62,4 @@ def _must_exist(name: str, device: torch.device) -> None:
     else:
         there = device.type == "cpu" or torch.backends.mps.is_available()
         what = "torch sees no Apple GPU here"
-    if not there:
-        raise ValueError(f'device={name!r} is not allowed: {what}; use "auto" or "cpu"')
+    require(there, "device", name, f'{what}; use "auto" or "cpu"')

@@ -9,6 +9,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from llama3lib.utils.require import require
+
 
 def sha256_file(path: str | os.PathLike, chunk: int = 1 << 20) -> str:
     """Hex digest of a file, read in pieces so that size does not matter."""
@@ -50,10 +52,10 @@ def atomic_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterat
     ".old".
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"path={str(path)!r} is not allowed: it is a file, a folder is needed")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise ValueError(f"path={str(path)!r} is not allowed: the folder is not empty")
+    ok = not path.exists() or path.is_dir()
+    require(ok, "path", str(path), "it is a file, a folder is needed")
+    ok = not path.is_dir() or not any(path.iterdir()) or overwrite
+    require(ok, "path", str(path), "the folder is not empty")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(path, "tmp")
     try:

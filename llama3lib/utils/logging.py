@@ -5,6 +5,8 @@ To hear them: `logging.basicConfig(level=logging.INFO)`.
 
 import logging
 
+from llama3lib.utils.require import require
+
 _ROOT = "llama3lib"
 # without a handler of its own, Python would print warnings of a library to the screen
 logging.getLogger(_ROOT).addHandler(logging.NullHandler())
@@ -12,7 +14,6 @@ logging.getLogger(_ROOT).addHandler(logging.NullHandler())
 
 def get_logger(name: str) -> logging.Logger:
     """The logger of a module: pass `__name__`. Other names are put below "llama3lib"."""
-    if not name:
-        raise ValueError(f"name={name!r} is not allowed: pass the module's __name__")
+    require(name, "name", name, "pass the module's __name__")
     inside = name == _ROOT or name.startswith(f"{_ROOT}.")
     return logging.getLogger(name if inside else f"{_ROOT}.{name}")

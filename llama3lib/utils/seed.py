@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from llama3lib.utils.require import require
+
 LARGEST_SEED = 2**32 - 1
 """NumPy takes no larger one."""
 
@@ -18,14 +20,22 @@ def seed_everything(seed: int) -> torch.Generator:
     sources are seeded for code of others. Raises ValueError if the seed is not a whole number
     from 0 to LARGEST_SEED.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
-        raise ValueError(
-            f"seed={seed!r} is not allowed: use a whole number from 0 to {LARGEST_SEED}"
-        )
+    ok = not isinstance(seed, bool) and isinstance(seed, int) and 0 <= seed <= LARGEST_SEED
+    require(ok, "seed", seed, f"use a whole number from 0 to {LARGEST_SEED}")
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)  # accelerators as well
     return torch.Generator().manual_seed(seed)
+
+
+def make_generator(seed: int | None, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator with that seed; with one that nobody chose if there is none."""
+    generator = torch.Generator(device)
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llama3lib.utils.require import one_of, require
+
 T = TypeVar("T")
 
 
@@ -47,8 +49,7 @@ def with_overrides(table: Mapping[str, Any], changes: Sequence[str]) -> dict[str
     out = _copied(table)
     for change in changes:
         path, found, text = change.partition("=")
-        if not found or not path.strip():
-            raise ValueError(f"set={change!r} is not allowed: NAME=VALUE, as in seed=1")
+        require(found and path.strip(), "set", change, "NAME=VALUE, as in seed=1")
         *parents, last = path.strip().split(".")
         where: Any = out
         for part in parents:
@@ -70,14 +71,13 @@ def _inside(where: Any, part: str, change: str) -> Any:
     if isinstance(where, list):
         return where[_row(where, part, change)]
     found = where.setdefault(part, {})
-    if not isinstance(found, dict | list):
-        raise ValueError(f"set={change!r} is not allowed: {part!r} is no table")
+    require(isinstance(found, dict | list), "set", change, f"{part!r} is no table")
     return found
 
 
 def _row(rows: list, part: str, change: str) -> int:
-    if not part.isdecimal() or int(part) >= len(rows):
-        raise ValueError(f"set={change!r} is not allowed: {part!r} is no row 0 to {len(rows) - 1}")
+    ok = part.isdecimal() and int(part) < len(rows)
+    require(ok, "set", change, f"{part!r} is no row 0 to {len(rows) - 1}")
     return int(part)
 
 
@@ -94,8 +94,7 @@ def build(kind: type[T], table: Any, where: str) -> T:
     Raises ValueError for a name that is not known or missing, or a value of another type; the
     dataclass's own checks are told with the place where they failed.
     """
-    if not isinstance(table, Mapping):
-        raise ValueError(f"{where}={table!r} is not allowed: a table")
+    require(isinstance(table, Mapping), where, table, "a table")
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     refuse_unknown(where, table, tuple(fields))
     for name, field in fields.items():
@@ -119,25 +118,22 @@ def convert(kind: Any, value: Any, where: str) -> Any:
         kinds = [part for part in parts if part is not type(None)]
         return convert(kinds[0], value, where)
     if origin is typing.Literal:
-        if value not in parts:
-            raise ValueError(f"{where}={value!r} is not allowed: one of {list(parts)}")
+        one_of(where, value, list(parts))
         return value
     if dataclasses.is_dataclass(kind):
         return value if isinstance(value, kind) else build(kind, value, where)
     if origin is tuple:
         return _tuple(parts, value, where)
     if origin in (dict, Mapping):
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{where}={value!r} is not allowed: a table")
+        require(isinstance(value, Mapping), where, value, "a table")
         return {name: convert(parts[1], part, f"{where}.{name}") for name, part in value.items()}
     return _plain(kind, value, where)
 
 
 def _tuple(parts: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"{where}={value!r} is not allowed: a list")
-    if parts[-1] is not Ellipsis and len(value) != len(parts):
-        raise ValueError(f"{where}={value!r} is not allowed: a list of {len(parts)}")
+    require(isinstance(value, list | tuple), where, value, "a list")
+    ok = parts[-1] is Ellipsis or len(value) == len(parts)
+    require(ok, where, value, f"a list of {len(parts)}")
     rows = dataclasses.is_dataclass(parts[0])  # of which the reader wants to know which
     places = (f"{where}.{n}" if rows else where for n in range(len(value)))
     return tuple(convert(parts[0], part, at) for part, at in zip(value, places, strict=True))
@@ -145,8 +141,7 @@ def _tuple(parts: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
 
 def _plain(kind: type, value: Any, where: str) -> Any:
     wanted = (int, float) if kind is float else kind
-    if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{where}={value!r} is not allowed: {kind.__name__}")
-    if value != value:
-        raise ValueError(f"{where}={value!r} is not allowed: a number")
+    ok = isinstance(value, wanted) and (not isinstance(value, bool) or kind is bool)
+    require(ok, where, value, kind.__name__)
+    require(value == value, where, value, "a number")
     return float(value) if kind is float else value

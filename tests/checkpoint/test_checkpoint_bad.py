@@ -153,7 +153,7 @@ def test_a_flipped_bit_in_the_weights_is_seen_by_its_checksum(tmp_path):
     load_model(tmp_path / "m", verify=False)  # asked for: then nobody can see it
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [300, pytest.param(5000, marks=pytest.mark.long)])
 def test_mutated_files_load_or_are_refused(folder, count):
     file, rng = folder / "model.safetensors", random.Random(count)
     raw = file.read_bytes()

@@ -172,6 +172,7 @@ print((after - before) * 1024 / size)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is measured in Linux's units")
 def test_loading_takes_the_model_and_little_more(tmp_path):
     args = ModelArgs(dim=512, n_layers=8, n_heads=8, n_kv_heads=4, ffn_dim=2048, vocab_size=8000)

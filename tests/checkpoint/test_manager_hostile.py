@@ -165,7 +165,7 @@ def test_folders_and_files_that_changed_places(run):
         assert outcome(run) is None
 
 
-@pytest.mark.parametrize("bits", [1, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("bits", [1, pytest.param(8, marks=pytest.mark.long)])
 def test_every_bit_of_the_manifest_counts(run, bits):
     folder = run / "step-00000002"
     file = folder / "manifest.json"

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from disk_tools import tiny_disk
+from timing_tools import patient
 
 from llama3lib.checkpoint.manager import CheckpointManager
 
@@ -64,10 +65,14 @@ def train():
     while True:
         step += 1
         manager.save(step, numbered(step), {"step": step})
+begun = time.monotonic()
+save(CheckpointManager(folder / "timed"), 1)
+one = time.monotonic() - begun
+shutil.rmtree(folder / "timed")
 rng, newest = random.Random(0), 0
 for _ in range(int(sys.argv[2])):
     child = forked(train)
-    time.sleep(rng.uniform(0.02, 0.2))
+    time.sleep(rng.uniform(1, 10) * max(one, 0.02))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     manager, target = CheckpointManager(folder), numbered(0)
@@ -201,7 +206,7 @@ def start(code, *arguments):
 
 def finish(*children):
     try:
-        told = [child.communicate(timeout=120) for child in children]
+        told = [child.communicate(timeout=patient(120)) for child in children]
     finally:
         for child in children:
             child.kill()
@@ -210,6 +215,7 @@ def finish(*children):
     return [out for out, _ in told]
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_run_killed_in_each_probe(tmp_path):
     finish(start(_KILL_IN_PROBES, tmp_path, *PROBES))
@@ -227,18 +233,21 @@ def test_a_run_killed_in_each_probe(tmp_path):
                 assert target["model"]["w"].eq(step).all() and target["more"]["b"] == step
 
 
+@pytest.mark.slow
 @POSIX
-@pytest.mark.parametrize("kills", [15, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [15, pytest.param(200, marks=pytest.mark.long)])
 def test_a_run_killed_at_any_moment(tmp_path, kills):
     (newest,) = finish(start(_KILL_AT_RANDOM, tmp_path, kills))
     assert int(newest) > 2
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_limit_on_the_size_of_files(tmp_path):
     finish(start(_FULL, tmp_path, 500_000))
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_full_disk(tmp_path):
     with tiny_disk(tmp_path, "1m") as disk:

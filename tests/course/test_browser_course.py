@@ -137,7 +137,7 @@ def test_prediction_by_keyboard_locks_once(open_notebook):
     page.page.wait_for_function("() => document.querySelector('.l3-predict input').disabled")
     assert "Locked: 100 GiB" in note.inner_text()
     page.python_becomes("guess.value, guess.locked", "(100, True)")
-    kept = "__import__('widgets.core.progress').progress.ledger().prediction(guess.name)['value']"
+    kept = "__import__('widgets').core.progress.ledger().prediction(guess.name)['value']"
     page.python_becomes(kept, "100")
     assert "is locked" in page.python("guess.lock(3)")
 
@@ -153,6 +153,23 @@ def test_prediction_by_keyboard_locks_once(open_notebook):
         page.set_theme(theme)
         page.screenshot(f"predict-number-{theme}", ".l3-predict")
         page.screenshot(f"predict-choice-{theme}", ".l3-predict:has(input[type=radio])")
+
+
+def test_a_card_answers_in_the_view_of_the_prediction(open_notebook):
+    choices = ["None: floating point is never exact", "All of them"]
+    asks = f"""from widgets import predict, reveal
+pick = predict("05.5", "How many losses are equal?", choices={choices}, again=True)
+pick"""
+    page = open_notebook([asks, f'pick.lock({choices[0]!r})\nreveal("05.5", {choices[1]!r})'])
+    card = page.locator(".l3-predict:has(.l3-predict-told)")
+    card.wait_for()
+    told = card.inner_text()
+    assert "How many losses are equal?" in told and "not what you predicted" in told
+    assert "✗ None: floating point is never exact (your guess): The same operations" in told
+    assert "✓ All of them: The checkpoint holds everything" in told
+    for theme in ("dark", "light"):
+        page.set_theme(theme)
+        page.screenshot(f"reveal-{theme}", ".l3-predict:has(.l3-predict-told)")
 
 
 def test_nothing_is_cut_off_on_a_narrow_page(open_notebook):

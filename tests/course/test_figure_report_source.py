@@ -98,10 +98,19 @@ def test_report_says_what_was_done():
     fill_ledger()
     text = report("01").markdown
     assert "Exercises: 1 solved, 2 tried" in text
-    assert text.index("- 01.2: solved on") < text.index("- 01.10: not yet solved, 1 try, 2 of 3")
+    first, second = "- Exercise 01.2: solved on", "- Exercise 01.10: not yet solved, 1 try, 2 of 3"
+    assert text.index(first) < text.index(second)
+    assert "- Prediction 01.7: I said" in text
     assert "02.1" not in text
     assert "Predictions: 1 locked" in text
     assert "Quiz: 1 of 1 answered right, 0 at the first try" in text
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(20, None), (60, "1 minute "), (125, "2 minutes ")])
+def test_minutes_in_grammar(seconds, words):
+    ledger().change(lambda data: data["time"].update({"01": {"seconds": seconds, "last": 0}}))
+    text = report("01").markdown
+    assert f"About {words}at work." in text if words else "at work" not in text
 
 
 def test_report_escapes_and_is_well_formed(tmp_path):

@@ -1,12 +1,20 @@
 """Predictions: locked once, kept, compared; a run without one goes on."""
 
+import ast
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import traitlets
 
 from widgets import predict, reveal
+from widgets.core import reveal as card
 from widgets.core.progress import ledger
+
+ROOT = Path(__file__).parents[2]
+CHAPTERS = sorted(ROOT.glob("chapters/*.ipynb"))
 
 
 def number(name="99.a", **more):
@@ -104,3 +112,69 @@ def test_static_twin_asks_on_paper():
     assert "☐ yes" in pick().static_html()
     assert "________ GiB" in number().static_html()
     assert "yes / no" in pick().summary()
+
+
+WHYS = {"yes": "One matrix <serves> twice.", "no": "The 8B has two.", "answer": "It is so."}
+
+
+@pytest.fixture
+def whys(monkeypatch):
+    monkeypatch.setattr(card, "whys_of", lambda chapter: {"99.b": WHYS} if chapter == "99" else {})
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Cards that a notebook would show."""
+    cards = []
+    monkeypatch.setattr("IPython.get_ipython", lambda: object())
+    monkeypatch.setattr("IPython.display.display", cards.append)
+    return cards
+
+
+def test_a_card_tells_guess_truth_and_why_each_choice_is_right_or_wrong(whys, shown):
+    pick().lock("yes")
+    reveal("99.b", "no")
+    (it,) = shown
+    assert it.card["question"] == "Tied?" and not it.card["good"]
+    assert it.card["told"] == "You predicted: yes. It is: no, not what you predicted."
+    assert it.card["options"] == [
+        {"sign": "✗", "text": "yes (your guess)", "why": WHYS["yes"]},
+        {"sign": "✓", "text": "no", "why": WHYS["no"]},
+    ]
+    html, plain = it.static_html(), it.summary()
+    assert "&lt;serves&gt;" in html and "<serves>" not in html and "Tied?" in html
+    assert all(
+        words in plain for words in (it.card["told"], "It is so.", "✗ yes (your guess): One")
+    )
+
+
+def test_a_card_without_whys_or_a_question_is_short(whys, shown):
+    reveal("99.z", np.float32(2.5), unit="GiB")
+    (it,) = shown
+    assert it.card["options"] == [] and it.card["question"] == "" and not it.card["good"]
+    assert it.summary() == "The answer is 2.5 GiB. (No prediction was locked.)"
+    assert it.static_html() == f"<p><strong>{it.summary()}</strong></p>"
+
+
+def choices_of(file):
+    """Choices of each prediction of a chapter, read from the source of its cells."""
+    found = {}
+    for cell in json.loads(file.read_bytes())["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code" or "predict(" not in source:
+            continue
+        for call in ast.walk(ast.parse(source)):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "predict":
+                given = {word.arg: word.value for word in call.keywords}
+                choices = ast.literal_eval(given["choices"]) if "choices" in given else []
+                found[ast.literal_eval(call.args[0])] = choices
+    return found
+
+
+@pytest.mark.parametrize("file", CHAPTERS, ids=lambda file: file.name[:2])
+def test_each_why_belongs_to_a_choice_of_its_chapter(file):
+    choices, whys = choices_of(file), card.whys_of(file.name[:2])
+    assert whys
+    for name, sentences in whys.items():
+        assert set(sentences) - {"answer"} in (set(), set(choices[name])), name
+        assert all(len(sentence) > 20 for sentence in sentences.values())

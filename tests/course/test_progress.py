@@ -52,6 +52,7 @@ def test_locked_predictions_stay_and_again_keeps_the_earlier_one(record):
         "[]",
         "\x00\x01",
         '{"checks": []}',
+        '{"renames": "two"}',
         '{"checks": {"01.1": 3}}',
         '{"checks": {"01.1": {}}}',
         '{"hints": {"01.1": "two"}}',
@@ -112,3 +113,31 @@ def test_place_of_the_file(tmp_path, monkeypatch):
         use_ledger(None)
     monkeypatch.delenv("LLAMA3_COURSE_PROGRESS")
     assert default_path().parts[-2:] == ("llama3-course", "progress.json")
+
+
+def test_renamed_ids_keep_their_record_and_are_renamed_once(record, monkeypatch):
+    """A number may go to another exercise: all of a step are renamed at the same time."""
+    for name in ("05.3", "05.4", "05.6"):
+        record.record_check(name, True)
+    record.record_hint("05.4", 2)
+    record.lock_prediction("05.4", 30)
+    step = {"exercises": {"05.3": "05.4", "05.4": "05.5", "05.9": "05.10"}}
+    monkeypatch.setattr("widgets.core.progress.RENAMES", (step,))
+    record.record_check("05.6", False)
+    for _ in range(2):  # as read, and as written and read again
+        data = record.read()
+        assert set(data["checks"]) == {"05.4", "05.5", "05.6"}
+        assert data["hints"] == {"05.5": 2}
+        assert set(data["predictions"]) == {"05.4"}
+        record.record_hint("05.5", 1)
+    more = {"predictions": {"05.4": "05.1"}, "exercises": {"05.4": "05.6"}}
+    monkeypatch.setattr("widgets.core.progress.RENAMES", (step, more))
+    data = record.read()
+    assert set(data["predictions"]) == {"05.1"}
+    assert set(data["checks"]) == {"05.4", "05.5", "05.6"}  # 05.6 was taken: nothing is lost
+
+
+def test_a_new_record_needs_no_renaming(record, monkeypatch):
+    monkeypatch.setattr("widgets.core.progress.RENAMES", ({"exercises": {"05.3": "05.4"}},))
+    record.record_check("05.3", True)
+    assert set(record.read()["checks"]) == {"05.3"}

@@ -7,7 +7,6 @@ import random
 import re
 import signal
 import threading
-import time
 
 import dill
 import pytest
@@ -16,17 +15,18 @@ from datatrove.executor import slurm
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
+from timing_tools import wait_until
 
 from llama3lib.data import cluster
 from llama3lib.data.document import Document
 from llama3lib.data.filters import GopherRules
-from llama3lib.data.miniweb import crawl, make_web, prose
-from llama3lib.data.miniweb.score import score_duplicates, score_kinds, score_lines, score_pii
 from llama3lib.data.pii import MaskPII
 from llama3lib.data.readers import read_documents, to_json, write_jsonl
 from llama3lib.data.recipe import make_recipe, web_recipe
 from llama3lib.data.runner import run_recipe
 from llama3lib.data.shards import Plan, dropped, open_folder, output_text, read_part
+from llama3lib.worlds.miniweb import crawl, make_web, prose
+from llama3lib.worlds.miniweb.score import score_duplicates, score_kinds, score_lines, score_pii
 
 RECIPE = web_recipe(word_list={"words": list(prose.LISTED_WORDS)}, line_dedup={"buckets": 3})
 WORDS = [f"word{n}" for n in range(500)]
@@ -54,20 +54,10 @@ def results(folder):
 
 
 @pytest.mark.distributed
-def test_local_workers_give_the_same_bytes(archives, plain, tmp_path):
-    found = run_recipe(RECIPE, archives, tmp_path / "out", engine="local", workers=2)
-    assert results(tmp_path / "out") == results(plain) and len(found.counts) == 12
-    # deleted results are made again, although datatrove has them for completed
-    (tmp_path / "out" / "documents" / "part-00002.jsonl").unlink()
-    (tmp_path / "out" / "work" / "phase-1" / "decision.json").unlink()
-    run_recipe(RECIPE, archives, tmp_path / "out", engine="local", workers=2)
-    assert results(tmp_path / "out") == results(plain)
-
-
-@pytest.mark.distributed
 @pytest.mark.slow
 def test_ray_workers_give_the_same_bytes(archives, plain, tmp_path):
     ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False)
     try:
         run_recipe(RECIPE, archives, tmp_path / "out", engine="ray", workers=2)
     finally:
@@ -76,26 +66,29 @@ def test_ray_workers_give_the_same_bytes(archives, plain, tmp_path):
 
 
 @pytest.mark.distributed
-def test_a_killed_worker_costs_nothing(archives, plain, tmp_path):
+def test_local_workers_give_the_same_bytes_even_if_one_is_killed(archives, plain, tmp_path):
     folder = tmp_path / "out"
     others = {child.pid for child in multiprocessing.active_children()}
     killed = []
 
     def kill_one():
-        end = time.monotonic() + 120
-        while not killed and time.monotonic() < end:
-            time.sleep(0.02)
-            begun = list(folder.glob("work/phase-0/d*/part-*"))
-            mine = [c.pid for c in multiprocessing.active_children() if c.pid not in others]
-            if begun and mine:
-                os.kill(mine[0], signal.SIGKILL)
-                killed.append(mine[0])
+        begun = list(folder.glob("work/phase-0/d*/part-*"))
+        mine = [c.pid for c in multiprocessing.active_children() if c.pid not in others]
+        if begun and mine:
+            os.kill(mine[0], signal.SIGKILL)
+            killed.append(mine[0])
+        return killed
 
-    thread = threading.Thread(target=kill_one)
+    thread = threading.Thread(target=wait_until, args=(kill_one, 120))
     thread.start()
-    run_recipe(RECIPE, archives, folder, engine="local", workers=2)
+    found = run_recipe(RECIPE, archives, folder, engine="local", workers=2)
     thread.join()
-    assert killed and results(folder) == results(plain)
+    assert killed and results(folder) == results(plain) and len(found.counts) == 12
+    # deleted results are made again, although datatrove has them for completed
+    (folder / "documents" / "part-00002.jsonl").unlink()
+    (folder / "work" / "phase-1" / "decision.json").unlink()
+    run_recipe(RECIPE, archives, folder, engine="local", workers=2)
+    assert results(folder) == results(plain)
 
 
 @pytest.mark.distributed

@@ -1,8 +1,7 @@
 """HTML to text: what is kept, what goes, and pages that were written to break a parser."""
 
-import time
-
 import pytest
+from timing_tools import assert_linear, deadline
 
 from llama3lib.data.document import Document, Drop
 from llama3lib.data.extract import (
@@ -139,10 +138,9 @@ def test_hostile_pages_end_in_time_with_text_or_a_reason():
     step = Extract(seconds=5)
     outcomes = {}
     for name, page in HOSTILE.items():
-        begin = time.perf_counter()
-        answer = step.apply(Document(page, name))
+        with deadline(30, name):
+            answer = step.apply(Document(page, name))
         outcomes[name] = answer.reason if isinstance(answer, Drop) else "text"
-        assert time.perf_counter() - begin < 30, name
     step.sandbox.close()
     assert outcomes["nested"] == outcomes["lists"] == outcomes["table"] == "refused"
     assert outcomes["entities"] == outcomes["long attribute"] == "text"
@@ -228,24 +226,10 @@ def test_what_only_looks_like_markdown_stays(text):
      "~~~", "```\n", "***a", "=", "-\t", "<div ", "<script", "</", "<a b='"],
 )  # fmt: skip
 def test_linear_time(unit):
+    short, long = unit * (20_000 // len(unit)), unit * (80_000 // len(unit))
     for function in (strip_markdown, nesting):
-        assert slowdown(function, unit) <= 8
+        assert_linear(function, short, long, at_most=8)
     assert _BOTH_SIDES.sub(r"\3", "**a**") == "a"
-
-
-def slowdown(function, unit, size=20_000):
-    """time(4n) / time(n), each the least of three; what takes no time at all is linear."""
-
-    def least(text):
-        times = []
-        for _ in range(3):
-            begin = time.perf_counter()
-            function(text)
-            times.append(time.perf_counter() - begin)
-        return min(times)
-
-    short, long = unit * (size // len(unit)), unit * (4 * size // len(unit))
-    return least(long) / max(least(short), 1e-3)
 
 
 def test_a_wrapper_named_after_its_sidebar_keeps_its_text():

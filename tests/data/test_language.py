@@ -6,7 +6,7 @@ import pytest
 
 from llama3lib.data.document import Document, Drop
 from llama3lib.data.language import IdentifyLanguage, identify_language
-from llama3lib.data.miniweb.languages import LANGUAGES, foreign
+from llama3lib.worlds.miniweb.languages import LANGUAGES, foreign
 
 ENGLISH = "The mill stood by the river, and people came from far to have their grain ground there."
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from llama3lib.checkpoint import load_model, load_tokenizer
-from llama3lib.data.stories import stories
 from llama3lib.eval import (
     LongContextGate,
     Needle,
@@ -21,6 +20,7 @@ from llama3lib.eval import (
 from llama3lib.inference import SamplingParams, generate_tokens
 from llama3lib.model import ModelArgs, Transformer
 from llama3lib.tokenizer import Tokenizer
+from llama3lib.worlds.stories import stories
 
 BYTES = Tokenizer({bytes([i]): i for i in range(256)})
 NEEDLE = Needle(sentence="The key is under the red stone.", question="The key is", answer=" under")

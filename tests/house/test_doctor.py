@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llama3lib.serve import doctor
+from llama3lib.cli import doctor
 
 ROOT = Path(__file__).parents[2]
 PLENTY = type("Usage", (), {"free": 1e11})
@@ -27,8 +27,8 @@ def broken(**arguments):
 
 def test_all_is_fine_here(capsys, tmp_path):
     assert doctor.main([tmp_path / "not" / "yet"]) == 0
-    told = capsys.readouterr().out
-    assert "✓ all fine" in told and "✗" not in told
+    out = capsys.readouterr().out
+    assert "✓ all fine" in out and "✗" not in out
     assert not (tmp_path / "not").exists()
 
 
@@ -47,12 +47,12 @@ def test_a_missing_package_is_named_with_the_cure(monkeypatch, capsys, lost):
 
 
 def test_without_any_package_each_is_named_once():
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from llama3lib.serve import doctor;"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from llama3lib.cli import doctor;"
     code += "sys.exit(doctor.main())"
     command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", code]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
-    assert told.returncode == 1 and told.stderr == ""
-    problems = [line for line in told.stdout.splitlines() if line.startswith("✗")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 1 and done.stderr == ""
+    problems = [line for line in done.stdout.splitlines() if line.startswith("✗")]
     assert sum("torch" in line for line in problems) == 1
     assert all("not installed" in line for line in problems if not line.startswith("✗ memory"))
 
@@ -108,8 +108,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 def test_optional_tools_are_told_but_are_no_fault(monkeypatch, capsys):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     assert doctor.main() == 0
-    told = capsys.readouterr().out
-    assert "- Node.js: none" in told and "- Chromium or Chrome: none" in told
+    out = capsys.readouterr().out
+    assert "- Node.js: none" in out and "- Chromium or Chrome: none" in out
 
 
 def test_a_look_that_fails_is_itself_a_finding(monkeypatch):

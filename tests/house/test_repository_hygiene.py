@@ -29,7 +29,7 @@ def project_files():
     try:
         told = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     except (OSError, subprocess.CalledProcessError):
-        hidden = (".venv", "__pycache__", ".git", "build", "dist")
+        hidden = (".venv", "__pycache__", ".git", "build", "dist", "my-course")
         every = ROOT.rglob("*")
         return [f for f in every if f.is_file() and not set(hidden) & set(f.parts)]
     return [ROOT / name for name in told.stdout.splitlines() if (ROOT / name).is_file()]
@@ -48,10 +48,31 @@ def tags_of(cell):
     return cell["metadata"].get("tags", [])
 
 
+# where a function or method of a script begins; scripts are formatted, so it ends at a brace that
+# stands as far to the left
+_FUNCTION = re.compile(
+    r"^( *)(?!if|for|while|switch)(?:export )?(?:async )?(?:function )?[\w$]+\(.*\) \{$"
+    r"|^( *)(?:const|let) \w+ = .*=> \{$"
+)
+
+
+def script_problems(text, name):
+    """Functions of a script over 60 lines, lines over 100 characters."""
+    lines = text.splitlines()
+    found = [f"{name}: a line of {len(line)} characters" for line in lines if len(line) > 100]
+    for number, line in enumerate(lines):
+        if begins := _FUNCTION.match(line):
+            end = f"{begins[1] or begins[2] or ''}}}"
+            long = next(i for i, later in enumerate(lines[number:]) if later.startswith(end)) + 1
+            found += [f"{name}: {line.strip()} has {long} lines"] if long > 60 else []
+    return found
+
+
 def size_problems(text, name):
     """Files over 400 lines, functions over 60."""
     lines = len(text.splitlines())
     found = [f"{name}: {lines} lines"] if lines > 400 else []
+    found += script_problems(text, name) if name.endswith(".js") else []
     for item in ast.walk(ast.parse(text)) if name.endswith(".py") else ():
         if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef):
             long = item.end_lineno - item.lineno + 1
@@ -151,6 +172,9 @@ def test_a_long_file_and_a_long_function_are_caught():
     assert size_problems("x = 1\n" * 400, "a.py") == []
     assert size_problems("x = 1\n" * 401, "a.py") == ["a.py: 401 lines"]
     assert size_problems("// x\n" * 401, "a.js") == ["a.js: 401 lines"]
+    long = "function f(a) {\n" + "  g(a);\n" * 59 + "}\n"
+    assert size_problems(long, "a.js") == ["a.js: function f(a) { has 61 lines"]
+    assert size_problems("x" * 101, "a.js") == ["a.js: a line of 101 characters"]
     assert size_problems("def f():\n" + "    x = 1\n" * 60, "a.py") == ["a.py: f has 61 lines"]
 
 

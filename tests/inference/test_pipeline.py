@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from timing_tools import patient
 
 from llama3lib.inference import LLMEngine, SamplingParams, fuse_projections, generate_tokens
 from llama3lib.inference.block_manager import BlockManager
@@ -179,7 +180,7 @@ def test_stages_work_at_the_same_time(model):
         def call(*_):
             calls.append(name)
             if len(calls) == number:
-                both.wait(timeout=30)
+                both.wait(timeout=patient(30))
                 met.append(threading.current_thread().name)
 
         return model.layers[name].register_forward_pre_hook(call)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from llama3lib.checkpoint import load_model, load_tokenizer
-from llama3lib.data.stories import stories
 from llama3lib.quant import loudest_units, plant_outlier, quantize_model
 from llama3lib.quant.outliers import feed_forward_inputs
+from llama3lib.worlds.stories import stories
 
 WORD = " trad"
 

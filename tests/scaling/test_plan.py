@@ -1,10 +1,19 @@
 """What a sweep plans: FLOPs counted once and by hand, budgets met, wrong settings named."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
-from llama3lib.scaling import Budget, SweepConfig, cells, load_sweep, sweep_names
+from llama3lib.scaling import (
+    Budget,
+    SweepConfig,
+    cells,
+    load_sweep,
+    plan,
+    sweep_names,
+    sweep_seconds,
+)
 from llama3lib.scaling.plan import share, train_config
 from llama3lib.train import SourceConfig, planned_rates
 
@@ -33,6 +42,20 @@ def test_each_run_spends_its_budget(name):
         model = cell.model
         each = by_hand(model.dim, model.n_layers, model.vocab_size, cell.length)
         assert cell.flops / cell.tokens == pytest.approx(each)
+
+
+def test_the_time_of_a_sweep_is_that_of_its_runs_side_by_side(monkeypatch):
+    assert sweep_seconds(config()) > 0
+    asked = []
+
+    def make_plan(recipe):
+        asked.append(recipe)
+        return SimpleNamespace(seconds=recipe.total_steps / 100)
+
+    monkeypatch.setattr(plan, "make_plan", make_plan)
+    steps = sum(cell.steps for cell in cells(config()))
+    assert sweep_seconds(config(), processes=2) == pytest.approx(steps / 200)
+    assert asked == [train_config(config(), cell) for cell in cells(config())]
 
 
 def test_the_two_counts_of_parameters():

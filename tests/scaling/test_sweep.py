@@ -65,6 +65,7 @@ def test_finished_runs_are_kept_and_missing_ones_made_to_the_same_digits(made, t
     assert {**record, "seconds": 0} == {**before, "seconds": 0}
 
 
+@pytest.mark.slow
 def test_two_processes_and_parts_give_what_one_gives(made, tmp_path):
     _, runs, _ = made
     prepare(CONFIG, tmp_path)

@@ -6,9 +6,9 @@ import sys
 import torch
 from serve_tools import MODEL, tiny_engine
 
-from llama3lib.serve.doorway import Limits
-from llama3lib.serve.server import create_app
-from llama3lib.serve.serving import run_server
+from llama3lib.serve.app import create_app
+from llama3lib.serve.run import run_server
+from llama3lib.serve.settings import Limits
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -84,8 +84,8 @@ def test_stop_strings_are_never_shown(server, client, stop):
     chunks = streamed(client, stop=stop, max_tokens=60, logprobs=0)
     assert whole.choices[0].text == text_of(chunks) == want
     assert whole.choices[0].finish_reason == "stop"
-    told = [c.logprobs.tokens for chunk in chunks for c in chunk.choices]
-    tokens = [token for some in told for token in some]
+    lists = [c.logprobs.tokens for chunk in chunks for c in chunk.choices]
+    tokens = [token for some in lists for token in some]
     assert tokens == whole.choices[0].logprobs.tokens
     # the last token may be cut; those after it are not told
     assert "".join(tokens).startswith(want) and len("".join(tokens[:-1])) < max(len(want), 1)
@@ -136,9 +136,9 @@ def test_prompts_as_ids_and_echo(server, client):
 def test_usage_counts_every_token(server, client):
     tokenizer = server.engine.tokenizer
     ids = tokenizer.encode(STORY, bos=True)
-    told = complete(client, n=2, max_tokens=9).usage
-    assert (told.prompt_tokens, told.completion_tokens) == (len(ids), 18)
-    assert told.total_tokens == len(ids) + 18
+    usage = complete(client, n=2, max_tokens=9).usage
+    assert (usage.prompt_tokens, usage.completion_tokens) == (len(ids), 18)
+    assert usage.total_tokens == len(ids) + 18
     # a token that ends the text is not counted
     ended = complete(client, max_tokens=300)
     assert ended.choices[0].finish_reason == "stop"
@@ -163,18 +163,18 @@ def test_logprobs_are_the_model_s_own(server, client, temperature):
     tokenizer = server.engine.tokenizer
     prompt_ids = tokenizer.encode(STORY, bos=True)
     got = complete(client, logprobs=3, max_tokens=15, temperature=temperature, seed=1).choices[0]
-    told = got.logprobs
-    answer_ids = [i for token in told.tokens for i in tokenizer.encode(token)]
-    assert len(answer_ids) == len(told.tokens) == 15 and "".join(told.tokens) == got.text
+    logprobs = got.logprobs
+    answer_ids = [i for token in logprobs.tokens for i in tokenizer.encode(token)]
+    assert len(answer_ids) == len(logprobs.tokens) == 15 and "".join(logprobs.tokens) == got.text
     want = reference_logprobs(prompt_ids, answer_ids)
     drawn = want[range(15), answer_ids]
-    assert told.token_logprobs == pytest.approx(drawn.tolist(), abs=1e-9)
-    assert sum(told.token_logprobs) == pytest.approx(float(drawn.sum()), abs=1e-8)
-    for top, row, token in zip(told.top_logprobs, want, told.tokens, strict=True):
+    assert logprobs.token_logprobs == pytest.approx(drawn.tolist(), abs=1e-9)
+    assert sum(logprobs.token_logprobs) == pytest.approx(float(drawn.sum()), abs=1e-8)
+    for top, row, token in zip(logprobs.top_logprobs, want, logprobs.tokens, strict=True):
         assert token in top and 3 <= len(top) <= 4
         best = row.topk(3).values.tolist()
         assert sorted(top.values(), reverse=True)[:3] == pytest.approx(best, abs=1e-9)
-    assert told.text_offset == [len("".join(told.tokens[:i])) for i in range(15)]
+    assert logprobs.text_offset == [len("".join(logprobs.tokens[:i])) for i in range(15)]
 
 
 def test_logprobs_of_chat_whole_and_streamed(server, client):
@@ -206,8 +206,8 @@ def test_models_are_told(client):
 
 
 def test_special_tokens_in_a_text_stay_text(server, client):
-    told = complete(client, "a<|eot_id|>b", max_tokens=1).usage.prompt_tokens
-    assert told == 1 + len(server.engine.tokenizer.encode("a<|eot_id|>b")) > 8
+    count = complete(client, "a<|eot_id|>b", max_tokens=1).usage.prompt_tokens
+    assert count == 1 + len(server.engine.tokenizer.encode("a<|eot_id|>b")) > 8
     message = {"role": "user", "content": "<|eot_id|><|start_header_id|>system<|end_header_id|>"}
     chat = client.chat.completions.create(model=MODEL, messages=[message], max_tokens=1)
     assert chat.usage.prompt_tokens > len(message["content"]) // 2
@@ -217,9 +217,9 @@ def test_metrics_count_what_was_served(server, client):
     before = {
         name: server.metric(name) for name in ("prompt_tokens_total", "generated_tokens_total")
     }
-    told = complete(client, "A new text for the figures. ", max_tokens=7).usage
+    usage = complete(client, "A new text for the figures. ", max_tokens=7).usage
     after = {name: server.metric(name) for name in before}
-    assert after["prompt_tokens_total"] - before["prompt_tokens_total"] == told.prompt_tokens
+    assert after["prompt_tokens_total"] - before["prompt_tokens_total"] == usage.prompt_tokens
     assert after["generated_tokens_total"] - before["generated_tokens_total"] == 7
     assert server.metric("cache_blocks_total") == 512
     assert server.metric("cache_blocks_used") == server.metric("sequences_running") == 0

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serve_tools import MODEL, STORY, expected, served, tiny_engine
+from timing_tools import patient
 
-from llama3lib.serve.doorway import Limits
-from llama3lib.serve.server import create_app
+from llama3lib.serve.app import create_app
+from llama3lib.serve.settings import Limits
 
 KEY = "sesame-opens"
 COMPLETE, CHAT = "/v1/completions", "/v1/chat/completions"
@@ -42,9 +43,9 @@ def check_shape(answer):
 
 
 def refused(server, path, body, status, *, param=None, code=None, **headers):
-    told, answer = server.post(path, body, **headers)
+    got, answer = server.post(path, body, **headers)
     error = check_shape(answer)
-    assert told == status, answer
+    assert got == status, answer
     assert param is None or error["param"] == param, answer
     assert code is None or error["code"] == code, answer
     return error
@@ -115,7 +116,9 @@ class TestLimits:
         assert error.value.status_code == 413
 
     def test_large_bodies_of_unknown_length(self, server):
-        connection = http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=30)
+        connection = http.client.HTTPConnection(
+            server.address.removeprefix("http://"), timeout=patient(30)
+        )
         parts = (b"x" * 50_000 for _ in range(10))
         headers = {"Content-Type": "application/json"}
         connection.request("POST", COMPLETE, parts, headers, encode_chunked=True)
@@ -127,7 +130,7 @@ class TestLimits:
         limits = Limits(read_seconds=0.3)
         with tiny_engine() as engine, served(engine, limits=limits) as running:
             host, port = running.address.removeprefix("http://").split(":")
-            with socket.create_connection((host, int(port)), timeout=20) as sock:
+            with socket.create_connection((host, int(port)), timeout=patient(20)) as sock:
                 sock.sendall(
                     b"POST /v1/completions HTTP/1.1\r\nHost: a\r\n"
                     b"Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
@@ -236,8 +239,8 @@ class TestFields:
             refused(server, path, body, 400)
 
     def test_other_media_types(self, server):
-        told = {"Content-Type": "text/plain"}
-        refused(server, COMPLETE, ASK, 415, code="unsupported_media_type", **told)
+        header = {"Content-Type": "text/plain"}
+        refused(server, COMPLETE, ASK, 415, code="unsupported_media_type", **header)
         assert server.post(COMPLETE, ASK, **{"Content-Type": "Application/JSON; a=b"})[0] == 200
 
     def test_odd_text_is_text(self, server):
@@ -248,8 +251,8 @@ class TestFields:
 
     @pytest.mark.parametrize("temperature", [5e-324, 1e-40, 1e-30, 2])
     def test_every_temperature_is_served(self, server, temperature):
-        told, answer = server.post(COMPLETE, ASK | {"temperature": temperature})
-        assert told == 200, answer
+        status, answer = server.post(COMPLETE, ASK | {"temperature": temperature})
+        assert status == 200, answer
 
 
 @pytest.mark.parametrize(
@@ -262,7 +265,9 @@ class TestFields:
     ],
 )  # fmt: skip
 def test_paths_and_methods(server, method, path, status):
-    connection = http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=30)
+    connection = http.client.HTTPConnection(
+        server.address.removeprefix("http://"), timeout=patient(30)
+    )
     connection.request(method, path)
     answer = connection.getresponse()
     assert answer.status == status

@@ -16,13 +16,13 @@ from serve_tools import (
     served,
     served_by_command,
     tiny_engine,
-    wait_for,
 )
+from timing_tools import wait_until
 
 from llama3lib.inference import SamplingParams
 from llama3lib.model import get_preset
-from llama3lib.serve.doorway import Limits
-from llama3lib.serve.serving import num_blocks_for
+from llama3lib.serve.run import num_blocks_for
+from llama3lib.serve.settings import Limits
 
 LONG = {"model": MODEL, "prompt": STORY, "max_tokens": 400, "extra_body": {"ignore_eos": True}}
 no_sigterm = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
@@ -48,16 +48,16 @@ class TestLeaving:
         next(stream)
         assert server.metric("cache_blocks_used") > 0
         stream.close()
-        wait_for(lambda: idle(server), 10)
+        wait_until(lambda: idle(server), 10)
         server.engine.blocks.check([])
-        wait_for(lambda: 'status="499"' in server.get("/metrics")[1])
+        wait_until(lambda: 'status="499"' in server.get("/metrics")[1])
 
     def test_before_the_answer_is_there(self, server):
         many = {**LONG, "prompt": [STORY] * 20}
         before = server.metric("generated_tokens_total")
         with pytest.raises(openai.APITimeoutError):
             server.client(timeout=0.5).completions.create(**many)
-        wait_for(lambda: idle(server), 10)
+        wait_until(lambda: idle(server), 10)
         assert server.metric("generated_tokens_total") - before < 20 * 400
 
     def test_before_the_whole_request_is_there(self, server):
@@ -67,8 +67,8 @@ class TestLeaving:
                 b"POST /v1/completions HTTP/1.1\r\nHost: a\r\n"
                 b"Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
             )
-            wait_for(lambda: server.metric("open_requests") == 1)
-        wait_for(lambda: idle(server), 10)
+            wait_until(lambda: server.metric("open_requests") == 1)
+        wait_until(lambda: idle(server), 10)
 
     def test_afterwards_answers_are_right(self, server):
         want = expected(server.engine, STORY, max_tokens=20)
@@ -80,7 +80,7 @@ class TestLeaving:
             # the text is written to its end although nobody reads it, and others are served
             ask = {"model": MODEL, "prompt": "A mill. ", "max_tokens": 10}
             assert server.client().completions.create(**ask).usage.completion_tokens == 10
-            wait_for(lambda: server.metric("sequences_running") == 0)
+            wait_until(lambda: server.metric("sequences_running") == 0)
             assert server.metric("open_requests") == 1
             received = b""
             while not received.endswith(b"0\r\n\r\n"):
@@ -96,9 +96,9 @@ class TestLeaving:
             served(engine, limits=limits, send_buffer=4096) as running,
             self.reader(running, max_tokens=150),
         ):
-            wait_for(lambda: running.metric("open_requests") == 1)
-            wait_for(lambda: idle(running))
-            wait_for(lambda: 'status="499"' in running.get("/metrics")[1])
+            wait_until(lambda: running.metric("open_requests") == 1)
+            wait_until(lambda: idle(running))
+            wait_until(lambda: 'status="499"' in running.get("/metrics")[1])
 
     @staticmethod
     def reader(server, **options):
@@ -140,9 +140,9 @@ class TestFailures:
         status, answer = server.post("/v1/completions", {"model": MODEL, "prompt": "x"})
         assert status == 500 and answer["error"]["code"] == "engine_error"
         assert "secret" not in str(answer)
-        wait_for(lambda: server.get("/health")[0] == 200)
+        wait_until(lambda: server.get("/health")[0] == 200)
         assert server.metric("engine_errors_total") == 1
-        wait_for(lambda: idle(server))
+        wait_until(lambda: idle(server))
         TestLeaving().test_afterwards_answers_are_right(server)
 
     def test_in_a_stream_it_is_an_error_event(self, server, monkeypatch):
@@ -152,7 +152,7 @@ class TestFailures:
             for _ in server.client().completions.create(**LONG, stream=True):
                 broken.set()
         assert "secret" not in str(error.value.body)
-        wait_for(lambda: server.get("/health") == (503, '{"status":"failing"}'))
+        wait_until(lambda: server.get("/health") == (503, '{"status":"failing"}'))
         assert server.post("/v1/completions", {"model": MODEL, "prompt": "x"})[0] == 500
         broken.clear()
         TestLeaving().test_afterwards_answers_are_right(server)
@@ -165,7 +165,7 @@ class TestFailures:
 
         monkeypatch.setattr(server.engine, "step", end)
         assert server.post("/v1/completions", {"model": MODEL, "prompt": "x"})[0] == 500
-        wait_for(lambda: server.get("/health") == (503, '{"status":"dead"}'))
+        wait_until(lambda: server.get("/health") == (503, '{"status":"dead"}'))
         assert server.post("/v1/completions", {"model": MODEL, "prompt": "x"})[0] == 500
         assert server.metric("cache_blocks_used") == 0
 
@@ -212,7 +212,7 @@ class TestSigterm:
         with served_by_command() as (child, server):
             finish = self.begin(server, 6, max_tokens=200)
             child.send_signal(signal.SIGTERM)
-            wait_for(lambda: server.get("/health") == (503, '{"status":"stopping"}'))
+            wait_until(lambda: server.get("/health") == (503, '{"status":"stopping"}'))
             with pytest.raises(openai.InternalServerError) as error:
                 server.client().completions.create(**LONG)
             assert error.value.status_code == 503 and error.value.code == "service_unavailable"
@@ -225,13 +225,13 @@ class TestSigterm:
 
     def test_after_the_grace_the_rest_is_ended(self):
         with served_by_command("--grace", 0.1) as (child, server):
-            told = []
+            statuses = []
 
             def ask():
                 try:
                     server.client().completions.create(**LONG | {"prompt": [STORY] * 16})
                 except openai.APIStatusError as error:
-                    told.append(error.status_code)
+                    statuses.append(error.status_code)
 
             whole = threading.Thread(target=ask)
             whole.start()
@@ -241,13 +241,13 @@ class TestSigterm:
             whole.join(60)
             assert child.wait(30) == 0
         assert [reasons for reasons, _ in results] == [["abort"] * 5] * 2
-        assert told == [503]  # half an answer is none
+        assert statuses == [503]  # half an answer is none
 
     def test_a_second_signal_does_not_wait(self):
         with served_by_command("--grace", 300) as (child, server):
             finish = self.begin(server, 2, prompt=[STORY] * 16)
             child.send_signal(signal.SIGTERM)
-            wait_for(lambda: server.get("/health")[0] == 503)
+            wait_until(lambda: server.get("/health")[0] == 503)
             child.send_signal(signal.SIGTERM)
             assert child.wait(30) == 0
         assert {reason for reasons, _ in finish() for reason in reasons} == {"abort"}

@@ -10,11 +10,12 @@ from serve_tools import served
 from llama3lib.checkpoint import load_tokenizer
 from llama3lib.inference import LLMEngine, TokenLogprob
 from llama3lib.model import ModelArgs, Transformer
-from llama3lib.serve.engine_loop import Piece
-from llama3lib.serve.openai_answer import TextReader
-from llama3lib.serve.openai_chat import chat_prompt, read_tool_calls
-from llama3lib.serve.openai_errors import APIError
-from llama3lib.serve.openai_types import ChatRequest
+from llama3lib.serve.engine_thread import TokenDelta
+from llama3lib.serve.openai.answer import TextReader
+from llama3lib.serve.openai.chat import chat_prompt
+from llama3lib.serve.openai.errors import APIError
+from llama3lib.serve.openai.tools import read_tool_calls
+from llama3lib.serve.openai.types import ChatRequest
 from llama3lib.tokenizer import ChatFormat, Tokenizer
 
 BYTES = Tokenizer({bytes([i]): i for i in range(256)})
@@ -49,21 +50,21 @@ def prompt(*messages, **options):
 def calls(text, offered=("get_weather",), tagged=False):
     ids = BYTES.encode(text)
     ids = [BYTES.special_tokens["<|python_tag|>"], *ids] if tagged else ids
-    told = read_tool_calls(FORMAT, ids, frozenset(offered))
-    assert all(one["type"] == "function" and one["id"].startswith("call_") for one in told)
-    return [(c["function"]["name"], json.loads(c["function"]["arguments"])) for c in told]
+    calls = read_tool_calls(FORMAT, ids, frozenset(offered))
+    assert all(one["type"] == "function" and one["id"].startswith("call_") for one in calls)
+    return [(c["function"]["name"], json.loads(c["function"]["arguments"])) for c in calls]
 
 
 class TestPrompt:
     def test_tools_are_told_in_the_released_shape(self):
-        told = prompt({"role": "system", "content": "Be brief."}, ASK, tools=[WEATHER])
-        system, functions, question, _ = told.split("<|eot_id|>")
+        text = prompt({"role": "system", "content": "Be brief."}, ASK, tools=[WEATHER])
+        system, functions, question, _ = text.split("<|eot_id|>")
         assert system.endswith("system<|end_header_id|>\n\nEnvironment: ipython\n\nBe brief.")
         assert functions.startswith("<|start_header_id|>user<|end_header_id|>\n\n")
         assert json.dumps(WEATHER, indent=4) in functions
         assert CALL_TEXT.split("get_weather")[0].removesuffix('"') in functions
         assert question.endswith(ASK["content"])
-        assert told.endswith("assistant<|end_header_id|>\n\n")
+        assert text.endswith("assistant<|end_header_id|>\n\n")
 
     def test_no_tools_nothing_told(self):
         plain = prompt(ASK)
@@ -72,9 +73,9 @@ class TestPrompt:
 
     def test_a_call_and_its_answer(self):
         assistant = {"role": "assistant", "content": None, "tool_calls": [CALL]}
-        told = prompt(ASK, assistant, TOLD, tools=[WEATHER])
-        assert f"assistant<|end_header_id|>\n\n{CALL_TEXT}<|eom_id|>" in told
-        assert "<|start_header_id|>ipython<|end_header_id|>\n\n18 degrees<|eot_id|>" in told
+        text = prompt(ASK, assistant, TOLD, tools=[WEATHER])
+        assert f"assistant<|end_header_id|>\n\n{CALL_TEXT}<|eom_id|>" in text
+        assert "<|start_header_id|>ipython<|end_header_id|>\n\n18 degrees<|eot_id|>" in text
 
     def test_developers_are_the_system(self):
         one, two = ({"role": role, "content": "Be kind."} for role in ("developer", "system"))
@@ -162,10 +163,10 @@ def read(text, *, finish="stop", offered=("get_weather",), size=3, logprobs=Fals
     stream, parts = BYTES.stream_decoder(), []
     for start in range(0, len(ids), size):
         some = ids[start : start + size]
-        told = [TokenLogprob(i, -1.0) for i in some] if logprobs else []
+        scores = [TokenLogprob(i, -1.0) for i in some] if logprobs else []
         last = start + size >= len(ids)
         new = "".join(map(stream.push, some))
-        parts.append(reader.push([Piece(0, new, some, told, finish if last else None)]))
+        parts.append(reader.push([TokenDelta(0, new, some, scores, finish if last else None)]))
     return parts
 
 
@@ -195,15 +196,15 @@ class TestStream:
     def test_a_call_behind_a_stop_string_is_none(self):
         ids = BYTES.encode(CALL_TEXT)
         reader = TextReader(0, BYTES, lambda ids: read_tool_calls(FORMAT, ids, {"get_weather"}))
-        part = reader.push([Piece(0, CALL_TEXT[:-2], ids, [], "stop")])
+        part = reader.push([TokenDelta(0, CALL_TEXT[:-2], ids, [], "stop")])
         assert (part.tool_calls, part.text) == ([], CALL_TEXT[:-2])
 
     def test_logprobs_wait_for_their_text(self):
         reader = TextReader(0, BYTES)
-        told = [TokenLogprob(i, -1.0) for i in BYTES.encode("abé")]
-        first = reader.push([Piece(0, "a", [97], told[:2], None)])  # b is held back
+        logprobs = [TokenLogprob(i, -1.0) for i in BYTES.encode("abé")]
+        first = reader.push([TokenDelta(0, "a", [97], logprobs[:2], None)])  # b is held back
         assert [begin for begin, _ in first.logprobs] == [0]
-        second = reader.push([Piece(0, "bé", [98, 195, 169], told[2:], "stop")])
+        second = reader.push([TokenDelta(0, "bé", [98, 195, 169], logprobs[2:], "stop")])
         assert [begin for begin, _ in second.logprobs] == [1, 2, 2]
 
 
@@ -248,8 +249,8 @@ def test_a_round_trip_with_the_official_client(trained):
     (call,) = first.message.tool_calls
     assert call.function.name == "get_weather"
     assert json.loads(call.function.arguments) == {"town": "Bern"}
-    told = TOLD | {"tool_call_id": call.id}
-    second = client.chat.completions.create(messages=[ASK, first.message, told], **ask).choices[0]
+    result = TOLD | {"tool_call_id": call.id}
+    second = client.chat.completions.create(messages=[ASK, first.message, result], **ask).choices[0]
     assert (second.message.content, second.finish_reason) == (WORDS, "stop")
     assert second.message.tool_calls is None
     forced = client.chat.completions.create(messages=[ASK], **ask, max_tokens=5).choices[0]
@@ -266,9 +267,9 @@ def test_a_streamed_round_trip(trained):
             for c in chunk.choices
             if c.index == choice
         ]
-        told = [call for c in chunks for call in c.delta.tool_calls or ()]
-        assert [call.index for call in told] == [0] and told[0].function.name == "get_weather"
-        assert json.loads(told[0].function.arguments) == {"town": "Bern"}
+        calls = [call for c in chunks for call in c.delta.tool_calls or ()]
+        assert [call.index for call in calls] == [0] and calls[0].function.name == "get_weather"
+        assert json.loads(calls[0].function.arguments) == {"town": "Bern"}
         assert not any(c.delta.content for c in chunks)
         assert chunks[-1].finish_reason == "tool_calls"
     ask = {"model": "m", "messages": [ASK], "tools": [WEATHER], "temperature": 0}

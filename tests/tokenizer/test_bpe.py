@@ -7,9 +7,9 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
-from llama3lib.data import stories
 from llama3lib.tokenizer import LLAMA3_PATTERN, ranks_from_merges, train_bpe
 from llama3lib.tokenizer.bpe import count_words
+from llama3lib.worlds import stories
 
 
 @pytest.mark.parametrize("seed", range(8))

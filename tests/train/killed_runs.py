@@ -18,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
+from timing_tools import patient
 from train_tools import phase, recipe, same, sources, stored, told
 
 from llama3lib.checkpoint import CheckpointManager
@@ -25,7 +26,7 @@ from llama3lib.data.loader import StatefulDataLoader
 from llama3lib.train import Trainer
 from llama3lib.train.step import batch_loss
 
-PATIENCE = 60.0  # seconds after which a child counts as hung
+PATIENCE = patient(60.0)  # seconds after which a child counts as hung
 SAVING = ("before_save", "staged", "written", "manifest", "published", "pruned")
 STEP_PLACES = ("before_step", "after_step", "evaluate", "gate")
 PLACES = (*STEP_PLACES, *SAVING, *(f"average_{place}" for place in SAVING))

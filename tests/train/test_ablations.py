@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from llama3lib.train import Trainer, ablations, planned_rates, read_metrics
+from llama3lib.worlds import domains
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    return ablations.text_shards(tmp_path_factory.mktemp("text"))
+    return domains.text_shards(tmp_path_factory.mktemp("text"))
 
 
 def test_ramps_read_the_same_tokens_and_end_at_zero():
@@ -53,31 +53,8 @@ def test_a_branch_goes_on_from_the_trunk_to_the_bit(shards, tmp_path):
     )
 
 
-@pytest.mark.parametrize("length", [64, 256])
-def test_strings_repeat_with_their_period(length):
-    for text in ablations.repeated(20, length, seed=0):
-        symbols = np.array([ord(symbol) for symbol in text])
-        assert len(symbols) == length - 1 and symbols.max() < ablations.SYMBOLS
-        periods = [
-            p for p in range(length // 8, length // 2 + 1) if (symbols[p:] == symbols[:-p]).all()
-        ]
-        assert periods
-
-
-def test_copy_windows_hold_one_string_each(tmp_path):
-    shards = ablations.copy_shards(tmp_path, (64, 128))
-    for length in (64, 128):
-        shard = shards[f"copy-{length}"]
-        assert set(np.diff(shard.starts)) == {length}
-        assert (shard.tokens[length - 1 :: length] == ablations.SYMBOLS).all()
-    config = ablations.lengthen(ablations.short_copier(), ablations.longer_stages((128,)), shards)
+def test_longer_strings_take_most_of_the_mix_in_their_stage():
+    sources = dict.fromkeys(("copy-64", "copy-128"))
+    config = ablations.lengthen(ablations.short_copier(), ablations.longer_stages((128,)), sources)
     assert config.mix_of(0) == {"copy-128": 0.0, "copy-64": 1.0}
     assert config.mix_of(1) == {"copy-128": 0.7, "copy-64": 0.3}
-
-
-def test_texts_to_measure_on_are_others(shards):
-    for kind in ("general", "maths"):
-        train, test = shards[kind], shards[f"{kind}-test"]
-        seen = {bytes(train.document(n)) for n in range(train.index["documents"])}
-        fresh = [bytes(test.document(n)) not in seen for n in range(test.index["documents"])]
-        assert sum(fresh) > 0.9 * len(fresh)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from timing_tools import patient
 from train_tools import (
     ARGS,
     changed,
@@ -345,7 +346,7 @@ def test_ctrl_c_of_a_process(whole, tmp_path):
             if not child.stdout.readline():
                 break
         child.send_signal(signal.SIGINT)
-        _, errors = child.communicate(timeout=120)
+        _, errors = child.communicate(timeout=patient(120))
         if child.returncode == 0:
             break
         stops += 1

@@ -7,13 +7,13 @@ import pytest
 from train_tools import ARGS, everything, recipe
 
 from llama3lib.checkpoint import load_tokenizer
-from llama3lib.data import stories
 from llama3lib.data.document import Document
 from llama3lib.data.readers import write_jsonl
 from llama3lib.tokenizer import Tokenizer
 from llama3lib.train import SourceConfig, open_sources
 from llama3lib.train import sources as module
 from llama3lib.train.config import TrainConfig
+from llama3lib.worlds import stories
 
 
 def config(source, held_out=None, **more):

@@ -12,7 +12,7 @@ import torch
 import llama3lib
 from llama3lib.utils.device import pick_device, pick_dtype
 from llama3lib.utils.logging import get_logger
-from llama3lib.utils.seed import LARGEST_SEED, one_thread, seed_everything
+from llama3lib.utils.seed import LARGEST_SEED, make_generator, one_thread, seed_everything
 
 
 def _draws(seed):
@@ -127,3 +127,9 @@ def test_a_warning_stays_silent_until_asked_for():
 
 def test_version():
     assert llama3lib.__version__[0].isdigit()
+
+
+def test_a_generator_has_the_seed_or_one_of_its_own():
+    one, same = (torch.randint(10**9, (4,), generator=make_generator(7)) for _ in range(2))
+    assert torch.equal(one, same)
+    assert make_generator(None).initial_seed() != make_generator(None).initial_seed()

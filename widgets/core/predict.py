@@ -1,4 +1,4 @@
-"""A locked prediction: say what you expect, then run the cell that shows it."""
+"""A locked prediction: say what you expect, then run the cell that reveals it."""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +8,8 @@ import traitlets
 
 from widgets.core.progress import ledger
 from widgets.core.widget import CourseWidget, css, esm
+
+_asked: dict[str, "Prediction"] = {}
 
 
 class Prediction(CourseWidget):
@@ -100,7 +102,7 @@ def predict(
         raise ValueError(f"question={question!r} is not allowed: say what to predict")
     if low is not None and high is not None and low > high:
         raise ValueError(f"low={low} is not allowed: at most high={high}")
-    return Prediction(
+    _asked[name] = Prediction(
         name=name,
         question=question,
         unit=unit,
@@ -109,42 +111,9 @@ def predict(
         high=high,
         again=again,
     )
+    return _asked[name]
 
 
-def reveal(name: str, truth: float | str, unit: str = "") -> None:
-    """Print the answer beside the locked prediction, if there is one.
-
-    truth: a number (also of NumPy or torch, of one element) or one of the choices.
-    """
-    truth = truth.item() if hasattr(truth, "item") else truth
-    shown = f"{_shown(truth)} {unit}".strip()
-    locked = ledger().prediction(name)
-    if locked is None:
-        print(f"The answer is {shown}. (No prediction was locked.)")
-        return
-    ledger().record_truth(name, truth)
-    guess = locked["value"]
-    if isinstance(truth, str) or isinstance(guess, str):
-        verdict = "as you predicted" if guess == truth else "not what you predicted"
-        print(f"You predicted: {guess}. It is: {shown}, {verdict}.")
-        return
-    said = f"{_shown(guess)} {unit}".strip()
-    print(f"You predicted {said}. It is {shown}{_distance(guess, truth)}.")
-
-
-def _shown(value: float | str) -> str:
-    if isinstance(value, str | bool):
-        return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
-
-
-def _distance(guess: float, truth: float) -> str:
-    if guess == truth:
-        return ": exactly right"
-    if guess <= 0 or truth <= 0:
-        return ""
-    times = max(guess / truth, truth / guess)
-    if times < 1.1:
-        return ": within a tenth"
-    side = "high" if guess > truth else "low"
-    return f": your guess was {times:.3g} times too {side}"
+def asked(name: str) -> Prediction | None:
+    """The question of that name, if it was asked in this session."""
+    return _asked.get(name)

@@ -3,16 +3,24 @@
 import copy
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from platformdirs import user_data_path
 
 from llama3lib.utils.files import atomic_write
 
 VERSION = 1
 PAUSE = 600.0
 """Seconds without an entry after which the clock of a chapter stands still."""
+RENAMES: tuple[dict[str, dict[str, str]], ...] = ()
+"""Ids that a new edition of a chapter renamed, old to new; one step for each such edition.
+
+As {"exercises": {"05.3": "05.4"}, "predictions": {"05.9": "05.10"}}. A record counts the steps it
+has been through; only add steps at the end.
+"""
+_RENAMED = {"exercises": ("checks", "hints"), "predictions": ("predictions",)}
 _EMPTY = {"checks": {}, "hints": {}, "predictions": {}, "quiz": {}, "time": {}}
 
 
@@ -20,14 +28,8 @@ def default_path() -> Path:
     """The file's place: LLAMA3_COURSE_PROGRESS if set, else the user's data folder."""
     if named := os.environ.get("LLAMA3_COURSE_PROGRESS"):
         return Path(named)
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("APPDATA", home / "AppData" / "Roaming"))
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME", home / ".local" / "share"))
-    return base / "llama3-course" / "progress.json"
+    folder = user_data_path("llama3-course", appauthor=False, roaming=True)
+    return folder / "progress.json"
 
 
 class Ledger:
@@ -48,16 +50,15 @@ class Ledger:
 
     def read(self) -> dict:
         """The whole record; an empty one if there is none yet."""
+        data: dict = {"renames": len(RENAMES)}
         try:
-            data = _understood(self.path.read_text(encoding="utf-8"))
+            data = _renamed(_understood(self.path.read_text(encoding="utf-8")))
         except FileNotFoundError:
-            data = {}
+            pass
         except OSError as error:
             print(f"(Progress cannot be read: {error})")
-            data = {}
         except ValueError:
             self._keep_aside()
-            data = {}
         return {"version": VERSION} | copy.deepcopy(_EMPTY) | data
 
     def _keep_aside(self) -> None:
@@ -171,6 +172,8 @@ def _understood(text: str) -> dict:
     data = json.loads(text)
     if not isinstance(data, dict):
         raise ValueError("the record must be an object")
+    if not isinstance(data.get("renames", 0), int):
+        raise ValueError("renames of the record is not a number")
     for part in _EMPTY:
         entries = data.get(part, {})
         nested = part != "hints"
@@ -185,6 +188,21 @@ def _understood(text: str) -> dict:
         if any(not isinstance(entry, dict) or not fields <= set(entry) for entry in entries):
             raise ValueError(f"an entry of {name} lacks a field")
     return data
+
+
+def _renamed(data: dict) -> dict:
+    """The record under today's ids. An entry whose new id is taken keeps its old one."""
+    done = data.get("renames", 0)
+    for step in RENAMES[done:]:
+        for kind, table in step.items():
+            for part in _RENAMED[kind]:
+                entries = data.get(part, {})
+                made = {old: entry for old, entry in entries.items() if old not in table}
+                for old in entries.keys() & table.keys():
+                    wishes = (table[old], old, f"{old} (before)")
+                    made[next(name for name in wishes if name not in made)] = entries[old]
+                data[part] = made
+    return data | {"renames": max(done, len(RENAMES))}
 
 
 _FIELDS = {

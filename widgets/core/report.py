@@ -64,7 +64,7 @@ def report(chapter: str) -> Report:
     parts = [_exercises(data, chapter), _predictions(data, chapter), _quiz(data, chapter)]
     lines = [f"## My report, chapter {chapter}", ""]
     if minutes := round(ledger().minutes(chapter)):
-        lines += [f"About {minutes} minutes at work.", ""]
+        lines += [f"About {counted(minutes, 'minute')} at work.", ""]
     for part in parts:
         lines += [part[0], "", *part[1:], ""]
     return Report(chapter, lines[:-1])
@@ -78,8 +78,8 @@ def _exercises(data: dict, chapter: str) -> list[str]:
         entry = checks.get(name, {"passed_at": None, "tries": 0})
         read = f", {hints[name]} of 3 hints read" if name in hints else ""
         state = f"solved on {entry['passed_at']}" if entry["passed_at"] else "not yet solved"
-        tries = f"{entry['tries']} {'try' if entry['tries'] == 1 else 'tries'}"
-        lines.append(f"- {name}: {state}, {tries}{read}")
+        tries = counted(entry["tries"], "try", "tries")
+        lines.append(f"- Exercise {name}: {state}, {tries}{read}")
     return lines
 
 
@@ -91,7 +91,7 @@ def _predictions(data: dict, chapter: str) -> list[str]:
         truth = "not revealed yet" if entry["truth"] is None else f"it was {entry['truth']}"
         earlier = ", ".join(str(value) for value in entry["earlier"])
         before = f" (before: {earlier})" if earlier else ""
-        lines.append(f"- {name}: I said {entry['value']}{before}; {truth}")
+        lines.append(f"- Prediction {name}: I said {entry['value']}{before}; {truth}")
     return lines
 
 
@@ -100,6 +100,11 @@ def _quiz(data: dict, chapter: str) -> list[str]:
     right = sum(entry["right"] for entry in answers)
     first = sum(entry["first_right"] for entry in answers)
     return [f"### Quiz: {right} of {len(answers)} answered right, {first} at the first try"]
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """1 minute, 2 minutes."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _of(entries: dict, chapter: str) -> dict:

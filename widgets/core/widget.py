@@ -11,22 +11,22 @@ from pathlib import Path
 
 import anywidget
 
-STATIC = Path(__file__).parent.parent / "static"
+STATIC = Path(__file__).parent / "static"
 
 
-def esm(name: str) -> str:
-    """The ES module of a widget: the common part and its own, as one text."""
-    return _read("common.js") + "\n" + _read(f"{name}.js")
+def esm(*names: str, folder: Path = STATIC) -> str:
+    """The ES module of a widget: the common part and its own files, as one text."""
+    return "\n".join([_read(STATIC / "common.js"), *[_read(folder / f"{n}.js") for n in names]])
 
 
-def css(name: str) -> str:
+def css(name: str, folder: Path = STATIC) -> str:
     """The style sheet of a widget: the common part, then its own if it has one."""
-    own = STATIC / f"{name}.css"
-    return _read("common.css") + ("\n" + _read(own.name) if own.is_file() else "")
+    own = folder / f"{name}.css"
+    return _read(STATIC / "common.css") + ("\n" + _read(own) if own.is_file() else "")
 
 
-def _read(file: str) -> str:
-    return (STATIC / file).read_text(encoding="utf-8")
+def _read(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
 
 
 class CourseWidget(anywidget.AnyWidget):

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from llama3lib.data.document import CorpusStep, Document, Drop
 from llama3lib.data.encoding import stable_hash
+from llama3lib.utils.require import at_least
 
 _DIGIT = re.compile(r"\d")
 
@@ -42,8 +43,7 @@ class DropRepeatedLines(CorpusStep):
 
     def __post_init__(self) -> None:
         for name in ("most", "buckets", "least_characters"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not allowed: 1 or more")
+            at_least(name, getattr(self, name), 1)
 
     @classmethod
     def of_bucket_size(cls, documents: int, size: int = 30_000_000) -> "DropRepeatedLines":

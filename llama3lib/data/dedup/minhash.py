@@ -19,6 +19,7 @@ import numpy as np
 
 from llama3lib.data.document import CorpusStep, Document, Drop
 from llama3lib.data.encoding import stable_hash
+from llama3lib.utils.require import at_least
 
 _MOST_WORDS = 1 << 20  # kept in the cache of word hashes
 _MIXER = np.uint64(0x9E3779B97F4A7C15)  # odd, with well-spread bits: 2^64 over the golden ratio
@@ -38,8 +39,7 @@ class MinHash:
 
     def __post_init__(self) -> None:
         for name in ("permutations", "ngram"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not allowed: 1 or more")
+            at_least(name, getattr(self, name), 1)
 
     @cached_property
     def _words(self) -> "_WordHashes":
@@ -194,8 +194,7 @@ class DropNearDuplicates(CorpusStep):
 
     def __post_init__(self) -> None:
         for name in ("bands", "rows", "ngram"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not allowed: 1 or more")
+            at_least(name, getattr(self, name), 1)
 
     @cached_property
     def minhash(self) -> MinHash:

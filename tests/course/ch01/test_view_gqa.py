@@ -1,23 +1,11 @@
-"""The GQA explorer: formula against a real cache, traits, browser arithmetic, JupyterLab."""
+"""The GQA explorer: formula against a real cache, state, wires, words."""
+
+import re
 
 import pytest
-import traitlets
-from view_tools import kernel_says, run_js
 
 from llama3lib.model import get_preset
-from widgets.ch01.views.gqa import (
-    CONTEXTS,
-    MODELS,
-    GQAExplorer,
-    cache_cost,
-    compare,
-    draw_gqa,
-    headline,
-    kv_head_choices,
-    shape_of,
-    sharing,
-    traffic_note,
-)
+from widgets.ch01.views.gqa import GQAExplorer, cache_cost, kv_head_choices, sharing
 
 GIB = 2**30
 
@@ -64,12 +52,14 @@ def test_bad_numbers_of_heads_are_refused():
         kv_head_choices(0)
 
 
-def test_state_is_checked_and_follows_the_model():
+def test_state_follows_the_model():
     view = GQAExplorer()
     assert (view.model, view.kv_heads, view.cost().cache_bytes / GIB) == ("405B", 8, 63.0)
     for field, wrong in (("kv_heads", 3), ("model", "9B"), ("context", 1000)):
-        with pytest.raises(traitlets.TraitError, match=f"{field}={wrong!r} is not allowed"):
+        with pytest.raises(ValueError, match=f"{field}={wrong!r} is not allowed: one of"):
             setattr(view, field, wrong)
+    with pytest.raises(ValueError, match="model='9B' is not allowed: one of 8B, 70B, 405B"):
+        GQAExplorer("9B")
     view.kv_heads = 128
     view.model = "8B"
     assert view.kv_heads == 32  # the 8B has no 128 heads
@@ -78,88 +68,23 @@ def test_state_is_checked_and_follows_the_model():
     assert own.kv_heads == 2
 
 
-def test_static_picture_and_table_tell_the_same():
-    svg = draw_gqa("405B", get_preset("405B"), 8, 131_072)
-    assert "<title>405B: 16 query heads share each KV head" in svg
-    assert "63.0 GiB" in svg and "1,008 GiB" in svg
-    rows = GQAExplorer().table()
+def test_picture_and_table_tell_the_same():
+    view = GQAExplorer()
+    frame = view.frame()
+    assert frame["title"].startswith("405B: 16 query heads share each KV head")
+    assert frame["facts"] == {"cache": str(63 * GIB)}
+    picture = "".join(frame["pieces"])
+    assert "63.0 GiB" in picture and "1,008 GiB" in picture
+    rows = view.table()
     assert [row["cache"] for row in rows] == ["1,008 GiB", "63.0 GiB", "63.0 GiB", "7.875 GiB"]
-    assert "image/svg+xml" in GQAExplorer()._repr_mimebundle_()[0]
+    assert frame["notes"][0].endswith("63.0 GiB of cache + 752 GiB of weights = 815 GiB.")
 
 
-def test_javascript_agrees_with_python(node, tmp_path):
-    cases = [
-        (name, kv, context)
-        for name in MODELS
-        for kv in kv_head_choices(get_preset(name).n_heads)
-        for context in CONTEXTS
-    ]
-    shapes = {name: shape_of(get_preset(name)) for name in MODELS}
-    given = [[shapes[name], kv, context] for name, kv, context in cases]
-    got = run_js(node, tmp_path, "gqa", "compare", *given)
-    for (name, kv, context), rows in zip(cases, got, strict=True):
-        for (label, cost), (want, python) in zip(
-            rows, compare(get_preset(name), kv, context), strict=True
-        ):
-            assert label == want
-            assert cost == vars(python) | {"traffic_bytes": python.traffic_bytes}
-    titles = run_js(node, tmp_path, "gqa", "headline", *[[n, shapes[n], k, c] for n, k, c in cases])
-    assert titles == [headline(name, get_preset(name), kv, c) for name, kv, c in cases]
-    notes = run_js(node, tmp_path, "gqa", "trafficNote", *[[rows[1][1]] for rows in got])
-    assert notes == [traffic_note(cache_cost(get_preset(n), k, c)) for n, k, c in cases]
-    heads = run_js(node, tmp_path, "gqa", "sharing", [128, 8], [32, 32], [64, 1])
-    assert heads == [sharing(128, 8), sharing(32, 32), sharing(64, 1)]
-    assert run_js(node, tmp_path, "gqa", "kvHeadChoices", [12]) == [kv_head_choices(12)]
-
-
-@pytest.mark.browser
-def test_in_jupyterlab(open_notebook):
-    page = open_notebook(["from widgets import GQAExplorer\nview = GQAExplorer()\nview"])
-    root = page.locator(".l3-gqa")
-    root.wait_for()
-    assert root.get_attribute("data-cache") == str(63 * GIB)
-    assert page.locator(".l3-gqa .wire").count() == 128
-    page.screenshot("gqa-light", ".l3-gqa")
-
-    heads = page.locator(".l3-gqa input[data-trait=kv_heads]")
-    heads.focus()
-    page.page.keyboard.press("ArrowLeft")  # to the left are more heads
-    want = cache_cost(get_preset("405B"), 16, 131_072).cache_bytes
-    page.page.wait_for_function(
-        f"() => document.querySelector('.l3-gqa').dataset.cache === '{want}'"
-    )
-    assert heads.get_attribute("aria-valuetext") == "16"
-    assert "8 query heads share" in page.locator(".l3-gqa .l3-title").inner_text()
-    page.page.wait_for_function(
-        "() => document.querySelector('.l3-gqa .l3-voice').textContent.length > 9"
-    )
-    kernel_says(page, "view.kv_heads, view.cost().cache_bytes", f"(16, {want})")
-
-    page.locator(".l3-gqa select").select_option("8B")
-    heads.focus()
-    page.page.keyboard.press("Home")
-    page.page.wait_for_function("() => document.querySelectorAll('.l3-gqa .wire').length === 32")
-    page.page.wait_for_function(
-        f"() => document.querySelector('.l3-gqa').dataset.cache === '{64 * GIB}'"
-    )
-    kernel_says(page, "view.model, view.kv_heads", "('8B', 32)")
-
-    tokens = page.locator(".l3-gqa input[data-trait=context]")
-    down = page.median_move_ms(tokens, "ArrowLeft", 7)
-    kernel_says(page, "view.context", "1024")
-    page.locator(".l3-gqa select").select_option("405B")
-    more = page.median_move_ms(heads, "ArrowRight", 5)
-    assert max(down, more) <= 100
-
-
-@pytest.mark.browser
-def test_dark_theme(open_notebook):
-    page = open_notebook(
-        ["from widgets import GQAExplorer\nGQAExplorer('70B', kv_heads=64)"],
-        theme="dark",
-    )
-    page.locator(".l3-gqa .wire").first.wait_for(state="attached")
-    page.screenshot("gqa-dark", ".l3-gqa")
-    hollow = "getComputedStyle(document.querySelector('.l3-gqa .head.hollow')).fill"
-    paper = "getComputedStyle(document.querySelector('.l3-gqa')).backgroundColor"
-    assert page.page.evaluate(f"() => {hollow} === {paper}")
+@pytest.mark.parametrize("kv_heads", kv_head_choices(128))
+def test_every_query_head_is_wired_to_its_kv_head(kv_heads):
+    picture = "".join(GQAExplorer(kv_heads=kv_heads).frame()["pieces"])
+    wires = re.findall(r'd="M([\d.]+) 45L([\d.]+) 130"', picture)
+    keys = sorted({float(key) for _, key in wires})
+    assert len(wires) == 128 and len(keys) == kv_heads
+    assert [keys.index(float(key)) for _, key in wires] == sharing(128, kv_heads)
+    assert f"query head 127 reads KV head {kv_heads - 1}" in picture

@@ -1,25 +1,28 @@
 """The architecture tracer: hooks against a pass by hand, hooks gone, the view, JupyterLab."""
 
+import html
+import itertools
+import re
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
-import traitlets
-from view_tools import kernel_says, run_js
 
 from llama3lib.model import Transformer, get_preset
 from llama3lib.model.rope import apply_rotary_emb
-from widgets.ch01.views.trace import PARTS, attention_pattern, part_source, trace
+from widgets.ch01.views.diagram import boxes
+from widgets.ch01.views.trace import PARTS, _Seen, attention_pattern, part_source, trace
 from widgets.ch01.views.tracer import (
-    BOXES,
     ArchitectureTracer,
-    draw_tracer,
+    about,
+    headline,
     run,
+    shown_of,
     shrink,
     squares,
     statistics,
-    table_rows,
     token_label,
-    view_of,
 )
 
 IDS = [1, 7, 42, 7, 300]
@@ -166,131 +169,138 @@ def test_small_helpers():
 
 def test_key_values_are_shown_once_for_all_heads_that_share_them(model):
     traced = run(model, Letters(), "abc")
-    views = [view_of(model, traced, "wk", 0, head) for head in range(4)]
-    assert views[0]["cells"] == views[1]["cells"]
-    assert views[0]["cells"] != views[2]["cells"]
-    assert "KV head 1, read by query heads 2 to 3" in views[3]["note"]
+    shown = [shown_of(traced, "wk", 0, head, group=2) for head in range(4)]
+    assert shown[0].cells == shown[1].cells
+    assert shown[0].cells != shown[2].cells
+    assert "KV head 1, read by query heads 2 to 3" in shown[3].note
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.key)
-def test_view_of_every_part(model, part):
+def test_picture_of_every_part(model, part):
+    view = ArchitectureTracer(
+        model, Letters(), "ab <b>", part=part.key, layer=1, head=3, max_tokens=5
+    )
     traced = run(model, Letters(), "ab <b>", max_tokens=5)
-    view = view_of(model, traced, part.key, 1, 3)
-    assert view["rows"] == ["<|begin_of_text|>", "a", "b", "␣", "<"]
-    assert len(view["cells"]) == 5
-    assert {len(row) for row in view["cells"]} == {len(view["columns"])}
-    assert len(view["columns"]) <= 32
-    assert len(table_rows(view)) == 5
-    svg = draw_tracer(view, 2)
-    assert svg.count("<rect") >= 18
-    assert "<|" not in svg  # escaped
+    shown = shown_of(traced, part.key, 1, 3, group=2)
+    frame, tokens = view.frame(), ["<|begin_of_text|>", "a", "b", "␣", "<"]
+    assert frame["title"] == headline(traced, shown.record, shown.head)
+    assert [row["token"] for row in frame["table"]] == tokens
+    assert {len(row) for row in shown.cells} == {len(shown.columns)}
+    assert len(shown.columns) <= 32
+    picture = "".join(frame["pieces"])
+    assert "<|" not in picture  # escaped
+    above = re.findall(r'<path d="([^"]+)" fill="#0072b2"', picture)
+    values = [value for row in shown.cells for value in row]
+    assert sum(d.count("M") for d in above) == sum(value > 0 for value in values)
+    words = html.unescape(" ".join(re.findall(r">([^<]+)</text>", picture)))
+    for line in about(shown):
+        assert line in words
+    place, text, lines = frame["code"]
+    assert place.startswith("llama3lib/model/")
+    assert part.marker in text.splitlines()[lines[0]]
+    assert view.head == 3 and view.layer == 1
 
 
 def test_values_that_are_not_numbers_are_said_so(model):
     with torch.no_grad():
         model.layers["0"].feed_forward.w2.weight[0, 0] = float("nan")
-    view = view_of(model, run(model, Letters(), "ab"), "w2", 0, 0)
-    assert any(None in row for row in view["cells"])
-    assert "not a number" in str(table_rows(view))
-    assert draw_tracer(view, 2)
+    view = ArchitectureTracer(model, Letters(), "ab", part="w2")
+    assert "not a number" in str(view.table())
+    assert 'stroke-dasharray="2 2"' in "".join(view.frame()["pieces"])
 
 
 def test_state_is_checked_and_the_view_follows(model):
     view = ArchitectureTracer(model, Letters(), "abc")
-    assert view.view["part"] == "inner_attention"
+    assert view.frame()["facts"] == {"part": "inner_attention"}
     view.part, view.layer = "w1", 1
-    assert (view.view["name"], view.view["parameters"]) == ("layers.1.feed_forward.w1", 64 * 192)
+    picture = "".join(view.frame()["pieces"])
+    assert "in the model: layers.1.feed_forward.w1" in picture and "12,288 parameters" in picture
+    assert view.frame()["stops"]["head"] == []  # it has none: the slider is hidden
+    view.part = "wk"
     view.text = "xy"
-    assert view.view["rows"] == ["<|begin_of_text|>", "x", "y"]
-    for field, wrong in (("layer", 2), ("head", 4)):
-        with pytest.raises(traitlets.TraitError, match=f"{field}={wrong} is not allowed: 0 to"):
+    assert [row["token"] for row in view.table()] == ["<|begin_of_text|>", "x", "y"]
+    for field, wrong in (("layer", 2), ("head", 4), ("part", "w9"), ("text", 3)):
+        with pytest.raises(ValueError, match=f"{field}={wrong!r} is not allowed"):
             setattr(view, field, wrong)
-    with pytest.raises(traitlets.TraitError):
-        view.part = "w9"
     view.part = "output"
     assert view.summary().startswith("After “y” this model expects")
     assert hooks_of(model) == 0
 
 
-def test_boxes_of_the_diagram_do_not_overlap():
-    assert set(BOXES) == {part.key for part in PARTS}
-    boxes = list(BOXES.values())
-    for i, (x, y, width, height) in enumerate(boxes):
-        for left, top, wide, high in boxes[i + 1 :]:
-            apart = left >= x + width or x >= left + wide or top >= y + height or y >= top + high
-            assert apart
+def test_the_model_runs_once_for_each_text(model):
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    view = ArchitectureTracer(model, Letters(), "abc")
+    for part in ("w1", "wq", "output"):
+        view.part = part
+        view.frame()
+    assert len(view.records()) == 2 * 15 + 3 and len(calls) == 1
+    view.text = "abd"
+    view.frame()
+    view.text = "abc"
+    view.frame()
+    assert len(calls) == 2
+    view.refresh()
+    view.frame()
+    assert len(calls) == 3
 
 
-def test_javascript_agrees_with_python(node, tmp_path):
-    cases = [
-        [[[0.5, -1.0], [None, 0.25]], 500, 400],
-        [[[0.0]], 30, 30],
-        [[[1.0] * 32] * 5, 510, 400],
-    ]
-    for js, case in zip(run_js(node, tmp_path, "tracer", "squares", *cases), cases, strict=True):
-        for square, want in zip(js, squares(*case), strict=True):
-            assert square == pytest.approx(vars(want))
+def test_calls_from_other_threads_are_not_recorded(model):
+    seen = _Seen()
+    handle = model.norm.register_forward_hook(seen.keep)
+    other = threading.Thread(target=model, args=(torch.tensor([IDS]),))
+    other.start()
+    other.join()
+    assert seen.output.numel() == 0
+    model(torch.tensor([IDS]))
+    assert seen.output.shape[0] == len(IDS)
+    handle.remove()
 
 
-TINY = """import torch
-from llama3lib.checkpoint import load_model, load_tokenizer
-from widgets.ch01.views.tracer import ArchitectureTracer
+@pytest.mark.parametrize("width", [200, 270, 470])
+def test_boxes_of_the_diagram_do_not_overlap(width):
+    found = boxes(width)
+    assert set(found) == {part.key for part in PARTS}
+    for (x, y, wide, high), (left, top, w, h) in itertools.combinations(found.values(), 2):
+        assert left >= x + wide or x >= left + w or top >= y + high or y >= top + h
+        assert max(x + wide, left + w) <= width
+
+
+def test_squares_fill_their_places_by_area():
+    found = squares([[0.5, -1.0], [None, 0.25]], 60, 100)
+    assert [(one.x, one.y) for one in found] == [(15, 15), (45, 15), (15, 45), (45, 45)]
+    assert [one.sign for one in found] == [1, -1, 0, 1]
+    areas = [one.side**2 for one in found]
+    assert areas[0] / areas[1] == pytest.approx(0.5)
+    assert areas[3] / areas[1] == pytest.approx(0.25)
+    assert found[1].side == pytest.approx(0.94 * 30) and found[2].side == 15
+    assert squares([[0.0]], 30, 30)[0].side == 0
+
+
+TINY = """from llama3lib.checkpoint import load_model, load_tokenizer
+from widgets import ArchitectureTracer
 view = ArchitectureTracer(load_model("tiny-base"), load_tokenizer("tiny-base"), "A cat <b>sat</b>")
 view"""
 
 
 @pytest.mark.browser
-def test_in_jupyterlab(open_notebook):
+def test_the_diagram_is_walked_by_arrows(open_notebook):
     page = open_notebook([TINY])
-    root = page.locator(".l3-tracer")
-    root.wait_for()
-    assert root.get_attribute("data-part") == "inner_attention"
-    assert page.locator(".l3-tracer b").count() == 0  # the text stays text
-    page.screenshot("tracer-light", ".l3-tracer")
-
-    parts = page.locator(".l3-tracer [role=listbox]")
-    parts.focus()
-    page.page.keyboard.press("ArrowDown")
-    page.page.wait_for_function("() => document.querySelector('.l3-tracer').dataset.part === 'wo'")
-    kernel_says(page, "view.part, view.view['part']", "('wo', 'wo')")
-    size = page.python("view.view['parameters']")
-    assert f"{int(size):,}" in page.locator(".l3-tracer .facts").inner_text()
-    chosen = page.locator(".l3-tracer [aria-selected=true]")
-    assert chosen.get_attribute("data-key") == "wo"
-    assert parts.get_attribute("aria-activedescendant") == chosen.get_attribute("id")
-    assert page.locator(".l3-tracer input[data-trait=head]").is_disabled()
-
-    page.locator(".l3-tracer [data-key=wk]").click()
-    page.page.wait_for_function("() => document.querySelector('.l3-tracer').dataset.part === 'wk'")
-    layer = page.locator(".l3-tracer input[data-trait=layer]")
-    layer.focus()
-    page.page.keyboard.press("ArrowRight")
-    page.page.wait_for_function(
-        "() => document.querySelector('.l3-tracer .facts').textContent.includes('layers.1.')"
-    )
-    kernel_says(page, "view.layer", "1")
-    cells = page.locator(".l3-tracer path.cell.plus").get_attribute("d").count("M")
-    kernel_says(page, "sum(v >= 0 for row in view.view['cells'] for v in row)", str(cells))
-    parts.focus()
-    page.page.keyboard.press("Home")
-    page.page.wait_for_function(
-        "() => document.querySelector('.l3-tracer').dataset.part === 'tok_embeddings'"
-    )
-    assert page.median_move_ms(parts, "ArrowDown", 17) <= 100
-    page.locator(".l3-tracer [data-key=inner_attention]").click()
-    page.page.wait_for_function(
-        "() => document.querySelector('.l3-tracer').dataset.part === 'inner_attention'"
-    )
-    assert (
-        page.median_move_ms(page.locator(".l3-tracer input[data-trait=head]"), "ArrowRight", 5)
-        <= 100
-    )
-
-
-@pytest.mark.browser
-def test_dark_theme(open_notebook):
-    page = open_notebook([TINY.replace('</b>")', '</b>", part="w1")')], theme="dark")
-    page.locator(".l3-tracer .cell").first.wait_for(state="attached")
-    page.locator(".l3-tracer .source summary").click()
-    page.screenshot("tracer-dark", ".l3-tracer")
-    assert "self.w1(x)" in page.locator(".l3-tracer mark").inner_text()
+    root = page.locator(".l3-view")
+    root.locator("[data-key=inner_attention]").click()
+    for key, part in (("ArrowDown", "wo"), ("ArrowUp", "inner_attention"), ("Home", PARTS[0].key)):
+        page.page.keyboard.press(key)
+        page.python_becomes("view.part", repr(part))
+        page.page.wait_for_function(
+            "(part) => document.querySelector('.l3-view').dataset.part === part", arg=part
+        )
+        assert root.locator("[aria-selected=true]").get_attribute("data-key") == part
+    assert root.locator("input[data-trait=head]").is_hidden()
+    assert root.locator(".l3-picture b").count() == 0  # the text stays text
+    root.locator("[data-key=w1]").click()
+    root.locator(".l3-code summary").click()
+    root.locator(".l3-code mark").filter(has_text="self.w1(x)").wait_for()
+    text = root.locator("input[data-trait=text]")
+    text.fill("Lena")
+    page.python_becomes("view.text, view.table()[-1]['token'][-1]", "('Lena', 'a')")
+    root.locator(".l3-picture text").filter(has_text="ena").first.wait_for()

@@ -1,28 +1,30 @@
-"""The parameter treemap: counts against real modules, areas, Node, JupyterLab by keyboard."""
+"""The parameter treemap: counts against real modules, areas, words and choices."""
+
+import json
+import xml.etree.ElementTree as ET
 
 import pytest
 import torch
-import traitlets
 from hypothesis import given
 from hypothesis import strategies as st
-from view_tools import kernel_says, run_js
 
 from llama3lib.model import Transformer, get_preset
 from widgets.ch01.views.treemap import (
-    MAP,
     MODELS,
     ParameterTreemap,
-    draw_treemap,
     headline,
     kinds,
     labels,
     layout,
     norms_note,
     part_of,
+    sentence,
     share,
     squarify,
+    table_rows,
     total,
 )
+from widgets.view.measure import text_width
 
 TOTALS = {
     "8B": 8_030_261_248,
@@ -97,12 +99,12 @@ def test_empty_sizes_are_refused():
 
 def test_areas_follow_counts():
     found = kinds(get_preset("405B"))
-    boxes = {box.name: box for box in layout(found, *MAP)}
+    boxes = {box.name: box for box in layout(found, 900, 400)}
     drawn = [kind for kind in found if kind.part != "norms"]
     whole = total(drawn)
     for kind in drawn:
         area = boxes[kind.name].width * boxes[kind.name].height
-        assert area / (MAP[0] * MAP[1]) == pytest.approx(kind.parameters / whole)
+        assert area / (900 * 400) == pytest.approx(kind.parameters / whole)
     assert set(boxes) == {kind.name for kind in drawn}
 
 
@@ -115,16 +117,20 @@ def test_words():
 
 def test_state_is_checked_and_follows_the_model():
     view = ParameterTreemap()
-    assert (view.tied, total(view.kinds())) == (False, 8_030_261_248)
-    view.model = "1B"
-    assert view.tied
+    assert total(view.kinds()) == 8_030_261_248
+    view.model = "1B"  # released tied
+    assert total(view.kinds()) == TOTALS["1B"]
     view.tied = False
-    view.model = "3B"
-    assert view.tied
+    assert total(view.kinds()) == TOTALS["1B"] + 128_256 * 2048
+    view.model = "8B"  # as it was released, for it has no such question
+    assert (view.tied, total(view.kinds())) == (None, TOTALS["8B"])
     assert total(ParameterTreemap("8B", tied=True).kinds()) == 7_504_924_672
-    with pytest.raises(traitlets.TraitError, match="model='7B' is not allowed: one of 8B"):
+    assert ParameterTreemap("8B", tied=False).tied is None
+    with pytest.raises(ValueError, match="model='7B' is not allowed: one of 8B"):
         view.model = "7B"
-    with pytest.raises(traitlets.TraitError, match="selected='w9' is not allowed"):
+    with pytest.raises(ValueError, match="model='7B' is not allowed: one of 8B"):
+        ParameterTreemap("7B")
+    with pytest.raises(ValueError, match="selected='w9' is not allowed"):
         view.selected = "w9"
     own = ParameterTreemap("mine", sizes={"mine": get_preset("small")})
     with torch.device("meta"):
@@ -132,86 +138,43 @@ def test_state_is_checked_and_follows_the_model():
     assert total(own.kinds()) == sum(p.numel() for p in model.parameters())
 
 
-def test_static_picture_and_table():
-    svg = draw_treemap("8B", get_preset("8B"))
-    assert "<title>8B: 70.2% of 8,030,261,248" in svg
-    assert "feed_forward.w1 1,879,048,192 (23.4%)" in svg
-    rows = ParameterTreemap("405B").table()
-    assert rows[-1]["parameters"] == "405,853,388,800"
-    assert {row["tensor"]: row["shape"] for row in rows}["attention.wk"] == "126 × [1,024 × 16,384]"
+def test_a_choice_that_a_tied_model_lacks_is_left():
+    view = ParameterTreemap("8B")
+    view.selected = "output"
+    view.tied = True
+    assert view.selected != "output"
+    assert "output" not in {kind.name for kind in view.kinds()}
 
 
-def test_javascript_agrees_with_python(node, tmp_path):
-    models = ParameterTreemap().models
-    cases = [(name, tied) for name in MODELS for tied in (False, True)]
-    given_ = [[models[name]["shapes"], tied] for name, tied in cases]
-    got = run_js(node, tmp_path, "treemap", "kindsOf", *given_)
-    maps = run_js(node, tmp_path, "treemap", "layout", *[[found, *MAP] for found in got])
-    titles = run_js(
-        node, tmp_path, "treemap", "headline", *[[c[0], k] for c, k in zip(cases, got, strict=True)]
-    )
-    for (name, tied), js, boxes, title in zip(cases, got, maps, titles, strict=True):
-        found = kinds(get_preset(name), tied)
-        assert [(k["name"], k["parameters"]) for k in js] == [(k.name, k.parameters) for k in found]
-        assert title == headline(name, found)
-        whole = total(found)
-        for box, want in zip(boxes, layout(found, *MAP), strict=True):
-            assert box == pytest.approx(vars(want) | {"name": want.name})
-        sizes = [(150, 110), (90, 22), (200, 10)]
-        words = [[kind, whole, *size] for kind in js for size in sizes]
-        assert run_js(node, tmp_path, "treemap", "labels", *words) == [
-            labels(kind, whole, *size) for kind in found for size in sizes
-        ]
+@pytest.mark.parametrize("name", MODELS)
+def test_picture_note_and_table(name):
+    view = ParameterTreemap(name)
+    frame, found = view.frame(), view.kinds()
+    assert frame["title"] == headline(name, found)
+    assert frame["table"] == table_rows(found)
+    assert frame["facts"]["total"] == str(total(found))
+    picture = ET.fromstring(f"<svg>{''.join(frame['pieces'])}</svg>")
+    spots = {json.loads(e.get("data-put"))[1]: e for e in picture.iter() if e.get("data-put")}
+    drawn = [kind for kind in found if kind.part != "norms"]
+    assert sorted(spots) == sorted([*(kind.name for kind in drawn), "norms"])
+    view.selected = drawn[-1].name
+    assert view.frame()["notes"] == [spots[drawn[-1].name].get("data-tip")]
+    view.selected = "norms"
+    assert view.frame()["notes"] == [norms_note(found)]
 
 
-@pytest.mark.browser
-def test_in_jupyterlab(open_notebook):
-    page = open_notebook(["from widgets import ParameterTreemap\nview = ParameterTreemap()\nview"])
-    root = page.locator(".l3-treemap")
-    root.wait_for()
-    assert root.get_attribute("data-total") == "8030261248"
-    boxes = page.locator(".l3-treemap [role=option]")
-    assert boxes.count() == 10  # nine kinds and the line about the norms
-    page.screenshot("treemap-light", ".l3-treemap")
-
-    boxes.first.focus()
-    for _ in range(3):
-        page.page.keyboard.press("ArrowRight")
-    page.page.wait_for_function(
-        "() => document.querySelector('.l3-treemap .detail').textContent.startsWith('attention.wq')"
-    )
-    assert (
-        page.locator(".l3-treemap [aria-selected=true]").get_attribute("data-name")
-        == "attention.wq"
-    )
-    kernel_says(page, "view.selected", "'attention.wq'")
-    page.screenshot("treemap-focus", ".l3-treemap")
-
-    tied = page.locator(".l3-treemap input[data-trait=tied]")
-    tied.focus()
-    page.page.keyboard.press("Space")
-    page.page.wait_for_function(
-        "() => document.querySelector('.l3-treemap').dataset.total === '7504924672'"
-    )
-    kernel_says(page, "view.tied, sum(k.parameters for k in view.kinds())", "(True, 7504924672)")
-    model = page.locator(".l3-treemap select")
-    model.focus()
-    page.page.keyboard.press("ArrowDown")
-    page.page.wait_for_function(
-        "() => document.querySelector('.l3-treemap').dataset.total === '70553706496'"
-    )
-    page.page.wait_for_function("() => !document.querySelector('.l3-treemap input').checked")
-    kernel_says(page, "view.model, view.tied", "('70B', False)")
-    assert page.median_move_ms(tied, "Space") <= 100
+def test_words_of_the_405b():
+    view = ParameterTreemap("405B")
+    assert view.table()[-1]["parameters"] == "405,853,388,800"
+    shapes = {row["tensor"]: row["shape"] for row in view.table()}
+    assert shapes["attention.wk"] == "126 × [1,024 × 16,384]"
+    told = sentence(kinds(get_preset("8B"))[0], TOTALS["8B"])
+    assert told.endswith("32 × [14,336 × 4,096] = 1,879,048,192 parameters, 23.4%")
 
 
-@pytest.mark.browser
-def test_dark_theme(open_notebook):
-    page = open_notebook(
-        ["from widgets import ParameterTreemap\nParameterTreemap('1B')"],
-        theme="dark",
-    )
-    page.locator(".l3-treemap [role=option]").first.wait_for(state="attached")
-    page.screenshot("treemap-dark", ".l3-treemap")
-    ink = "getComputedStyle(document.querySelector('.l3-treemap text')).fill"
-    assert page.page.evaluate(f"() => {ink}").startswith("rgba(255, 255, 255")
+@pytest.mark.parametrize("size", [(150, 110), (90, 22), (200, 10), (60, 60)])
+def test_labels_fit_their_box(size):
+    for kind in kinds(get_preset("8B")):
+        lines = labels(kind, TOTALS["8B"], *size)
+        assert all(text_width(line, 14) <= size[0] - 12 for line in lines)
+        assert 19 * len(lines) <= max(size[1], 19)

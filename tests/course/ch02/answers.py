@@ -8,12 +8,12 @@ import numpy as np
 
 from llama3lib.data import run
 from llama3lib.data.extract import extract_text
-from llama3lib.data.miniweb import make_web
-from llama3lib.data.miniweb.prose import LISTED_WORDS
-from llama3lib.data.miniweb.web import GOOD
 from llama3lib.data.mixture import best_mix, fit_mix_law
 from llama3lib.data.quality import train_classifier
 from llama3lib.data.recipe import web_recipe
+from llama3lib.worlds.miniweb import make_web
+from llama3lib.worlds.miniweb.prose import LISTED_WORDS
+from llama3lib.worlds.miniweb.web import GOOD
 
 P = 2**61 - 1
 

@@ -1,72 +1,67 @@
-"""The four views of chapter 02: their arithmetic, the browser's, and a move in JupyterLab."""
+"""The four views of chapter 02: their arithmetic, and that pictures and tables show it."""
 
-import inspect
 import itertools
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-import traitlets
-from view_tools import kernel_says, run_js
+from view_samples import SOURCE_TOKENS, some_funnel, some_pairs
 
-from llama3lib.data import Document, Dropped, Funnel
+from llama3lib.data import Document, Dropped
 from llama3lib.data.dedup.minhash import exact_jaccard, lsh_probability
 from llama3lib.paper import data as facts
 from llama3lib.tokenizer import Tokenizer, ranks_from_merges, train_bpe
-from widgets.ch02.views import mixture, scurve, tokenizers
-from widgets.ch02.views.funnel import FunnelExplorer, bars, draw_funnel, headline, told
+from widgets.ch02.views import mixture, tokenizers
+from widgets.ch02.views.funnel import FunnelExplorer
 from widgets.ch02.views.mixture import MixtureExplorer
 from widgets.ch02.views.scurve import (
-    BANDS,
-    ROWS,
-    Pair,
     SCurve,
     found_shares,
     half_way,
+    headline,
     measured_pairs,
 )
 from widgets.ch02.views.tokenizers import TokenizerCompare, cut
+from widgets.view.paper import WIDTHS
 
-TOKENS = {"general": 900.0, "maths": 80.0, "code": 20.0, "multilingual": 40.0}
-
-
-def some_funnel():
-    funnel = Funnel(keep_dropped=True)
-    for step, came, left, reasons in (
-        ("extract", 10, 9, {"no text": 1}),
-        ("gopher", 9, 4, {"too short": 3, "symbols": 2}),
-        ("pii", 4, 4, {}),
-    ):
-        count = funnel.count(step)
-        count.documents_in, count.documents_out = came, left
-        count.reasons.update(reasons)
-    for number, reason in enumerate(["too short"] * 3 + ["symbols"] * 2):
-        document = Document(f"text <b>{number}</b>", f"d{number}", {"url": f"http://x/{number}"})
-        funnel.dropped.append(Dropped(document, "gopher", reason, f"{number} words"))
-    return funnel
+FIRST = ("maths", "code")
 
 
-def some_pairs():
-    draw = np.random.default_rng(3)
-    return [
-        Pair(j, tuple((draw.random(256) < j).astype(int).tolist()))
-        for j in np.linspace(0.02, 1, 60)
-    ]
+def words_of(frame):
+    """All texts of a picture, in order."""
+    picture = ET.fromstring(f"<svg>{''.join(frame['pieces'])}</svg>")
+    return [t.text for t in picture.iter("text")]
 
 
-def test_funnel_shows_reasons_in_turn_and_escapes_nothing_itself():
+def test_funnel_shows_reasons_in_turn():
     view = FunnelExplorer(some_funnel(), kept=[Document("good", "k")], step="gopher")
     reasons = [row["reason"] for row in view.journeys["gopher"]]
     assert reasons[:2] == ["too short", "symbols"] and len(reasons) == 5
-    assert view.shown()["text"] == "text <b>0</b>"  # the browser puts it in as text
     assert view.summary() == "Of 10 documents 4 are left (40%)"
-    view.document = 99
+    view.document = 4
     assert view.shown()["reason"] == reasons[-1]
+    assert view.frame()["facts"] == {"shown": f"gopher/4/{reasons[-1]}"}
     view.step = "kept"
     assert view.document == 0 and view.shown()["text"] == "good"
-    with pytest.raises(traitlets.TraitError, match="step='nowhere' is not allowed"):
-        view.step = "nowhere"
-    svg = draw_funnel(bars(some_funnel()))
-    assert "gopher: 9 in, 4 out: too short 3, symbols 2" in svg
+    view.step = "extract"  # a document fell there, but was not kept to look at
+    assert view.shown() is None and view.frame()["notes"][1].startswith("No document was kept")
+    with pytest.raises(ValueError, match="step='pii' is not allowed: one of extract, gopher, kept"):
+        view.step = "pii"
+    rows = {row["step"]: row["what happened"] for row in view.table()}
+    assert rows["gopher"] == "9 in, 4 out: too short 3, symbols 2"
+
+
+def test_funnel_shows_texts_of_strangers_as_text():
+    hostile = "text <b>0</b> \x00 & " + "x" * 400 + "\nline" * 60
+    dropped = [Dropped(Document(hostile, "d"), "gopher", "<i>", "1 & 2")]
+    view = FunnelExplorer(some_funnel(), dropped, step="gopher")
+    for width in WIDTHS:
+        words = words_of(view.frame(width=width))
+        assert "text <b>0</b> \ufffd &" in words
+        assert "✗ <i> · 1 & 2" in words
+        more = next(w for w in words if w.endswith("more lines"))
+        lines = view.shown()["text"].count("\n")
+        assert words.count("line") + int(more.split()[2]) == lines, f"a line is lost at {width}"
 
 
 def test_scurve_half_way_and_expected_counts():
@@ -90,25 +85,51 @@ def test_measured_pairs_are_those_of_the_texts():
     assert abs(np.mean(near.agree) - near.jaccard) < 0.15 and far.jaccard == 0
 
 
-def test_scurve_state_is_checked():
-    view = SCurve(some_pairs())
-    for field, wrong in (("bands", 3), ("rows", 0)):
-        with pytest.raises(traitlets.TraitError, match=f"{field}={wrong} is not allowed"):
-            setattr(view, field, wrong)
-    view.bands, view.rows = 128, 16
+def test_scurve_shows_what_the_signatures_tell():
+    pairs = some_pairs()
+    view = SCurve(pairs)
+    for bands, rows in ((14, 8), (1, 1), (128, 16)):
+        view.move(bands=bands, rows=rows)
+        found = sum(p.is_found(view.used_bands, rows) for p in pairs)
+        frame = view.frame()
+        assert frame["facts"] == {"found": str(found)}
+        assert f"found: {found} of 60 real pairs" in frame["notes"][0]
+        assert sum(int(row["found"]) for row in view.table()) == found
+        assert view.summary() == headline(view.used_bands, rows)
     assert view.used_bands == 16  # 256 numbers are there
+    assert "256 of 256 numbers are used (128 bands of 16 would need more)" in frame["notes"][0]
 
 
-def test_mixture_is_the_librarys_arithmetic_and_shares_stay_possible():
-    view = MixtureExplorer(TOKENS, budget=1000)
+def test_mixture_is_the_librarys_arithmetic():
+    view = MixtureExplorer(SOURCE_TOKENS, budget=1000)
     assert sum(view.shares().values()) == pytest.approx(1)
     assert tuple(round(100 * s) for s in mixture.paper_shares().values()) == facts.MIX.value
-    assert view.epochs()["code"] == pytest.approx(0.17 * 1000 / 20)
-    with pytest.raises(traitlets.TraitError, match="maths=90 is not allowed: 0 to 75"):
-        view.maths = 90
+    assert view.epochs() == pytest.approx(
+        {
+            "general": 0.5 / 0.9,
+            "maths": 0.25 / 0.08,
+            "code": 0.17 / 0.02,
+            "multilingual": 0.08 / 0.04,
+        }
+    )
+    assert view.summary() == "Most often repeated: code, 8.5 times"
+    assert ">read 8.5 times, much repetition<" in view.static_svg()
+    assert [row["epochs"] for row in view.table()] == ["0.56", "3.12", "8.50", "2.00"]
+    assert view.frame()["facts"]["epochs"].split()[1] == "3.1250"
     with pytest.raises(ValueError, match="tokens="):
         MixtureExplorer({"general": 1.0}, 10)
-    assert "code: 17%, read 8.5 times, much repetition" in view.static_svg()
+
+
+def test_mixture_leaves_no_source_less_than_nothing():
+    view = MixtureExplorer(SOURCE_TOKENS, budget=1000)
+    with pytest.raises(ValueError, match="maths=90 is not allowed: one of 0, 1, 2, …, 60"):
+        view.maths = 90
+    view.move(maths=60, code=35)
+    assert view.multilingual == 5 and view.shares()["general"] == pytest.approx(0)
+    view.maths = 20  # what has given way stays where it is
+    assert (view.code, view.multilingual) == (35, 5)
+    for maths, code in itertools.product(*(getattr(MixtureExplorer, n).recorded for n in FIRST)):
+        assert min(100 - maths - code, mixture.MOST) >= max(MixtureExplorer.multilingual.recorded)
 
 
 @pytest.fixture(scope="module")
@@ -124,127 +145,28 @@ def test_tokenizers_cut_everything_and_nothing_twice(own_tokenizer):
     assert "".join(rows["characters"]["pieces"]) == text
     assert rows["bytes"]["count"] == len(text.encode())
     assert rows["ours"]["count"] == len(own_tokenizer.encode(text)) < rows["bytes"]["count"]
-    view = TokenizerCompare({"ours": own_tokenizer}, text)
-    view.text = "x" * 1000
-    assert len(view.text) == tokenizers.MOST
-    assert "<script>" not in TokenizerCompare({"o": own_tokenizer}, "<script>").static_html()
     with pytest.raises(ValueError, match="tokenizers"):
         TokenizerCompare({}, "x")
 
 
-def test_javascript_agrees_with_python(node, tmp_path):
-    choices = list(itertools.product(BANDS, ROWS))
-    used = [(scurve.fitting_bands(b, r), r) for b, r in choices]
-    got = run_js(
-        node, tmp_path, "scurve", "fittingBands", *[[list(BANDS), b, r] for b, r in choices]
-    )
-    assert got == [b for b, _ in used]
-    titles = run_js(node, tmp_path, "scurve", "headline", *[list(pair) for pair in used])
-    assert titles == [scurve.headline(*pair) for pair in used]
-    pairs = some_pairs()
-    sent = [[p.jaccard, "".join(map(str, p.agree))] for p in pairs]
-    for (bands, rows), got in zip(
-        [(14, 8), (1, 1), (16, 16)],
-        run_js(
-            node, tmp_path, "scurve", "foundShares", [sent, 14, 8], [sent, 1, 1], [sent, 16, 16]
-        ),
-        strict=True,
-    ):
-        for mine, theirs in zip(found_shares(pairs, bands, rows), got, strict=True):
-            assert mine["found"] == theirs["found"]
-            assert mine["expected"] == pytest.approx(theirs["expected"])
-    view = MixtureExplorer(TOKENS, budget=1000)
-    times = run_js(node, tmp_path, "mixture", "epochs", [view.shares(), TOKENS, 1000])[0]
-    assert times == pytest.approx(view.epochs())
-    notes = [0.0, 0.434, 1.0, 3.96, 4.2]
-    assert run_js(node, tmp_path, "mixture", "note", *[[n] for n in notes]) == [
-        mixture.note(n) for n in notes
-    ]
-    cutting = {"maths": 90, "code": 17, "multilingual": 8}
-    assert run_js(node, tmp_path, "mixture", "cutBack", [cutting, "maths"])[0]["maths"] == 75
-    rows = bars(some_funnel())
-    assert run_js(node, tmp_path, "funnel", "headline", [rows]) == [headline(rows)]
-    assert run_js(node, tmp_path, "funnel", "told", *[[row] for row in rows]) == list(
-        map(told, rows)
-    )
-
-
-@pytest.mark.browser
-def test_funnel_in_jupyterlab(open_notebook):
-    code = (
-        "from llama3lib.data import Document, Dropped, Funnel\nfrom widgets import FunnelExplorer\n"
-    )
-    code += inspect.getsource(some_funnel)
-    code += (
-        "\nview = FunnelExplorer(some_funnel(), kept=[Document('good', 'k')], step='gopher')\nview"
-    )
-    page = open_notebook([code])
-    root = page.locator(".l3-funnel")
-    root.wait_for()
-    assert root.get_attribute("data-shown") == "gopher/0/too short"
-    assert page.locator(".l3-funnel .text").inner_text() == "text <b>0</b>"
-    page.screenshot("funnel-light", ".l3-funnel")
-    which = page.locator(".l3-funnel input[data-trait=document]")
-    assert page.median_move_ms(which, "ArrowRight", 4) <= 100
-    page.locator(".l3-funnel select").select_option("kept")
-    page.page.wait_for_function(
-        "() => document.querySelector('.l3-funnel').dataset.shown === 'kept/0/kept'"
-    )
-    kernel_says(page, "view.step, view.document", "('kept', 0)")
-
-
-@pytest.mark.browser
-def test_scurve_in_jupyterlab(open_notebook):
-    code = "import numpy as np\nfrom widgets.ch02.views.scurve import Pair, SCurve\n"
-    code += inspect.getsource(some_pairs) + "\nview = SCurve(some_pairs())\nview"
-    page = open_notebook([code])
-    root = page.locator(".l3-scurve")
-    root.wait_for()
-    want = sum(p.is_found(14, 8) for p in some_pairs())
-    assert root.get_attribute("data-found") == str(want)
-    page.screenshot("scurve-light", ".l3-scurve")
-    rows = page.locator(".l3-scurve input[data-trait=rows]")
-    rows.focus()
-    page.page.keyboard.press("ArrowLeft")
-    want = sum(p.is_found(14, 7) for p in some_pairs())
-    page.page.wait_for_function(
-        f"() => document.querySelector('.l3-scurve').dataset.found === '{want}'"
-    )
-    kernel_says(page, "view.rows", "7")
-    assert page.median_move_ms(rows, "ArrowRight", 6) <= 100
-
-
-@pytest.mark.browser
-def test_mixture_in_jupyterlab(open_notebook):
-    code = f"from widgets import MixtureExplorer\nview = MixtureExplorer({TOKENS}, 1000)\nview"
-    page = open_notebook([code], theme="dark")
-    page.locator(".l3-mixture").wait_for()
-    page.screenshot("mixture-dark", ".l3-mixture")
-    maths = page.locator(".l3-mixture input[data-trait=maths]")
-    maths.focus()
-    page.page.keyboard.press("End")  # 60 percent
-    page.page.wait_for_function(
-        "() => document.querySelector('.l3-mixture').dataset.epochs.split(' ')[1] === '7.5000'"
-    )
-    kernel_says(page, "view.maths, round(view.epochs()['maths'], 1)", "(60, 7.5)")
-    assert page.median_move_ms(maths, "ArrowLeft", 5) <= 100
-
-
-@pytest.mark.browser
-def test_tokenizers_in_jupyterlab(open_notebook):
-    code = (
-        "from llama3lib.checkpoint import load_tokenizer\nfrom widgets import TokenizerCompare\n"
-        "view = TokenizerCompare({'stories': load_tokenizer('tiny-base')}, 'One sunny day')\nview"
-    )
-    page = open_notebook([code])
-    root = page.locator(".l3-tokenizers")
-    root.wait_for()
-    page.page.wait_for_function(
-        "() => document.querySelector('.l3-tokenizers').dataset.counts.startsWith('13 13')"
-    )
-    page.screenshot("tokenizers-light", ".l3-tokenizers")
-    box = page.locator(".l3-tokenizers textarea")
-    box.focus()
-    page.page.keyboard.press("End")
-    assert page.median_move_ms(box, "a", 7) <= 100
-    kernel_says(page, "view.text[:14]", "'One sunny daya'")
+def test_tokenizers_show_every_piece_or_say_how_many_not(own_tokenizer):
+    view = TokenizerCompare({"ours": own_tokenizer}, "the river\n<b>")
+    rows = cut(view.tokenizers, view.text)
+    assert view.summary() == tokenizers.headline(rows)
+    assert view.frame()["facts"]["counts"] == " ".join(str(row["count"]) for row in rows)
+    shown = words_of(view.frame())
+    assert shown[:16] == ["characters: 13 tokens, 1.00 characters each", *"the·river⏎<b>",
+                          "bytes: 13 tokens, 1.00 characters each", "t"]  # fmt: skip
+    view.text = "ä🙂 " * 133
+    for width in WIDTHS:
+        counts = []
+        for word in words_of(view.frame(width=width)):
+            if "characters each" in word:
+                counts.append(0)
+            else:
+                counts[-1] += int(word.split()[2]) if word.startswith("… and") else 1
+        assert counts == [399, 7 * 133, len(own_tokenizer.encode(view.text))]
+    view.text = ""
+    assert view.summary() == "No text"
+    with pytest.raises(ValueError, match="^text='xxx.*at most 400 characters"):
+        view.text = "x" * 401

@@ -1,13 +1,10 @@
-"""The law slider: the paper's arithmetic in all its digits, and the browser's."""
+"""The law slider: the paper's arithmetic in all its digits."""
 
 import itertools
 import math
 import random
-import re
 
 import pytest
-import traitlets
-from view_tools import run_js
 
 from llama3lib.paper import scaling as facts
 from widgets.ch03.views import law
@@ -79,7 +76,7 @@ def test_the_stops_hold_the_papers_budgets():
 def test_words_table_and_picture_tell_the_same():
     view = LawSlider()
     title = "At 3.8e25 FLOPs the printed pair says 10.5T tokens; the paper says 16.55T"
-    assert view.summary() == title and f"<title>{title}</title>" in view.static_svg()
+    assert view.summary() == title
     svg = view.static_svg()
     assert "7.66T to 14.3T tokens; 16.55T is out of their reach" in svg
     assert "3.58 orders to 3.8e25" in svg and "402B on 16.55T" in svg and "605B parameters" in svg
@@ -90,6 +87,7 @@ def test_words_table_and_picture_tell_the_same():
     view.nudge = -0.01
     assert "the figure's pair with alpha 0.527 says 9.04T" in view.summary()
     assert view.tokens() == facts.optimal_tokens(FLAGSHIP, 0.537 - 0.01, 0.299)
+    assert view.frame()["facts"] == {"tokens": str(view.tokens())}
     assert "The nudge goes beyond that rounding." in view.static_svg()
     view.compute, view.nudge, view.pair = 1e20, 0.003, "printed"
     assert view.summary().endswith("says 13.3B tokens; the figure's pair says 16.4B")
@@ -101,9 +99,7 @@ def test_words_table_and_picture_tell_the_same():
     assert rows["1e20"]["chosen, nudged"] == "13.3B"
     assert rows["3.8e25"]["beyond Figure 2"] == "3.58 orders"
     view.compute = 1e18
-    assert "below the smallest budget" in view.static_svg() and "image/svg+xml" in str(
-        view._repr_mimebundle_()[0].keys()
-    )
+    assert "below the smallest budget" in view.static_svg()
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -114,38 +110,3 @@ def test_what_is_drawn_lies_in_both_panels(name):
         assert law.LOW < tokens(PAIRS[name], flops, nudge) < law.HIGH
         assert low < tokens(PAIRS[name], left, nudge) < tokens(PAIRS[name], right, nudge) < high
         assert low < band(PAIRS[name], left)[0] and band(PAIRS[name], right)[1] < high
-
-
-@pytest.mark.parametrize(
-    "field, wrong", [("compute", 9e17), ("compute", 2e26), ("pair", "both"), ("nudge", 0.02)]
-)
-def test_the_state_is_checked(field, wrong):
-    with pytest.raises(
-        traitlets.TraitError, match=re.escape(f"{field}={wrong!r} is not allowed: ")
-    ):
-        setattr(LawSlider(), field, wrong)
-
-
-def test_the_law_in_javascript(node, tmp_path):
-    told = LawSlider().facts
-    cases = list(itertools.product(PAIRS, STOPS, NUDGES))
-
-    def js(function, some):
-        return run_js(node, tmp_path, "law", function, *some)
-
-    sent = [[told["pairs"][name], flops, nudge] for name, flops, nudge in cases]
-    want = [tokens(PAIRS[name], flops, nudge) for name, flops, nudge in cases]
-    assert js("tokensOf", sent) == pytest.approx(want, rel=1e-12)
-    for name, pair in PAIRS.items():
-        got = js("bandOf", [[told["pairs"][name], flops] for flops in STOPS])
-        for ends, flops in zip(got, STOPS, strict=True):
-            assert ends == pytest.approx(band(pair, flops), rel=1e-12)
-    given = [[told, *case] for case in cases]
-    assert js("headline", given) == [law.headline(*case) for case in cases]
-    assert js("notes", given) == [law.notes(*case) for case in cases]
-    assert js("tableRows", given[::29]) == [law.table_rows(*case) for case in cases[::29]]
-    got = js("magnified", [[told, flops] for flops in STOPS])
-    for ends, flops in zip(got, STOPS, strict=True):
-        assert ends == pytest.approx(law.magnified(flops), rel=1e-12)
-    spans = [(3e8, 2e14, (1,)), (2.5e25, 5.8e25, (1, 1.5, 2, 3, 4, 6))]
-    assert js("marks", map(list, spans)) == [law.marks(*span) for span in spans]

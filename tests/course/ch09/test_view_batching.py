@@ -3,8 +3,6 @@
 import itertools
 
 import pytest
-import traitlets
-from view_tools import run_js
 
 from llama3lib.inference.simulate import StepTime, run_continuous, run_static
 from widgets.ch09.views import batching
@@ -44,7 +42,7 @@ def test_a_step_time_of_ones_own_is_used():
     assert view.cells()["continuous"]["end"] == 1000 * whole.end
     cut = run_continuous(work, own, max_num_seqs=6, max_num_batched_tokens=batching.PIECE)
     assert view.cells()["pieces"]["end"] == 1000 * cut.end
-    assert view.notes()[1].startswith("Step times: made up. Requests: ours")
+    assert view.frame()["notes"][2].startswith("Step times: made up. Requests: ours")
 
 
 @pytest.mark.parametrize("fixed, per_token", [(1.2e-3, 3.7e-5), (5e-3, 1e-6), (1e-4, 1e-4)])
@@ -64,7 +62,7 @@ def test_what_the_picture_claims(fixed, per_token):
 
 
 def test_the_words(view):
-    assert batching.STORED_ON in view.notes()[1]
+    assert batching.STORED_ON in view.frame()["notes"][2]
     view.mode, view.seats, view.spread = "static", 4, 0.5
     cells = view.cells()
     share = batching.fixed(cells["continuous"]["end"] / cells["static"]["end"])
@@ -72,19 +70,35 @@ def test_the_words(view):
     words = f"Static: {idle} of the seats' time is idle; continuous batching ends in {share} of"
     assert view.summary() == f"{words} the time"
     view.mode = "pieces"
-    assert f"with whole prompts {batching.digits(cells['continuous']['wait'])} ms" in view.summary()
+    assert (
+        f"with whole prompts {batching.significant(cells['continuous']['wait'])} ms"
+        in view.summary()
+    )
     rows = view.table()
     jobs = requests(0.5).jobs
     assert [row["tokens written"] for row in rows] == [job.output_tokens for job in jobs]
     assert {row["seat"] for row in rows} == {1, 2, 3, 4}
     assert all(float(r["first token, ms"]) <= float(r["last token, ms"]) for r in rows)
-    svg = view.static_svg()
-    assert svg.count('fill="url(#idle)"') == 0 and "seat 4" in svg
-    assert "padding: the seat waits for the longest text" in svg
+    assert hatched(view) == 0 and "seat 4" in view.static_svg()
+    assert "padding: the seat waits for the longest text" in view.frame()["notes"][0]
     view.mode, view.spread = "static", 0.0
-    assert "answers of 40." in view.notes()[0]
+    assert "answers of 40." in view.frame()["notes"][1]
     view.spread = 1.0
-    assert view.static_svg().count('fill="url(#idle)"') > 4
+    assert hatched(view) > 4
+
+
+def hatched(view):
+    return sum('fill="url(#' in piece for piece in view.frame()["pieces"])
+
+
+def test_time_plays_the_run(view):
+    view.move(mode="static", seats=4, spread=1.0)
+    spans, longest = view.cells()["static"]["spans"], view.cells()["static"]["end"]
+    for moment in (1, 20, 59, 60):
+        view.moment = moment
+        now = longest * moment / batching.MOMENTS
+        drawn = sum("data-tip" in piece for piece in view.frame()["pieces"])
+        assert drawn == sum(start < now for *_, start, _ in spans)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -101,32 +115,3 @@ def test_every_text_is_named_once_and_no_two_numbers_touch(view, setting):
     for _, job, x, high in found:
         left, right = bars[job]
         assert left - 8 < x < right + 8 if high else left < x < right - 9
-
-
-@pytest.mark.parametrize("field, wrong", [("mode", "fast"), ("seats", 3), ("spread", 0.3)])
-def test_the_state_is_checked(view, field, wrong):
-    with pytest.raises(traitlets.TraitError, match=f"{field}={wrong!r} is not allowed: one of"):
-        setattr(view, field, wrong)
-
-
-def test_the_timeline_in_javascript(view, node, tmp_path):
-    def js(function, *cases):
-        return run_js(node, tmp_path, "batching", function, *cases)
-
-    def cells(seats, spread):
-        return {mode: view.runs[batching.key(mode, seats, spread)] for mode in MODES}
-
-    keys = js("keyOf", *map(list, SETTINGS))
-    assert keys == [batching.key(*setting) for setting in SETTINGS]
-    want = [batching.headline(m, cells(*rest)) for m, *rest in SETTINGS]
-    assert js("headline", *[[m, cells(*rest)] for m, *rest in SETTINGS]) == want
-    runs = [view.runs[batching.key(*setting)] for setting in SETTINGS]
-    want = [list(map(list, batching.names(run["spans"], 66, 2.5))) for run in runs]
-    assert js("names", *[[run["spans"], 66, 2.5] for run in runs]) == want
-    want = [batching.mode_words("x", run) for run in runs]
-    assert js("modeWords", *[["x", run] for run in runs]) == want
-    jobs = [view.told["jobs"][f"{spread:g}"] for *_, spread in SETTINGS]
-    want = [batching.table_rows(*pair) for pair in zip(jobs, runs, strict=True)]
-    assert js("tableRows", *[list(pair) for pair in zip(jobs, runs, strict=True)]) == want
-    want = [batching.answers(view.told, spread) for spread in SPREADS]
-    assert js("answers", *[[view.told, spread] for spread in SPREADS]) == want

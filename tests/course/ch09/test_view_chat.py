@@ -233,8 +233,8 @@ def test_words_in_javascript(node, tmp_path):
         [{"key": "Enter", "isComposing": True}],
         [{"key": "a"}],
     ]
-    assert run_js(node, tmp_path, "chat", "sends", *cases) == [True, False, False, False]
+    assert run_js(node, tmp_path, ChatPanel._esm, "sends", *cases) == [True, False, False, False]
     told = [[True, None], [True, {"note": "3 tokens"}], [False, {"note": "3 tokens"}], [False]]
-    assert run_js(node, tmp_path, "chat", "stateWords", *told) == [
+    assert run_js(node, tmp_path, ChatPanel._esm, "stateWords", *told) == [
         "Reading the prompt.", "Writing: 3 tokens", "Done: 3 tokens.", "Ready.",
     ]  # fmt: skip

@@ -4,12 +4,10 @@ import itertools
 
 import pytest
 import torch
-import traitlets
-from view_tools import run_js
 
 from llama3lib.checkpoint import load_model, load_tokenizer
 from llama3lib.quant.fp8 import BOUND as KERNEL_BOUND
-from llama3lib.quant.fp8 import FP8, quantize_rows
+from llama3lib.quant.fp8 import quantize_rows
 from widgets.ch09.views import fp8
 from widgets.ch09.views.fp8 import (
     OUTLIERS,
@@ -119,47 +117,8 @@ def test_words_table_and_picture_tell_the_same():
     assert view.static_svg().count(">×<") == dead + 1  # and one in the legend
     view.scheme = "bounded"
     assert view.summary().endswith("bound 1,200: no value dies, 1 saturates")
-    assert "comes back as -1,200" in view.static_svg() or "as 1,200" in view.static_svg()
-    assert view.cell == list(view.activations.largest)
+    assert "comes back as -1,200" in view.frame()["notes"][-1]
+    assert view.cell == view.activations.largest
     assert view.cell_words().endswith("off: saturated")
     view.outlier = 1
     assert "saturate" not in view.summary()
-
-
-@pytest.mark.parametrize(
-    "field, wrong", [("outlier", 2), ("scheme", "column"), ("cell", [12, 0]), ("cell", [0])]
-)
-def test_the_state_is_checked(field, wrong):
-    with pytest.raises(traitlets.TraitError, match=f"{field}=.* is not allowed"):
-        setattr(FP8Grid(), field, wrong)
-
-
-def test_rounding_in_javascript_to_the_bit(node, tmp_path):
-    every = torch.arange(256, dtype=torch.uint8).view(FP8).float()
-    every = every[every.isfinite()].sort().values
-    middles = (every[1:] + every[:-1]) / 2
-    tests = torch.cat([every, middles, middles * (1 + 1e-6), middles * (1 - 1e-6)])
-    tests = torch.cat([tests, torch.randn(500) * 10, torch.randn(500) * 1e-2]).clamp(-448, 448)
-    got = run_js(node, tmp_path, "fp8", "toE4M3", *[[x] for x in tests.tolist()])
-    assert got == tests.to(FP8).float().tolist()
-
-
-def test_the_grid_in_javascript(node, tmp_path):
-    view = FP8Grid()
-    told, given = view.given, view.activations
-
-    def js(function, *cases):
-        return run_js(node, tmp_path, "fp8", function, *([told, *case] for case in cases))
-
-    want = [grid(given, *case) for case in CASES]
-    for got, it in zip(js("gridOf", *CASES), want, strict=True):
-        assert got["kinds"] == it.kinds and got["scales"] == it.scales
-        assert got["back"] == it.back.tolist()
-        assert [got["others"], got["neighbours"]] == pytest.approx([it.others, it.neighbours])
-    titles = [fp8.headline(*case, it) for case, it in zip(CASES, want, strict=True)]
-    assert js("headline", *CASES) == titles
-    assert js("notes", *CASES) == [fp8.notes(given, it) for it in want]
-    assert js("tableRows", *CASES) == [fp8.table_rows(given, it) for it in want]
-    cells = [(*case, i, (7 * i) % 32) for case in CASES for i in (0, 5, 11)]
-    words = [fp8.cell_words(given, grid(given, o, s), i, j) for o, s, i, j in cells]
-    assert js("cellWords", *cells) == words

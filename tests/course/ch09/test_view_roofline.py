@@ -3,8 +3,6 @@
 import itertools
 
 import pytest
-import traitlets
-from view_tools import run_js
 
 from llama3lib.inference.roofline import H100, Chip, chips_needed, predict_seconds, step_cost
 from llama3lib.model import get_preset
@@ -73,7 +71,7 @@ def test_words_table_and_picture_tell_the_same():
     view.step = "prefill 4096"
     assert view.summary().startswith("405B BF16, prefill, batch 1: arithmetic bounds; the memory")
     view.setting = "8B FP8"
-    assert "of the operations run in FP8" in view.static_svg()
+    assert any("of the operations run in FP8" in note for note in view.frame()["notes"])
     assert "image/svg+xml" in view._repr_mimebundle_()[0]
 
 
@@ -84,48 +82,6 @@ def test_own_sizes_and_another_chip():
     view = RooflineDot("mine x BF16", sizes={"mine x": get_preset("110m")}, chip=chip)
     assert view.dot() == dot(get_preset("110m"), "BF16", "decode 4096", 1, chip)
     assert "FP8: " not in view.static_svg() and "FLOP/s of one old" in view.static_svg()
-
-
-@pytest.mark.parametrize(
-    "field, wrong", [("batch", 3), ("step", "decode 5"), ("setting", "9B BF16")]
-)
-def test_the_state_is_checked(field, wrong):
-    with pytest.raises(traitlets.TraitError, match=f"{field}={wrong!r} is not allowed: one of"):
-        setattr(RooflineDot(), field, wrong)
-
-
-def test_numbers_in_words():
-    assert [roofline.three(v) for v in (0.34567, 15.13, 7184, 123456.7)] == [
-        "0.346", "15.1", "7,180", "123,457",
-    ]  # fmt: skip
-    assert roofline.scaled(811.7e9, "B") == "812 GB" and roofline.scaled(0.5, "B") == "0.5 B"
-    assert [roofline.duration(s) for s in (0.0151, 2.041)] == ["15.1 ms", "2.04 s"]
-    assert [roofline.percent(p) for p in (0.00352, 0.474, 1)] == ["0.35%", "47%", "100%"]
-
-
-def test_the_roofline_in_javascript(node, tmp_path):
-    told = RooflineDot().facts
-
-    def js(function, *cases):
-        return run_js(node, tmp_path, "roofline", function, *([told, *case] for case in cases))
-
-    for case, got in zip(CASES, js("dotOf", *CASES), strict=True):
-        model, *rest = case
-        want = dot(get_preset(model), *rest)
-        assert (got["chips"], got["bound"], got["tokens"]) == (want.chips, want.bound, want.tokens)
-        mine = [got[n] for n in ("seconds", "used", "busy", "rate")]
-        assert mine == pytest.approx([want.seconds, want.used, want.busy, want.rate], rel=1e-12)
-        cost = [got["cost"][n] for n in ("flops", "fp8", "weights", "cache")]
-        python = [want.cost.flops, want.cost.fp8_flops, want.cost.weight_bytes]
-        assert cost == pytest.approx([*python, want.cost.cache_bytes], rel=1e-12)
-    for case, title, lines in zip(CASES, js("headline", *CASES), js("notes", *CASES), strict=True):
-        model, fmt, step, _ = case
-        args, it = get_preset(model), dot(get_preset(model), *case[1:])
-        assert title == roofline.headline(model, fmt, step, it)
-        assert lines == roofline.notes(args, fmt, step, it, H100)
-    wide = list(itertools.product(MODELS, FORMATS, STEPS))
-    want = [roofline.table_rows(get_preset(m), fmt, step, H100) for m, fmt, step in wide]
-    assert js("tableRows", *wide) == want
 
 
 def test_the_bend_is_named():

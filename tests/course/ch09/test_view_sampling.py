@@ -1,11 +1,9 @@
-"""The sampling view: real logits, the engine's distribution, and the browser's."""
+"""The sampling view: real logits, and the engine's distribution."""
 
 import itertools
 
 import pytest
 import torch
-import traitlets
-from view_tools import run_js
 
 from llama3lib.checkpoint import load_model, load_tokenizer
 from llama3lib.inference import LLMEngine, SamplingParams, sampling_probs
@@ -100,6 +98,7 @@ def test_words_table_and_picture_tell_the_same():
     )
     assert [row["kept"] for row in view.table()].count("yes") == it.kept < 18
     assert view.static_svg().count("→ dropped") == 18 - it.kept
+    assert view.frame()["facts"] == {"kept": str(it.kept), "first": str(it.after[0])}
     view.temperature = 0.0
     assert view.summary().endswith(f"temperature 0: always “{view.next.labels[0]}”")
     view.temperature, view.top_p = 1.0, 1.0
@@ -115,29 +114,3 @@ def test_scores_of_another_model_and_text_that_looks_like_html():
     probs = sampling_probs(given.logits, SamplingParams(temperature=1.0, top_p=0.9))
     assert view.draw().after == probs.tolist()
     assert "below" not in sampling.note(view.draw()) and len(view.table()) == 3
-
-
-@pytest.mark.parametrize("field, wrong", [("temperature", 0.1), ("top_p", 0.0), ("cut", "top-k 4")])
-def test_the_state_is_checked(field, wrong):
-    with pytest.raises(traitlets.TraitError, match=f"{field}={wrong!r} is not allowed: one of"):
-        setattr(SamplingExplorer(), field, wrong)
-
-
-def test_the_draw_in_javascript(node, tmp_path):
-    view = SamplingExplorer()
-    told, given = view.given, view.next
-
-    def js(function, *cases):
-        return run_js(node, tmp_path, "sampling", function, *([told, *case] for case in cases))
-
-    cases = CASES[::3]  # each carries all scores to Node
-    want = [draw(given.logits, *case) for case in cases]
-    for got, it in zip(js("drawOf", *cases), want, strict=True):
-        assert got["kept"] == it.kept and got["share"] == pytest.approx(it.share, abs=1e-9)
-        far = torch.tensor(got["after"]).double() - torch.tensor(it.after).double()
-        assert far.abs().max() < 1e-6
-    pairs = list(zip(cases, want, strict=True))
-    titles = [sampling.headline(given, case[0], it) for case, it in pairs]
-    assert js("headline", *cases) == titles
-    assert js("note", *cases) == [sampling.note(it) for it in want]
-    assert js("tableRows", *cases) == [sampling.table_rows(given, it) for it in want]

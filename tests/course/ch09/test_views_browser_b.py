@@ -1,11 +1,7 @@
-"""Roofline, FP8, sampling and the chat panel in JupyterLab: they appear, move, and write."""
+"""The chat panel in JupyterLab: it appears, writes, and stops."""
 
 import pytest
 from view_tools import kernel_says
-
-from llama3lib.model import get_preset
-from widgets.ch09.views import fp8, roofline, sampling
-from widgets.ch09.views.sampling import draw, tiny_next
 
 
 def becomes(page, root, name, want):
@@ -21,108 +17,6 @@ def shot(page, name):
     page.screenshot(f"{name}-dark", f".l3-{name}")
     page.set_theme("light")
     page.screenshot(f"{name}-light", f".l3-{name}")
-
-
-@pytest.mark.browser
-def test_roofline_in_jupyterlab(open_notebook):
-    page = open_notebook(["from widgets import RooflineDot\nview = RooflineDot()\nview"])
-    root = page.locator(".l3-roofline")
-    root.wait_for()
-    assert root.get_attribute("data-bound") == "memory"
-    shot(page, "roofline")
-    batch = page.locator(".l3-roofline input[data-trait=batch]")
-    batch.focus()
-    page.page.keyboard.press("ArrowRight")
-    want = roofline.dot(get_preset("405B"), "BF16", "decode 4096", 2)
-    kernel_says(page, "view.batch, view.dot().seconds", repr((2, want.seconds)))
-    assert float(root.get_attribute("data-intensity")) == pytest.approx(want.cost.intensity)
-    assert "batch 2: memory bounds" in page.locator(".l3-roofline .l3-title").inner_text()
-    assert page.median_move_ms(batch, "ArrowRight", 9) <= 100
-    step = page.locator(".l3-roofline select[data-trait=step]")
-    step.focus()
-    for _ in range(2):
-        page.page.keyboard.press("ArrowUp")
-    becomes(page, ".l3-roofline", "bound", "compute")
-    kernel_says(page, "view.step", "'prefill 4096'")
-    setting = page.locator(".l3-roofline select[data-trait=setting]")
-    setting.select_option("405B FP8")
-    page.locator(".l3-roofline").filter(has_text="operations run in FP8").wait_for()
-    page.screenshot("roofline-fp8", ".l3-roofline")
-    assert page.median_move_ms(step, "ArrowDown", 2) <= 100
-
-
-@pytest.mark.browser
-def test_fp8_in_jupyterlab(open_notebook):
-    page = open_notebook(["from widgets import FP8Grid\nview = FP8Grid()\nview"])
-    root = page.locator(".l3-fp8")
-    root.wait_for()
-    given = fp8.tiny_inputs()
-    dead = fp8.grid(given, 100_000, "tensor").count("dead")
-    assert root.get_attribute("data-dead") == str(dead)
-    assert page.locator(".l3-fp8 .map .cell.dead").count() == dead
-    shot(page, "fp8")
-    outlier = page.locator(".l3-fp8 input[data-trait=outlier]")
-    outlier.focus()
-    page.page.keyboard.press("ArrowLeft")
-    fewer = fp8.grid(given, 30_000, "tensor").count("dead")
-    becomes(page, ".l3-fp8", "dead", str(fewer))
-    kernel_says(page, "view.outlier, view.grid().count('dead')", repr((30_000, fewer)))
-    assert page.median_move_ms(outlier, "ArrowLeft", 9) <= 100
-    page.page.keyboard.press("End")
-    scheme = page.locator(".l3-fp8 select[data-trait=scheme]")
-    scheme.focus()
-    page.page.keyboard.press("ArrowDown")
-    becomes(page, ".l3-fp8", "dead", "31")
-    page.page.keyboard.press("ArrowDown")
-    becomes(page, ".l3-fp8", "saturated", "1")
-    assert root.get_attribute("data-dead") == "0"
-    page.screenshot("fp8-bounded", ".l3-fp8")
-    assert page.median_move_ms(scheme, "ArrowUp", 2) <= 100
-    map_ = page.locator(".l3-fp8 .map")
-    map_.focus()
-    page.page.keyboard.press("Home")
-    page.page.keyboard.press("ArrowDown")
-    row = min(given.largest[0] + 1, 11)
-    becomes(page, ".l3-fp8", "cell", f"{row},0")
-    told = page.locator(".l3-fp8 .detail").inner_text()
-    kernel_says(page, f"view.cell_words() == {told!r}", "True")
-    assert page.median_move_ms(map_, "ArrowRight", 20) <= 100
-    page.screenshot("fp8-cursor", ".l3-fp8")
-    page.locator(".l3-fp8 .map .cell").nth(33).click()
-    becomes(page, ".l3-fp8", "cell", "1,1")
-
-
-@pytest.mark.browser
-def test_sampling_in_jupyterlab(open_notebook):
-    page = open_notebook(["from widgets import SamplingExplorer\nview = SamplingExplorer()\nview"])
-    root = page.locator(".l3-sampling")
-    root.wait_for()
-    logits = tiny_next(sampling.PROMPT).logits
-    kept = draw(logits, 1.0, 0.9, "none").kept
-    assert root.get_attribute("data-kept") == str(kept)
-    assert page.locator(".l3-sampling rect.kept").count() == kept
-    assert page.locator(".l3-sampling rect.dropped").count() == 18 - kept
-    shot(page, "sampling")
-    heat = page.locator(".l3-sampling input[data-trait=temperature]")
-    heat.focus()
-    page.page.keyboard.press("ArrowRight")
-    want = draw(logits, 1.2, 0.9, "none")
-    becomes(page, ".l3-sampling", "kept", str(want.kept))
-    assert float(root.get_attribute("data-first")) == pytest.approx(want.after[0], abs=1e-6)
-    kernel_says(page, "view.temperature, view.draw().kept", repr((1.2, want.kept)))
-    assert page.median_move_ms(heat, "ArrowLeft", 10) <= 100
-    becomes(page, ".l3-sampling", "kept", "1")
-    page.screenshot("sampling-greedy", ".l3-sampling")
-    page.page.keyboard.press("End")
-    top_p = page.locator(".l3-sampling input[data-trait=top_p]")
-    assert page.median_move_ms(top_p, "ArrowLeft", 6) <= 100
-    cut = page.locator(".l3-sampling select[data-trait=cut]")
-    cut.focus()
-    page.page.keyboard.press("ArrowDown")
-    few = draw(logits, 3.0, 0.3, "top-k 3").kept
-    becomes(page, ".l3-sampling", "kept", str(few))
-    kernel_says(page, "view.temperature, view.top_p, view.draw().kept", repr((3.0, 0.3, few)))
-    page.screenshot("sampling-top-k", ".l3-sampling")
 
 
 CHAT = """

@@ -1,21 +1,20 @@
 """Grouped-query attention: which query heads share a key/value head, and what that saves.
 
-The arithmetic is `2 · layers · KV heads · head size · 2 bytes` per token (§3.2, Table 3). The
-browser does it again so that a saved page still works; a test holds both together.
+The arithmetic is `2 · layers · KV heads · head size · 2 bytes` per token (§3.2, Table 3).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import traitlets
-
 from llama3lib.model import ModelArgs, get_preset
 from llama3lib.model.flops import count_parameters, kv_cache_bytes
-from widgets.core.drawing import BLUE, GREEN, ORANGE, PURPLE, SOFT, Drawing, giga, kibi
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.view import Choice, Paper, Scene, Slider, View
+from widgets.view.measure import text_width
+from widgets.view.words import count_of, gibibytes, kibibytes, thousands
 
 MODELS = ("8B", "70B", "405B")
 CONTEXTS = tuple(2**power for power in range(10, 18))  # 1,024 to 131,072 tokens
+GROUPS = ("first", "second", "third", "fifth")  # neighbours differ; every second one is hollow
 
 
 def kv_head_choices(n_heads: int) -> list[int]:
@@ -88,19 +87,6 @@ def compare(args: ModelArgs, kv_heads: int, context: int) -> list[tuple[str, Cac
     return [(name, cache_cost(args, heads, context)) for name, heads in rows]
 
 
-def shape_of(args: ModelArgs) -> dict[str, int]:
-    """What the browser needs to repeat the arithmetic for one model."""
-    per_head = 2 * args.n_layers * args.dim * args.head_dim  # wk and wv of all layers
-    return {
-        "layers": args.n_layers,
-        "heads": args.n_heads,
-        "released": args.n_kv_heads,
-        "head_dim": args.head_dim,
-        "parameters_per_kv_head": per_head,
-        "other_parameters": _read_parameters(args) - args.n_kv_heads * per_head,
-    }
-
-
 def _read_parameters(args: ModelArgs) -> int:
     """Parameters that take part in one token; a tied embedding is read as the output matrix."""
     count = count_parameters(args)
@@ -113,88 +99,80 @@ def _check_divides(n_heads: int, kv_heads: int) -> None:
         raise ValueError(f"kv_heads={kv_heads} is not allowed: one of {allowed}")
 
 
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE)  # neighbours differ, and every second group is hollow
-BARS = {"x": 220, "y": 314, "width": 560, "step": 40}
-
-
 def headline(name: str, args: ModelArgs, kv_heads: int, context: int) -> str:
     """The title: what to see in this picture."""
     cost = cache_cost(args, kv_heads, context)
     if cost.group == 1:
-        return f"{name}: no sharing, a cache of {giga(cost.cache_bytes)} at {context:,} tokens"
+        return f"{name}: no sharing, a cache of {gibibytes(cost.cache_bytes)} at {context:,} tokens"
     sharing = f"{cost.group} query heads share each KV head"
     return f"{name}: {sharing}, a cache {cost.group} times smaller"
 
 
-def head_xs(n: int, width: float = 960, left: float = 20) -> list[float]:
-    """Middles of n heads spread over the picture."""
-    return [left + width * (i + 0.5) / n for i in range(n)]
-
-
-def draw_gqa(name: str, args: ModelArgs, kv_heads: int, context: int) -> str:
-    """The static picture, as SVG."""
-    rows = compare(args, kv_heads, context)
-    words = "; ".join(
-        f"{row}: {c.kv_heads} KV heads, {kibi(c.bytes_per_token)} a token, {giga(c.cache_bytes)}"
-        for row, c in rows
-    )
-    title = headline(name, args, kv_heads, context)
-    picture = Drawing(1000, 510, title=title, description=f"Cache at {context:,} tokens. {words}.")
-    picture.text(20, 34, title, size=22, font_weight=600)
-    _draw_sharing(picture, args.n_heads, kv_heads)
-    _draw_bars(picture, rows, context)
-    picture.text(20, 492, traffic_note(rows[1][1]), fill=SOFT, size=15)
-    return picture.svg()
-
-
 def traffic_note(cost: CacheCost) -> str:
     """What one decoded token makes the memory deliver."""
-    parts = f"{giga(cost.cache_bytes)} of cache + {giga(cost.weight_bytes)} of weights"
-    return f"To decode one token of one sequence: read {parts} = {giga(cost.traffic_bytes)}"
+    parts = f"{gibibytes(cost.cache_bytes)} of cache + {gibibytes(cost.weight_bytes)} of weights"
+    return f"To decode one token of one sequence: read {parts} = {gibibytes(cost.traffic_bytes)}."
 
 
-def _draw_sharing(picture: Drawing, n_heads: int, kv_heads: int) -> None:
-    queries, keys = head_xs(n_heads), head_xs(kv_heads)
-    wide = min(960 / n_heads * 0.72, 22)
-    picture.text(20, 72, f"{n_heads} query heads", fill=SOFT, size=15)
-    for head, kv in enumerate(sharing(n_heads, kv_heads)):
-        colour = COLOURS[kv % len(COLOURS)]
-        picture.line(queries[head], 104, keys[kv], 200, stroke=colour, stroke_width=1.2)
-        _draw_head(picture, queries[head], 82, wide, 22, colour, hollow=kv % 2 == 1)
-    wide = min(960 / kv_heads * 0.72, 90)
+def draw_sharing(paper: Paper, args: ModelArgs, kv_heads: int) -> None:
+    """All query heads, with a wire to the KV head that each of them reads."""
+    n, group, inside = args.n_heads, args.n_heads // kv_heads, paper.width - 8
+    queries = [4 + inside * (i + 0.5) / n for i in range(n)]
+    keys = [4 + inside * (i + 0.5) / kv_heads for i in range(kv_heads)]
+    readers = list(enumerate(sharing(n, kv_heads)))
+    paper.text(4, 14, f"{n} query heads", "soft")
+    with paper.group(key="wires", stroke_width=1.2, fill="none"):
+        for head, kv in readers:
+            wire = f"M{queries[head]:.1f} 45L{keys[kv]:.1f} 130"
+            paper.shape("path", d=wire, stroke=GROUPS[kv % 4])
+    wide = min(inside / n * 0.72, 22)
+    with paper.group(key="queries", stroke_width=1.6):
+        for head, kv in readers:
+            tip = f"query head {head} reads KV head {kv}"
+            _head(paper, queries[head], 23, (wide, 22), kv, tip=tip)
+    wide = min(inside / kv_heads * 0.72, 90)
     for kv, x in enumerate(keys):
-        _draw_head(picture, x, 200, wide, 34, COLOURS[kv % len(COLOURS)], hollow=kv % 2 == 1)
-    picture.text(
-        20,
-        256,
-        f"{kv_heads} KV head{'s' * (kv_heads > 1)}: only these are cached",
-        fill=SOFT,
-        size=15,
-    )
+        range_ = f"{kv * group} to {(kv + 1) * group - 1}"
+        tip = f"KV head {kv}, read by query head{f's {range_}' if group > 1 else f' {kv}'}"
+        _head(paper, x, 130, (wide, 32), kv, tip=tip, key=f"KV {kv}", stroke_width=1.6)
+        if wide >= 44:
+            role = "ink" if kv % 2 else "on_dark"
+            paper.text(x, 151, f"KV {kv}", role, anchor="middle", pointer_events="none")
+    mark = " · this is what was released" if kv_heads == args.n_kv_heads else ""
+    heads = count_of(kv_heads, "KV head")
+    paper.text(4, 182, f"{heads}: only these are cached{mark}", "soft")
 
 
-def _draw_head(
-    picture: Drawing, x: float, y: float, wide: float, high: float, colour: str, hollow: bool
+def _head(
+    paper: Paper, x: float, y: float, size: tuple[float, float], kv: int, **style: object
 ) -> None:
-    fill = "#ffffff" if hollow else colour
-    picture.rect(x - wide / 2, y, wide, high, rx=2, fill=fill, stroke=colour, stroke_width=1.6)
+    role = GROUPS[kv % 4]
+    fill = "paper" if kv % 2 else role
+    paper.rect(x - size[0] / 2, y, *size, fill, round=2, stroke=role, **style)
 
 
-def _draw_bars(picture: Drawing, rows: list[tuple[str, CacheCost]], context: int) -> None:
-    x, y, width, step = BARS["x"], BARS["y"], BARS["width"], BARS["step"]
-    picture.text(20, 296, f"KV cache of one sequence of {context:,} tokens", size=17)
-    largest = rows[0][1].cache_bytes
+def draw_bars(paper: Paper, rows: list[tuple[str, CacheCost]], context: int) -> None:
+    """The cache of each choice as a bar; names stand above the bars where there is no room."""
+    narrow = paper.narrow
+    left, step, high = (4, 46, 18) if narrow else (212, 36, 27)
+    room = paper.width - left - 8
+    paper.text(4, 214, f"KV cache of one sequence of {context:,} tokens", size=16)
     for i, (name, cost) in enumerate(rows):
-        top, length = y + i * step, width * cost.cache_bytes / largest
-        chosen = i == 1
-        picture.text(x - 12, top + 19, f"{name}: {cost.kv_heads}", anchor="end", size=15)
-        fill = BLUE if chosen else "#d7dee6"
-        picture.rect(x, top, max(length, 2), 28, fill=fill, stroke=SOFT, stroke_width=chosen)
-        amount = f"{giga(cost.cache_bytes)} · {kibi(cost.bytes_per_token)} a token"
-        inside = length > 400
-        style = {"fill": "#ffffff"} if inside and chosen else {}
-        at = x + length - 10 if inside else x + length + 10
-        picture.text(at, top + 19, amount, anchor="end" if inside else "start", size=15, **style)
+        y = 228 + i * step
+        length = max(room * cost.cache_bytes / rows[0][1].cache_bytes, 2)
+        amount = f"{gibibytes(cost.cache_bytes)} · {kibibytes(cost.bytes_per_token)} a token"
+        name, top = f"{name}: {cost.kv_heads}", y + 20 * narrow
+        look = {"fill": "main", "stroke": "ink", "stroke_width": 2} if i == 1 else {}
+        look = look or {"fill": "tint", "stroke": "soft", "put": ("kv_heads", cost.kv_heads)}
+        paper.rect(left, top, length, high, key=f"bar {i}", tip=f"{name} · {amount}", **look)
+        if narrow:
+            paper.text(left, y + 14, f"{name} · {amount}")
+            continue
+        paper.text(left - 12, y + 19, name, anchor="end")
+        inside = length + text_width(amount, 14) + 20 > room
+        at, role = (length - 10, "on_dark" if i == 1 else "ink") if inside else (length + 10, "ink")
+        style = {"anchor": "end" if inside else "start", "pointer_events": "none"}
+        paper.text(left + at, y + 19, amount, role, key=f"amount {i}", **style)
 
 
 def table_rows(rows: list[tuple[str, CacheCost]]) -> list[dict[str, object]]:
@@ -203,27 +181,30 @@ def table_rows(rows: list[tuple[str, CacheCost]]) -> list[dict[str, object]]:
         {
             "KV heads": f"{cost.kv_heads}, {name}",
             "query heads on each": cost.group,
-            "cache per token": kibi(cost.bytes_per_token),
-            "cache": giga(cost.cache_bytes),
-            "read to decode one token": giga(cost.traffic_bytes),
+            "cache per token": kibibytes(cost.bytes_per_token),
+            "cache": gibibytes(cost.cache_bytes),
+            "read to decode one token": gibibytes(cost.traffic_bytes),
         }
         for name, cost in rows
     ]
 
 
-class GQAExplorer(CourseWidget):
+def _named_heads(args: ModelArgs) -> dict[int, str]:
+    """The stops of the slider; the released number wins where two names would fit."""
+    names = {1: "1 (MQA)", args.n_heads: f"{args.n_heads} (MHA)"}
+    names[args.n_kv_heads] = f"{args.n_kv_heads} (released)"
+    return {k: names.get(k, str(k)) for k in kv_head_choices(args.n_heads)}
+
+
+class GQAExplorer(View):
     """Move the number of KV heads and see who shares and what the cache costs.
 
-    Works in a saved page: no kernel is asked. sizes: other shapes under names of your own.
+    kv_heads: as released if left out. sizes: other shapes under names of your own.
     """
 
-    _esm = esm("gqa")
-    _css = css("gqa")
-    model = traitlets.Unicode().tag(sync=True)
-    kv_heads = traitlets.Int(8).tag(sync=True)
-    context = traitlets.Int(CONTEXTS[-1]).tag(sync=True)
-    models = traitlets.Dict().tag(sync=True)
-    contexts = traitlets.List(list(CONTEXTS)).tag(sync=True)
+    model = Choice(lambda view, values: list(view.sizes), "model")
+    kv_heads = Slider(lambda view, values: _named_heads(view.sizes[values["model"]]), "KV heads")
+    context = Slider(CONTEXTS, "tokens", start=CONTEXTS[-1], text=thousands)
 
     def __init__(
         self,
@@ -234,48 +215,25 @@ class GQAExplorer(CourseWidget):
         sizes: Mapping[str, ModelArgs] | None = None,
     ) -> None:
         self.sizes = dict(sizes) if sizes else {name: get_preset(name) for name in MODELS}
-        super().__init__(models={name: shape_of(args) for name, args in self.sizes.items()})
-        self.model = model
-        self.kv_heads = self.sizes[model].n_kv_heads if kv_heads is None else kv_heads
-        self.context = context
+        if kv_heads is None and model in self.sizes:
+            kv_heads = self.sizes[model].n_kv_heads
+        super().__init__(model=model, kv_heads=kv_heads, context=context)
 
-    @traitlets.validate("model")
-    def _known(self, proposal: dict) -> str:
-        return _one_of("model", proposal["value"], list(self.sizes))
-
-    @traitlets.validate("kv_heads")
-    def _divides(self, proposal: dict) -> int:
-        if self.model not in self.sizes:
-            return proposal["value"]
-        heads = self.sizes[self.model].n_heads
-        return _one_of("kv_heads", proposal["value"], kv_head_choices(heads))
-
-    @traitlets.validate("context")
-    def _offered(self, proposal: dict) -> int:
-        return _one_of("context", proposal["value"], list(CONTEXTS))
-
-    @traitlets.observe("model")
-    def _fit(self, change: dict) -> None:
-        heads = self.sizes[change["new"]].n_heads
-        if heads % self.kv_heads:
-            self.kv_heads = heads
+    def scene(self, paper: Paper, *, model: str, kv_heads: int, context: int) -> Scene:
+        args = self.sizes[model]
+        rows = compare(args, kv_heads, context)
+        chosen = rows[1][1]
+        draw_sharing(paper, args, kv_heads)
+        draw_bars(paper, rows, context)
+        title = headline(model, args, kv_heads, context)
+        return Scene(
+            title=title,
+            notes=[traffic_note(chosen)],
+            table=table_rows(rows),
+            say=f"{title}. {gibibytes(chosen.cache_bytes)} at {context:,} tokens.",
+            facts={"cache": chosen.cache_bytes},
+        )
 
     def cost(self) -> CacheCost:
         """What the picture shows for your choice."""
         return cache_cost(self.sizes[self.model], self.kv_heads, self.context)
-
-    def summary(self) -> str:
-        return headline(self.model, self.sizes[self.model], self.kv_heads, self.context)
-
-    def table(self) -> list[dict[str, object]]:
-        return table_rows(compare(self.sizes[self.model], self.kv_heads, self.context))
-
-    def static_svg(self) -> str:
-        return draw_gqa(self.model, self.sizes[self.model], self.kv_heads, self.context)
-
-
-def _one_of(field: str, value: object, allowed: list) -> object:
-    if value not in allowed:
-        names = ", ".join(map(str, allowed))
-        raise traitlets.TraitError(f"{field}={value!r} is not allowed: one of {names}")
-    return value

@@ -5,25 +5,27 @@ not guessed: such models stand in a strip of their own.
 """
 
 import math
-from dataclasses import dataclass
-
-import traitlets
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from llama3lib.paper.results import OPEN_WEIGHTS, PARAMETERS_IN_NAME, TABLE_2, wins
-from widgets.core.drawing import BLUE, INK, LINE, ORANGE, RED, SOFT, Drawing
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.view import Choice, Linear, Log, Paper, Plot, Scene, View
+from widgets.view.measure import text_width
+from widgets.view.paper import TEXT
 
 FLAGSHIP = "Llama 3 405B"
 RIVALS = tuple(model for model in TABLE_2.columns if model != FLAGSHIP)
 BENCHMARKS = tuple(TABLE_2.rows)
-KINDS = {  # shape, colour, words
-    "llama": ("circle", BLUE, "Llama 3 (open weights)"),
-    "open": ("square", ORANGE, "other open weights"),
-    "closed": ("diamond", RED, "closed"),
+KINDS = {  # shape, role, words
+    "llama": ("circle", "first", "Llama 3 (open weights)"),
+    "open": ("square", "second", "other open weights"),
+    "closed": ("diamond", "fourth", "closed"),
 }
-PLOT = {"left": 60, "right": 540, "top": 32, "bottom": 376, "strip": 745}
 SIZES = (5e9, 5e11)  # ends of the logarithmic axis
+ABOUT = "One row of Table 2 (§1); Llama 3 means Llama 3.1 here."
+STRIP = 242  # pixels: room for the models without a size, and their labels
 CLUSTER, GAP = 60, 19  # pixels: points this close share a column of labels; lines of labels
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,42 +121,64 @@ class Point:
     entry: Entry
     x: float
     y: float
-    label_x: float
-    label_y: float
+    label: Box
+    """Left, top, right and bottom of the words."""
+
+    @property
+    def mark(self) -> Box:
+        return self.x - 10, self.y - 10, self.x + 10, self.y + 10
 
 
-def place(entries: list[Entry]) -> list[Point]:
-    """Points and labels of all models with a score, by size, those without a size last."""
-    shown = [e for e in entries if e.score is not None]
-    low, high, _ = score_range([e.score for e in shown])
-    up = {e.model: _share(e.score, low, high) for e in shown}
-    spots = sorted(((_x(e), e) for e in shown), key=lambda spot: spot[0])
-    groups: list[list[tuple[float, Entry]]] = []
+def place(entries: list[Entry], plot: Plot, strip: tuple[float, float]) -> list[Point]:
+    """Points and labels of all models with a score, by size, those without a size last.
+
+    Models close to each other share a column of labels, to the right unless that hides more.
+    strip: where those without a size stand across, and how much lower than the others.
+    """
+    spots = sorted((_spot(e, plot, strip) for e in entries if e.score is not None), key=_by_size)
+    groups: list[list[Point]] = []
     for spot in spots:
-        near = groups and spot[0] - groups[-1][-1][0] <= CLUSTER
+        last = groups[-1][-1] if groups else None
+        near = last and abs(spot.x - last.x) <= CLUSTER and _by_size(spot)[0] == _by_size(last)[0]
         groups[-1].append(spot) if near else groups.append([spot])
-    points = []
+    placed: list[Point] = []
     for group in groups:
-        group.sort(key=lambda spot: up[spot[1].model], reverse=True)
-        ys = [PLOT["bottom"] - (PLOT["bottom"] - PLOT["top"]) * up[e.model] for _, e in group]
-        labels = spread(ys, GAP, PLOT["top"], PLOT["bottom"])
-        label_x = max(x for x, _ in group) + 20
-        points += [
-            Point(entry=e, x=x, y=y, label_x=label_x, label_y=label)
-            for (x, e), y, label in zip(group, ys, labels, strict=True)
-        ]
-    return points
+        others = [p.mark for p in spots if p not in group] + [p.label for p in placed]
+        sides = [_labelled(group, plot, strip[1], right) for right in (True, False)]
+        placed += min(sides, key=lambda side: sum(hits(p.label, others) for p in side))
+    return placed
 
 
-def _share(value: float, low: float, high: float) -> float:
-    return (value - low) / (high - low)
+def _spot(entry: Entry, plot: Plot, strip: tuple[float, float]) -> Point:
+    """A point without a label so far."""
+    x, y = strip[0], plot.at_y(entry.score) + strip[1]
+    if entry.parameters is not None:
+        x, y = plot.at(entry.parameters, entry.score)
+    return Point(entry=entry, x=x, y=y, label=(x, y, x, y))
 
 
-def _x(entry: Entry) -> float:
-    if entry.parameters is None:
-        return PLOT["strip"]
-    along = _share(math.log(entry.parameters), math.log(SIZES[0]), math.log(SIZES[1]))
-    return PLOT["left"] + (PLOT["right"] - PLOT["left"]) * along
+def _by_size(point: Point) -> tuple[bool, float]:
+    return point.entry.parameters is None, point.x
+
+
+def _labelled(group: list[Point], plot: Plot, down: float, right: bool) -> list[Point]:
+    """The points with a column of labels on one side."""
+    group = sorted(group, key=lambda p: p.y)
+    shift = 0 if group[0].entry.parameters else down
+    ys = spread([p.y for p in group], GAP, plot.top + shift, plot.low + shift)
+    side = max(p.x for p in group) + 20 if right else min(p.x for p in group) - 20
+    found = []
+    for point, y in zip(group, ys, strict=True):
+        wide = text_width(label_of(point.entry), TEXT, bold=True)
+        left = side if right else side - wide
+        found.append(replace(point, label=(left, y - 9, left + wide, y + 9)))
+    return found
+
+
+def hits(box: Box, others: Iterable[Box]) -> int:
+    """How many of the other boxes a box covers in part."""
+    left, top, right, low = box
+    return sum(left < b[2] and b[0] < right and top < b[3] and b[1] < low for b in others)
 
 
 def table_rows(benchmark: str) -> list[dict[str, str]]:
@@ -179,80 +203,6 @@ def size_text(entry: Entry) -> str:
     return "not published" if entry.kind == "closed" else "not in the name"
 
 
-def draw_landscape(benchmark: str, rival: str) -> str:
-    """The static picture, as SVG."""
-    entries = board(benchmark)
-    words = "; ".join(f"{e.model} {e.score}" for e in entries if e.score is not None)
-    title = headline(benchmark, rival)
-    picture = Drawing(1000, 510, title=title, description=f"{words}. {record_note(rival)}.")
-    picture.text(20, 34, title, size=22, font_weight=600)
-    picture.begin("g", transform="translate(0 44)")
-    _draw_axes(picture, entries)
-    points = place(entries)
-    llamas = sorted((p for p in points if p.entry.kind == "llama"), key=lambda p: p.x)
-    path = "M" + "L".join(f"{p.x:.1f} {p.y:.1f}" for p in llamas)
-    picture.shape("path", d=path, fill="none", stroke=BLUE, stroke_width=1.5, opacity=0.5)
-    _draw_lead(picture, points, rival)
-    for point in sorted(points, key=lambda p: p.entry.model in (rival, FLAGSHIP)):
-        _draw_point(picture, point, chosen=point.entry.model in (rival, FLAGSHIP))
-    for i, (shape, colour, name) in enumerate(KINDS.values()):
-        picture.mark(shape, 30 + 230 * i, 440, 7, fill=colour)
-        picture.text(44 + 230 * i, 445, name, size=15)
-    picture.end("g")
-    return picture.svg()
-
-
-def _draw_axes(picture: Drawing, entries: list[Entry]) -> None:
-    low, high, step = score_range([e.score for e in entries if e.score is not None])
-    picture.text(20, 14, "score", size=15, fill=SOFT)
-    strip = {"fill": "none", "stroke": LINE, "stroke_dasharray": "3 4"}
-    picture.rect(PLOT["strip"] - 22, 2, 258, PLOT["bottom"] + 50, **strip)
-    for i in range(round((high - low) / step) + 1):
-        value = low + i * step
-        y = PLOT["bottom"] - (PLOT["bottom"] - PLOT["top"]) * _share(value, low, high)
-        picture.line(PLOT["left"], y, 980, y)
-        picture.text(PLOT["left"] - 8, y + 5, f"{value:g}", anchor="end", size=14, fill=SOFT)
-    for billions in (7, 70, 405):
-        size = Entry(model="", score=None, kind="open", parameters=billions * 1e9, lead=None)
-        x, low_y = _x(size), PLOT["bottom"]
-        picture.line(x, low_y, x, low_y + 6, stroke=SOFT)
-        picture.text(x, low_y + 22, f"{billions}B", anchor="middle", size=14, fill=SOFT)
-    middle = (PLOT["left"] + PLOT["right"]) / 2
-    picture.text(middle, 414, "parameters, as the name says (log axis)", anchor="middle", size=15)
-    picture.text(PLOT["strip"] - 10, 398, "no size published,", size=15)
-    picture.text(PLOT["strip"] - 10, 416, "or not in the name", size=15)
-
-
-def _draw_lead(picture: Drawing, points: list[Point], rival: str) -> None:
-    by_model = {point.entry.model: point for point in points}
-    mine, other = by_model[FLAGSHIP], by_model.get(rival)
-    if other is None:
-        return
-    dashes = {"stroke": INK, "stroke_width": 1.4, "stroke_dasharray": "5 4"}
-    start = mine.label_x + _wide(mine.entry) if other.x > mine.x else mine.x
-    if other.x > start or other.x < mine.x:  # not through the label
-        picture.line(start, mine.y, other.x, mine.y, **dashes)
-    picture.line(other.x, other.y, other.x, mine.y, stroke=INK, stroke_width=2.5)
-    wide = abs(other.y - mine.y) > 30
-    at = (other.y + mine.y) / 2 + 6 if wide else min(other.y, mine.y) - 10
-    left = other.x < 300  # beside the axis there is no room to the left
-    if is_free(points, other.x + (74 if left else -14), at):
-        style = {"anchor": "start" if left else "end", "size": 18, "font_weight": 700}
-        picture.text(other.x + (14 if left else -14), at, signed(other.entry.lead), **style)
-
-
-def is_free(points: list[Point], right: float, y: float) -> bool:
-    """True if a short number ending there would hide no label."""
-    return not any(
-        abs(p.label_y + 5 - y) < 20 and p.label_x - 8 < right < p.label_x + _wide(p.entry) + 60
-        for p in points
-    )
-
-
-def _wide(entry: Entry) -> float:
-    return 9 * len(label_of(entry))
-
-
 def label_of(entry: Entry) -> str:
     """Name and score; a star where the paper marks another setting."""
     return f"{entry.model} {entry.score:.1f}{'*' if entry.mark else ''}"
@@ -265,54 +215,131 @@ def signed(lead: float | None) -> str:
     return f"{'+' if lead > 0 else '−' if lead < 0 else '±'}{abs(lead):.1f}"
 
 
-def _draw_point(picture: Drawing, point: Point, *, chosen: bool) -> None:
-    shape, colour, _ = KINDS[point.entry.kind]
-    picture.line(point.x + 8, point.y, point.label_x - 3, point.label_y - 1)
-    edge = INK if chosen else "#ffffff"
-    picture.mark(shape, point.x, point.y, 8, fill=colour, stroke=edge, stroke_width=2.5)
-    style = {"stroke": "#fff", "stroke_width": 4, "paint_order": "stroke"}
-    weight = 700 if chosen else 400
-    words = label_of(point.entry)
-    picture.text(point.label_x, point.label_y + 5, words, size=15, font_weight=weight, **style)
+def footnotes(entries: list[Entry]) -> list[str]:
+    """Other settings, and models without a score."""
+    marked = [f"* {e.model}: {e.mark}" for e in entries if e.mark]
+    missing = [e.model for e in entries if e.score is None]
+    return marked + ([f"No score printed: {', '.join(missing)}"] if missing else [])
 
 
-class Landscape(CourseWidget):
-    """Table 2 as a map: choose a benchmark and a rival, see by how much the 405B leads.
+def draw_axes(paper: Paper, entries: list[Entry]) -> tuple[Plot, tuple[float, float]]:
+    """Score and size, and the strip without a size: to the right, on a telephone below."""
+    low, high, step = score_range([e.score for e in entries if e.score is not None])
+    ticks = [low + i * step for i in range(round((high - low) / step) + 1)]
+    plot = paper.plot(
+        Log(*SIZES, "parameters, as the name says (log axis)", ticks=(7e9, 7e10, 4.05e11),
+            text=lambda n: f"{n / 1e9:.0f}B"),
+        Linear(low, high, "score", ticks=ticks),
+        left=48,
+        top=30,
+        width=paper.width - 48 - 194 - (0 if paper.narrow else STRIP),
+        height=220 if paper.narrow else 294,
+    )  # fmt: skip
+    down = plot.height + 88 if paper.narrow else 0
+    left, top, low = 44 if down else paper.width - STRIP, 8 + down, plot.low + down
+    right = left + STRIP - 4
+    for value in ticks:
+        y = plot.at_y(value)
+        paper.line(plot.right, y, paper.width - 4, y)
+        if down:
+            paper.line(left, y + down, right, y + down)
+            paper.text(left - 8, y + down + 5, f"{value:g}", "soft", anchor="end")
+    paper.rect(left, top, STRIP - 4, low + 50 - top, "none", stroke="quiet", stroke_dasharray="3 4")
+    paper.text(left + 8, low + 22, "no size published,")
+    paper.text(left + 8, low + 40, "or not in the name")
+    return plot, (left + 22, down)
 
-    Works in a saved page: no kernel is asked.
-    """
 
-    _esm = esm("landscape")
-    _css = css("landscape")
-    benchmark = traitlets.Enum(BENCHMARKS, BENCHMARKS[0]).tag(sync=True)
-    rival = traitlets.Enum(RIVALS, "GPT-4 (0125)").tag(sync=True)
-    rivals = traitlets.List(list(RIVALS)).tag(sync=True)
-    rows = traitlets.Dict().tag(sync=True)
-    records = traitlets.Dict().tag(sync=True)
+def draw_lead(paper: Paper, points: list[Point], rival: str, down: float) -> None:
+    """From the 405B's score to the rival's, with the points between where there is room."""
+    by_model = {point.entry.model: point for point in points}
+    mine, other = by_model[FLAGSHIP], by_model.get(rival)
+    if other is None:
+        return
+    level, start = mine.y, mine.label[2] + 4 if other.x > mine.x else mine.x  # not through a label
+    if down and other.entry.parameters is None:  # in a field of its own
+        level, start = mine.y + down, other.x - 22
+    if other.x > start or other.x < mine.x:
+        dashed = {"width": 1.4, "dash": "5 4", "key": "level"}
+        paper.line(start, level, other.x, level, "ink", **dashed)
+    paper.line(other.x, other.y, other.x, level, "ink", width=3, key="lead")
+    words, middle = signed(other.entry.lead), (other.y + level) / 2
+    wide = text_width(words, 18, bold=True)
+    taken = [box for p in points for box in (p.mark, p.label)]
+    for left in (other.x - 12 - wide, other.x + 12):
+        if left > 44 and not hits((left, middle - 9, left + wide, middle + 9), taken):
+            style = {"size": 18, "bold": True, "halo": True, "key": "points"}
+            paper.text(left, middle + 6, words, **style)
+            return
+
+
+def draw_point(paper: Paper, point: Point, *, chosen: bool) -> None:
+    """A mark and its label; the mark of a rival can be chosen."""
+    kind, role, _ = KINDS[point.entry.kind]
+    model = point.entry.model
+    choice = {} if model == FLAGSHIP else {"put": ("rival", model)}
+    with paper.group(key=model, tip=tip(point.entry), **choice):
+        left, top, right, low = point.label
+        near = left - 3 if left > point.x else right + 3
+        paper.line(point.x, point.y, near, (top + low) / 2)
+        edge = "ink" if chosen else "paper"
+        size = 9.5 if chosen else 8
+        paper.mark(kind, point.x, point.y, role, size=size, stroke=edge, stroke_width=2)
+        at = f"translate({left:.1f} {low - 4:.1f})"
+        paper.text(0, 0, label_of(point.entry), halo=True, bold=chosen, transform=at)
+
+
+def tip(entry: Entry) -> str:
+    """A model in words."""
+    words = f"{entry.model}: {entry.score:.1f}{f' ({entry.mark})' if entry.mark else ''}"
+    words += f" · size {size_text(entry)}"
+    return (
+        words
+        if entry.lead is None or entry.model == FLAGSHIP
+        else (f"{words} · the 405B is {signed(entry.lead)}")
+    )
+
+
+def draw_legend(paper: Paper) -> None:
+    """What the shapes mean."""
+    x, y = 12.0, paper.height + 14
+    for kind, role, words in KINDS.values():
+        if x + 16 + text_width(words, TEXT) > paper.width:
+            x, y = 12.0, y + 24
+        paper.mark(kind, x, y, role, size=7)
+        paper.text(x + 14, y + 5, words)
+        x += 44 + text_width(words, TEXT)
+
+
+class Landscape(View):
+    """Table 2 as a map: choose a benchmark and a rival, see by how much the 405B leads."""
+
+    benchmark = Choice(BENCHMARKS, "benchmark")
+    rival = Choice(RIVALS, "compare the 405B with")
 
     def __init__(self, benchmark: str = BENCHMARKS[0], *, rival: str = "GPT-4 (0125)") -> None:
-        super().__init__(
-            benchmark=benchmark,
-            rival=rival,
-            rows={name: [vars_of(entry) for entry in board(name)] for name in BENCHMARKS},
-            records={name: record_note(name) for name in RIVALS},
+        super().__init__(benchmark=benchmark, rival=rival)
+
+    def scene(self, paper: Paper, *, benchmark: str, rival: str) -> Scene:
+        entries = board(benchmark)
+        plot, strip = draw_axes(paper, entries)
+        points = place(entries, plot, strip)
+        family = sorted((p.x, p.y) for p in points if p.entry.kind == "llama")
+        paper.path(family, "first", width=2, opacity=0.55, key="family")
+        draw_lead(paper, points, rival, strip[1])
+        chosen = (rival, FLAGSHIP)
+        for point in sorted(points, key=lambda p: p.entry.model in chosen):
+            draw_point(paper, point, chosen=point.entry.model in chosen)
+        draw_legend(paper)
+        title, record = headline(benchmark, rival), f"{record_note(rival)}."
+        return Scene(
+            title=title,
+            notes=[record, *footnotes(entries), ABOUT],
+            table=table_rows(benchmark),
+            say=f"{title}. {record}",
+            facts={"lead": lead(benchmark, rival)},
         )
 
     def lead(self) -> float | None:
         """The lead that the title names."""
         return lead(self.benchmark, self.rival)
-
-    def summary(self) -> str:
-        return f"{headline(self.benchmark, self.rival)}. {record_note(self.rival)}."
-
-    def table(self) -> list[dict[str, object]]:
-        return table_rows(self.benchmark)
-
-    def static_svg(self) -> str:
-        return draw_landscape(self.benchmark, self.rival)
-
-
-def vars_of(entry: Entry) -> dict[str, object]:
-    """An entry as the browser gets it."""
-    names = ("model", "score", "kind", "parameters", "mark")
-    return {name: getattr(entry, name) for name in names}

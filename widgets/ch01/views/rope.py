@@ -1,19 +1,21 @@
 """Rotary positions: every pair of channels is a clock hand, slow pairs tell far positions apart.
 
-Frequencies come from `llama3lib.model.rope`; the browser computes the same formula (a test holds
-both together). The base of 500,000 is the paper's (§3.2); the scaling switch is what the released
-Llama 3.1 code does and the paper does not describe.
+Frequencies come from `llama3lib.model.rope`. The base of 500,000 is the paper's (§3.2); the
+scaling switch is what the released Llama 3.1 code does and the paper does not describe.
 """
 
+import functools
 import math
+from collections.abc import Iterator
 
 import torch
-import traitlets
 
 from llama3lib.model import RopeScaling
 from llama3lib.model.rope import rope_frequencies
-from widgets.core.drawing import BLUE, INK, LINE, ORANGE, PURPLE, SOFT, Drawing
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.view import Linear, Log, Paper, Scene, Slider, Toggle, View
+from widgets.view.measure import text_width
+from widgets.view.paper import TEXT
+from widgets.view.words import thousands
 
 BASES = (10_000.0, 500_000.0)  # often used before; Llama 3 (§3.2)
 BASE_STEPS = 20
@@ -81,21 +83,24 @@ def distances(largest: int = MAX_POSITION, points: int = CURVE_POINTS) -> list[i
     return sorted({math.floor(d + 0.5) for d in raw})
 
 
-def score_curve(head_dim: int, base: float, scaled: bool) -> list[float]:
+@functools.lru_cache(64)
+def score_curve(head_dim: int, base: float, scaled: bool) -> tuple[float, ...]:
     """`score_at` for each of `distances()`."""
     turns = torch.outer(
         torch.tensor(distances(), dtype=torch.float64), frequencies(head_dim, base, scaled)
     )
-    return turns.cos().mean(dim=1).tolist()
+    return tuple(turns.cos().mean(dim=1).tolist())
 
 
-BAND_STYLE = {  # colour of a clock's rim, and its dashes: the pattern says it without colour
-    "kept": (BLUE, None),
-    "blended": (ORANGE, "5 3"),
-    "divided": (PURPLE, "1.5 2.5"),
+BANDS = {  # colour of a clock's rim, its dashes (they say it without colour), its name
+    "kept": ("first", None, "kept"),
+    "blended": ("second", "5 3", "blended"),
+    "divided": ("fifth", "1.5 2.5", "divided by 8"),
 }
-BAND_NAMES = {"kept": "kept", "blended": "blended", "divided": "divided by 8"}
-PLOT = {"x": 520, "y": 76, "width": 450, "height": 330, "low": -0.4}
+ABOUT_SCORE = (
+    "Score: mean over the pairs of cos(distance × frequency), so 1 at distance 0.",
+    "The base of 500,000 is the paper's (§3.2); the scaling is in the released code only.",
+)
 
 
 def headline(head_dim: int, base: float, scaled: bool, position: int) -> str:
@@ -111,103 +116,88 @@ def legend(head_dim: int, base: float, scaled: bool) -> list[tuple[str, str]]:
     if not scaled:
         return [("kept", f"all {head_dim // 2} frequencies as the base gives them")]
     found = bands(head_dim, base)
-    return [(band, f"{found.count(band)} {name}") for band, name in BAND_NAMES.items()]
+    return [(band, f"{found.count(band)} {name}") for band, (*_, name) in BANDS.items()]
 
 
-def draw_rope(head_dim: int, base: float, scaled: bool, position: int) -> str:
-    """The static picture, as SVG."""
-    score = score_at(head_dim, base, scaled, position)
-    clocks = ", ".join(text for _, text in legend(head_dim, base, scaled))
-    words = (
-        f"Base {base:,.0f}, released scaling {'on' if scaled else 'off'}. "
-        f"Clocks of {head_dim // 2} pairs: {clocks}. "
-        f"Score at distance {position:,}: {score:.3f}."
-    )
-    title = headline(head_dim, base, scaled, position)
-    picture = Drawing(1000, 510, title=title, description=words)
-    picture.text(20, 34, title, size=22, font_weight=600)
-    _draw_clocks(picture, head_dim, base, scaled, position)
-    _draw_score(picture, head_dim, base, scaled, position)
-    return picture.svg()
-
-
-def clock_middles(pairs: int) -> list[tuple[float, float]]:
+def clock_middles(pairs: int, pitch: float) -> Iterator[tuple[float, float]]:
     """Middles of the clocks, eight in a row, fastest first."""
-    return [(44 + 54 * (i % 8), 104 + 44 * (i // 8)) for i in range(pairs)]
+    for i in range(pairs):
+        yield 4 + pitch * (i % 8 + 0.5), 24 + 42 * (i // 8 + 0.5)
 
 
-def _draw_clocks(picture: Drawing, head_dim: int, base: float, scaled: bool, position: int) -> None:
-    angles = hand_angles(head_dim, base, scaled, position)
-    found = bands(head_dim, base) if scaled else ["kept"] * (head_dim // 2)
-    picture.text(20, 66, "one clock a pair, fastest first", size=15, fill=SOFT)
-    for (x, y), angle, band in zip(clock_middles(head_dim // 2), angles, found, strict=True):
-        colour, dashes = BAND_STYLE[band]
-        rim = {"fill": "none", "stroke": colour, "stroke_width": 2, "stroke_dasharray": dashes}
-        picture.shape("circle", cx=x, cy=y, r=18, **rim)
-        tip = (x + 16 * math.cos(angle), y - 16 * math.sin(angle))
-        picture.line(x, y, *tip, stroke=INK, stroke_width=2.4)
-    for i, (band, text) in enumerate(legend(head_dim, base, scaled)):
-        colour, dashes = BAND_STYLE[band]
-        x = 36 + 150 * i
-        rim = {"fill": "none", "stroke": colour, "stroke_width": 2, "stroke_dasharray": dashes}
-        picture.shape("circle", cx=x, cy=470, r=9, **rim)
-        picture.text(x + 18, 475, text, size=15)
-
-
-def plot_point(distance: int, score: float) -> tuple[float, float]:
-    """Pixels of one point of the curve; the distance axis is logarithmic."""
-    along = math.log(distance) / math.log(MAX_POSITION) if distance > 1 else 0.0
-    up = (1 - score) / (1 - PLOT["low"])
-    return PLOT["x"] + PLOT["width"] * along, PLOT["y"] + PLOT["height"] * up
-
-
-def _draw_score(picture: Drawing, head_dim: int, base: float, scaled: bool, position: int) -> None:
-    left, right = PLOT["x"], PLOT["x"] + PLOT["width"]
-    low = PLOT["y"] + PLOT["height"]
-    score = score_at(head_dim, base, scaled, position)
-    words = f"score of a key equal to the query: {score:.3f} at distance {position:,}"
-    picture.text(left, 66, words, size=15, fill=SOFT)
-    for value in (-0.4, 0.0, 0.5, 1.0):
-        y = plot_point(1, value)[1]
-        picture.line(left, y, right, y, stroke=SOFT if value == 0 else LINE)
-        picture.text(left - 8, y + 5, f"{value:g}", anchor="end", size=14, fill=SOFT)
-    for distance, name in (
-        (1, "1"),
-        (64, "64"),
-        (1024, "1,024"),
-        (8192, "8,192"),
-        (131072, "131,072"),
+def draw_clocks(
+    paper: Paper, head_dim: int, base: float, scaled: bool, position: int, pitch: float
+) -> None:
+    """A clock for each pair: the hand shows its angle, the rim what the scaling does to it."""
+    freqs = frequencies(head_dim, base, scaled).tolist()
+    paper.text(4, 14, "one clock a pair, fastest first", "soft")
+    places, radius = clock_middles(head_dim // 2, pitch), min(18, 0.42 * pitch)
+    for i, ((x, y), freq, band) in enumerate(
+        zip(places, freqs, _bands(head_dim, base, scaled), strict=True)
     ):
-        x = plot_point(distance, 0)[0]
-        picture.line(x, low, x, low + 5, stroke=SOFT)
-        picture.text(x, low + 22, name, anchor="middle", size=14, fill=SOFT)
-    picture.text((left + right) / 2, low + 46, "distance in tokens", anchor="middle", size=15)
+        role, dash, _ = BANDS[band]
+        degrees = -math.degrees(freq * position)  # whole turns too: a hand never travels backwards
+        with paper.group(
+            key=f"pair {i}",
+            tip=f"pair {i}: one turn in {turn_text(2 * math.pi / freq)} tokens",
+            transform=f"translate({x:g} {y:g})",
+        ):
+            rim = {"stroke": role, "stroke_width": 2.4, "stroke_dasharray": dash}
+            paper.circle(0, 0, radius, "paper", **rim)
+            hand = {"d": f"M0 0H{radius - 1.5:g}", "transform": f"rotate({degrees:.1f})"}
+            paper.shape("path", stroke="ink", stroke_width=2.6, **hand)
+        paper.reach(y + 18)
+    x, y = 14.0, paper.height + 18
+    for band, words in legend(head_dim, base, scaled):
+        role, dash, _ = BANDS[band]
+        rim = {"stroke": role, "stroke_width": 2.4, "stroke_dasharray": dash}
+        paper.circle(x, y, 9, "paper", **rim)
+        paper.text(x + 15, y + 5, words)
+        x += 37 + text_width(words, TEXT)
+
+
+def draw_score(
+    paper: Paper, head_dim: int, base: float, scaled: bool, position: int, **box: float
+) -> None:
+    """The score over the distance, and where the hands stand now."""
+    plot = paper.plot(
+        Log(1, MAX_POSITION, "distance in tokens", text=thousands,
+            ticks=(1, 64, 1024, 8192, MAX_POSITION)),
+        Linear(-0.4, 1, ticks=(-0.4, 0, 0.5, 1)),
+        **box,
+    )  # fmt: skip
+    paper.text(plot.left, plot.top - 12, "score of a key equal to the query", "soft")
+    plot.rule(y=0, dash=None)
     old = score_curve(head_dim, BASES[0], False)
-    _draw_curve(picture, old, stroke=SOFT, stroke_width=1.4, stroke_dasharray="4 4")
-    _draw_curve(picture, score_curve(head_dim, base, scaled), stroke=BLUE, stroke_width=2.4)
-    x, y = plot_point(position, score)
-    picture.line(x, PLOT["y"], x, low, stroke=INK, stroke_dasharray="2 3")
-    picture.mark("circle", x, y, 6, fill=BLUE, stroke=INK)
-    picture.text(
-        left, 475, f"solid: base {base:,.0f}{', scaled' * scaled} · dashed: base 10,000", size=15
-    )
+    plot.line(list(zip(distances(), old, strict=True)), "reference", width=1.3, dash="4 4")
+    now = score_curve(head_dim, base, scaled)
+    plot.line(list(zip(distances(), now, strict=True)), "main", width=2.2, key="score")
+    score = score_at(head_dim, base, scaled, position)
+    spot = (max(position, 1), score)
+    plot.rule(x=spot[0], role="ink", key="here", width=1.4)
+    plot.mark("circle", spot, "main", size=7, stroke_width=2, key="dot")
+    x, y = plot.at(*spot)
+    late = x > plot.right - 80
+    style = {"anchor": "end" if late else "start", "halo": True, "key": "value"}
+    high = max(y - 30, plot.top + 20)  # clear of the curve
+    paper.text(x + (-12 if late else 12), high, f"{score:.3f}", size=18, bold=True, **style)
+    words = f"solid: base {base:,.0f}{', scaled' * scaled} · dashed: base 10,000"
+    paper.wrapped(plot.left, plot.low + 64, words)
 
 
-def _draw_curve(picture: Drawing, scores: list[float], **style: object) -> None:
-    points = [plot_point(d, s) for d, s in zip(distances(), scores, strict=True)]
-    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    picture.shape("path", d=path, fill="none", **style)
+def _bands(head_dim: int, base: float, scaled: bool) -> list[str]:
+    return bands(head_dim, base) if scaled else ["kept"] * (head_dim // 2)
 
 
 def table_rows(head_dim: int, base: float, scaled: bool, position: int) -> list[dict[str, object]]:
     """The clocks as a table, one row a pair."""
-    found = bands(head_dim, base) if scaled else ["kept"] * (head_dim // 2)
+    found = _bands(head_dim, base, scaled)
     freqs = frequencies(head_dim, base, scaled).tolist()
     return [
         {
             "pair": i,
             "radians per token": f"{freq:.4g}",
-            "tokens for one turn": _turn_text(2 * math.pi / freq),
+            "tokens for one turn": turn_text(2 * math.pi / freq),
             "turns at this position": f"{freq * position / (2 * math.pi):.2f}",
             "scaling": band,
         }
@@ -215,22 +205,21 @@ def table_rows(head_dim: int, base: float, scaled: bool, position: int) -> list[
     ]
 
 
-def _turn_text(tokens: float) -> str:
+def turn_text(tokens: float) -> str:
+    """One decimal below 100."""
     return f"{tokens:.1f}" if tokens < 100 else f"{tokens:,.0f}"
 
 
-class RopeExplorer(CourseWidget):
+class RopeExplorer(View):
     """Turn the clocks of all pairs; see how the score of far tokens depends on the base.
 
-    Works in a saved page: no kernel is asked. position is also the distance of the marked score.
+    position is also the distance of the marked score. head_dim: an even number from 2 to 128.
+    Raises ValueError for another one, and for a position or base that is no stop of its slider.
     """
 
-    _esm = esm("rope")
-    _css = css("rope")
-    position = traitlets.Int(0, min=0, max=MAX_POSITION).tag(sync=True)
-    base = traitlets.Float(BASES[1], min=BASES[0], max=BASES[1]).tag(sync=True)
-    scaled = traitlets.Bool(False).tag(sync=True)
-    head_dim = traitlets.Int(128).tag(sync=True)
+    position = Slider(position_stops(), "position", text=thousands, play=180, recorded=32)
+    base = Slider(base_stops(), "base", start=BASES[1], text=thousands, recorded=3)
+    scaled = Toggle("scaling of 3.1")
 
     def __init__(
         self,
@@ -240,25 +229,29 @@ class RopeExplorer(CourseWidget):
         scaled: bool = False,
         head_dim: int = 128,
     ) -> None:
-        super().__init__(position=position, base=base, scaled=scaled, head_dim=head_dim)
-
-    @traitlets.validate("head_dim")
-    def _even(self, proposal: dict) -> int:
-        value = proposal["value"]
-        if value < 2 or value % 2 or value > 128:
+        if head_dim not in range(2, 129, 2):
             allowed = "an even whole number from 2 to 128"
-            raise traitlets.TraitError(f"head_dim={value!r} is not allowed: {allowed}")
-        return value
+            raise ValueError(f"head_dim={head_dim!r} is not allowed: {allowed}")
+        self.head_dim = head_dim
+        super().__init__(position=position, base=base, scaled=scaled)
+
+    def scene(self, paper: Paper, *, position: int, base: float, scaled: bool) -> Scene:
+        state = self.head_dim, base, scaled, position
+        pitch = (paper.width - 8) / 8 if paper.narrow else paper.width * 0.056
+        draw_clocks(paper, *state, pitch)
+        box = {"left": 40, "top": paper.height + 40, "height": 240}
+        if not paper.narrow:
+            box = {"left": 8 * pitch + 68, "top": 26, "height": 308}
+        draw_score(paper, *state, **box)
+        title = headline(*state)
+        return Scene(
+            title=title,
+            notes=ABOUT_SCORE,
+            table=table_rows(*state),
+            say=f"{title}. Score at this distance: {score_at(*state):.3f}.",
+            facts={"score": f"{score_at(*state):.6f}"},
+        )
 
     def score(self) -> float:
         """The marked score."""
         return score_at(self.head_dim, self.base, self.scaled, self.position)
-
-    def summary(self) -> str:
-        return headline(self.head_dim, self.base, self.scaled, self.position)
-
-    def table(self) -> list[dict[str, object]]:
-        return table_rows(self.head_dim, self.base, self.scaled, self.position)
-
-    def static_svg(self) -> str:
-        return draw_rope(self.head_dim, self.base, self.scaled, self.position)

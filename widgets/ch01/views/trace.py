@@ -5,6 +5,7 @@
 
 import inspect
 import math
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -237,13 +238,19 @@ def trace(
 
 
 class _Seen:
-    """Inputs and output of one module in one call, without the batch dimension."""
+    """Inputs and output of one module in one call, without the batch dimension.
+
+    Calls from other threads are let pass: a cell may train the same model meanwhile.
+    """
 
     def __init__(self) -> None:
+        self.thread = threading.get_ident()
         self.inputs: list[Tensor] = []
         self.output = torch.empty(0)
 
     def keep(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        if threading.get_ident() != self.thread:
+            return
         self.inputs = [_plain(x) for x in inputs if isinstance(x, Tensor)]
         self.output = _plain(output)
 

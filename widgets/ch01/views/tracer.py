@@ -1,18 +1,19 @@
 """The architecture tracer: choose a part of a real model, see what it does to your text (§3.2).
 
-The numbers come from `trace`, one forward pass with hooks; the kernel sends the chosen part.
+The numbers come from `trace`, one forward pass with hooks for each text.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
 import torch
-import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
 from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
+from widgets.ch01.views.diagram import draw_diagram
 from widgets.ch01.views.trace import (
     HEAD_PARTS,
     KV_PARTS,
@@ -22,41 +23,13 @@ from widgets.ch01.views.trace import (
     part_source,
     trace,
 )
-from widgets.core.drawing import BLUE, INK, LINE, RED, SOFT, Drawing
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.view import Paper, Pick, Scene, Slider, Text, View
+from widgets.view.measure import shorten
+from widgets.view.words import thousands
 
 COLUMNS, MAX_TOKENS = 32, 16
-_WIDE, _HIGH = 84, 30
-BOXES = {  # x, y, width, height of every part in the diagram
-    "tok_embeddings": (28, 4, 264, 30),
-    "attention_norm": (28, 66, 264, _HIGH),
-    "wq": (28, 106, _WIDE, _HIGH),
-    "wk": (118, 106, _WIDE, _HIGH),
-    "wv": (208, 106, _WIDE, _HIGH),
-    "rope_q": (28, 146, _WIDE, _HIGH),
-    "rope_k": (118, 146, _WIDE, _HIGH),
-    "inner_attention": (28, 186, 264, _HIGH),
-    "wo": (28, 226, 264, _HIGH),
-    "attention_add": (28, 266, 264, 26),
-    "ffn_norm": (28, 312, 264, _HIGH),
-    "w1": (28, 352, 129, _HIGH),
-    "w3": (163, 352, 129, _HIGH),
-    "gated": (28, 392, 264, _HIGH),
-    "w2": (28, 432, 264, _HIGH),
-    "ffn_add": (28, 472, 264, 26),
-    "norm": (28, 530, 264, 30),
-    "output": (28, 570, 264, 30),
-}
-BLOCK = (6, 44, 302, 466)
-SHORT = {"wq": "wq", "wk": "wk", "wv": "wv", "rope_q": "RoPE q", "rope_k": "RoPE k"}
-WIRES = (  # x, and from y to y
-    *((160, y, y + 10) for y in (96, 136, 176, 216, 256, 422, 462, 560)),
-    *((x, y, y + 10) for x in (70, 250) for y in (96,)),
-    *((70, y, y + 10) for y in (136, 176)),
-    *((x, y, y + 10) for x in (92, 227) for y in (342, 382)),
-    *((250, 136, 186), (160, 34, 66), (160, 292, 312), (160, 498, 530)),
-)
-BYPASSES = ((50, 279), (302, 485))  # the stream passes both halves of a block by: from y to y
+LONGEST = 34.0  # pixels of the largest square
+LABEL = 96  # pixels for the tokens beside the picture
 
 
 def rows_of(record: Record, head: int) -> Float[Tensor, "T C"]:
@@ -128,35 +101,40 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return " × ".join(f"{n:,}" for n in shape)
 
 
-def view_of(model: Transformer, traced: Run, part: str, layer: int, head: int) -> dict:
-    """Everything the browser shows of one part, ready to be sent."""
-    about = PART_BY_KEY[part]
-    record = traced.records[part, layer if about.in_block else None]
-    group = model.args.queries_per_kv_head
-    shown = head // group if part in KV_PARTS else head
-    rows = rows_of(record, shown)
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What the picture shows of one part."""
+
+    record: Record
+    head: int
+    """Of the heads that this part has."""
+    rows: Float[Tensor, "T C"]
+    cells: list[list[float | None]]
+    """The rows with neighbouring channels together; None where it is not a number."""
+    columns: list[str]
+    note: str
+
+    @property
+    def pattern(self) -> bool:
+        """Whether the picture says where tokens look."""
+        return self.record.pattern is not None
+
+
+def shown_of(traced: Run, part: str, layer: int, head: int, group: int) -> Shown:
+    """The picture of a part; group: query heads on each KV head."""
+    record = traced.records[part, layer if PART_BY_KEY[part].in_block else None]
+    own = head // group if part in KV_PARTS else head
+    rows = rows_of(record, own)
     pattern = record.pattern is not None
     cells = rows if pattern else shrink(rows)
-    source = part_source(model, part, layer)
-    return {
-        "part": part,
-        "layer": layer,
-        "head": head,
-        "title": headline(traced, record, shown),
-        "name": record.name,
-        "does": about.does,
-        "section": about.section,
-        "inputs": [f"{name}: {shape_text(shape)}" for name, shape in record.inputs.items()],
-        "output": shape_text(record.shape),
-        "parameters": record.parameters,
-        "statistics": {name: f"{value:.3g}" for name, value in statistics(rows).items()},
-        "cells": [[_number(value) for value in row] for row in cells.tolist()],
-        "columns": traced.tokens if pattern else _channels(rows.shape[1], cells.shape[1]),
-        "rows": traced.tokens,
-        "pattern": pattern,
-        "note": _note(part, head, group, rows.shape[1], cells.shape[1]),
-        "source": {"place": source.place, "text": source.text, "lines": list(source.lines)},
-    }
+    return Shown(
+        record=record,
+        head=own,
+        rows=rows,
+        cells=[[_number(value) for value in row] for row in cells.tolist()],
+        columns=traced.tokens if pattern else _channels(rows.shape[1], cells.shape[1]),
+        note=_note(part, head, group, rows.shape[1], cells.shape[1]),
+    )
 
 
 def _number(value: float) -> float | None:
@@ -186,22 +164,31 @@ def _note(part: str, head: int, group: int, channels: int, shown: int) -> str:
     return " ".join([*words, "Row: token; column: channel."])
 
 
-def table_rows(view: dict) -> list[dict[str, object]]:
-    """The picture as a table, one row a token."""
-    names = [
-        f"{i}: {name}" if view["pattern"] else f"c{name}" for i, name in enumerate(view["columns"])
+def about(shown: Shown) -> list[str]:
+    """The facts of a part, as lines."""
+    record, part = shown.record, PART_BY_KEY[shown.record.part]
+    goes_in = " · ".join(f"{name}: {shape_text(shape)}" for name, shape in record.inputs.items())
+    numbers = statistics(shown.rows).items()
+    return [
+        part.does,
+        f"in: {goes_in} · out: {shape_text(record.shape)}",
+        f"{thousands(record.parameters)} parameters · values: "
+        + " · ".join(f"{name} {value:.3g}" for name, value in numbers),
+        f"in the model: {record.name} · paper: {part.section}",
     ]
+
+
+def table_rows(tokens: list[str], shown: Shown) -> list[dict[str, object]]:
+    """The picture as a table, one row a token."""
+    names = [f"{i}: {n}" if shown.pattern else f"c{n}" for i, n in enumerate(shown.columns)]
     return [
         {"token": token} | dict(zip(names, map(_text, row), strict=True))
-        for token, row in zip(view["rows"], view["cells"], strict=True)
+        for token, row in zip(tokens, shown.cells, strict=True)
     ]
 
 
 def _text(value: float | None) -> str:
     return "not a number" if value is None else f"{value:.3g}"
-
-
-GRID = {"x": 470, "y": 84, "width": 510, "height": 400}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +204,7 @@ class Square:
 
 def squares(cells: list[list[float | None]], width: float, height: float) -> list[Square]:
     """The picture of a matrix inside a rectangle; the largest size fills its place."""
-    step = min(width / len(cells[0]), height / len(cells), 40.0)
+    step = min(width / len(cells[0]), height / len(cells), LONGEST)
     largest = max((abs(v) for row in cells for v in row if v is not None), default=0.0) or 1.0
     return [
         Square(
@@ -231,88 +218,71 @@ def squares(cells: list[list[float | None]], width: float, height: float) -> lis
     ]
 
 
-def draw_tracer(view: dict, layers: int) -> str:
-    """The static picture, as SVG."""
-    facts = [*view["inputs"], f"out: {view['output']}", f"{view['parameters']:,} parameters"]
-    words = f"{view['does']} {'; '.join(facts)}. {view['note']} Paper: {view['section']}."
-    picture = Drawing(1000, 690, title=view["title"], description=words)
-    picture.text(20, 34, view["title"], size=22, font_weight=600)
-    picture.begin("g", transform="translate(16 62)")
-    _draw_diagram(picture, view["part"], layer_text(view["layer"], layers))
-    picture.end("g")
-    bottom = _draw_cells(picture, view, GRID["y"] + (58 if view["pattern"] else 20))
-    signs = "Area: share of attention." if view["pattern"] else "Filled: above 0; hollow: below 0."
-    lines = [view["does"], " · ".join(facts), view["note"], f"{signs} Paper: {view['section']}"]
-    for i, line in enumerate(lines):
-        picture.text(346, bottom + 30 + 25 * i, line, size=15, fill=INK if i < 2 else SOFT)
-    return picture.svg()
-
-
-def layer_text(layer: int, layers: int) -> str:
-    return f"layer {layer} of 0 to {layers - 1}"
-
-
-def _draw_cells(picture: Drawing, view: dict, top: float) -> float:
-    """The matrix with its labels; returns where it ends."""
-    left, rows, columns = GRID["x"], view["rows"], view["columns"]
-    step = min(GRID["width"] / len(columns), GRID["height"] / len(rows), 40.0)
-    for i, token in enumerate(rows):
-        y = top + (i + 0.5) * step + 5
-        picture.text(left - 10, y, shortened(token, 12), anchor="end", size=min(15, step))
+def draw_cells(paper: Paper, tokens: list[str], shown: Shown, left: float, top: float) -> float:
+    """The matrix with its labels and what its signs mean; returns where it ends."""
+    x, room = left + LABEL, paper.width - left - LABEL - (64 if shown.pattern else 10)
+    high, columns = 200 if paper.narrow else 236, shown.columns
+    top += 44 if shown.pattern else 20
+    found = squares(shown.cells, room, high)
+    step = min(room / len(columns), high / len(tokens), LONGEST)
+    size = min(14, 0.95 * step)
+    for i, token in enumerate(tokens):
+        y = top + (i + 0.5) * step + 0.35 * size
+        words = shorten(token, size, LABEL - 12)
+        paper.text(x - 10, y, words, size=size, anchor="end")
     for i, name in enumerate(columns):
-        x = left + (i + 0.5) * step
-        turn = {"transform": f"rotate(-50 {x:.1f} {top - 8})"} if view["pattern"] else {}
-        if view["pattern"] or i % 4 == 0:
-            anchor = "start" if view["pattern"] else "middle"
-            picture.text(x, top - 8, shortened(name, 8), anchor=anchor, size=13, fill=SOFT, **turn)
-    picture.rect(left, top, step * len(columns), step * len(rows), fill="none", stroke=LINE)
-    for square in squares(view["cells"], GRID["width"], GRID["height"]):
-        x, y = left + square.x - square.side / 2, top + square.y - square.side / 2
-        colour = SOFT if square.sign == 0 else BLUE if square.sign > 0 else RED
-        fill = "#ffffff" if square.sign < 1 else colour
-        picture.rect(x, y, square.side, square.side, fill=fill, stroke=colour)
-    return top + step * len(rows)
+        at, y = x + (i + 0.5) * step, top - 7
+        if shown.pattern:
+            turn = {"transform": f"rotate(-50 {at:.1f} {y:.1f})"}
+            paper.text(at, y, shorten(name, 13, 62), "soft", size=13, **turn)
+        elif i % 4 == 0:
+            paper.text(at, y, name, "soft", size=13, anchor="middle")
+    low = top + step * len(tokens)
+    paper.rect(x, top, step * len(columns), low - top, "none", stroke="grid")
+    for sign, style in SIGNS.items():  # one path for each sign: many shapes would be slow
+        of_sign = [square for square in found if square.sign == sign and square.side]
+        d = "".join(_outline(square, x, top) for square in of_sign)
+        if d:
+            paper.shape("path", d=d, key=f"sign {sign}", **style)
+    x = left if paper.narrow else x
+    y = low + 13
+    if shown.pattern:
+        paper.rect(x, y, 13, 13, "first")
+        paper.text(x + 20, y + 12, "area: share of attention")
+    else:
+        paper.rect(x, y, 13, 13, "first")
+        paper.text(x + 20, y + 12, "above 0")
+        paper.rect(x + 96, y, 13, 13, **SIGNS[-1])
+        paper.text(x + 116, y + 12, "below 0 · area: size")
+    return y + 40
 
 
-def shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+SIGNS = {
+    1: {"fill": "first"},
+    -1: {"fill": "paper", "stroke": "fourth", "stroke_width": 1.6},
+    0: {"fill": "none", "stroke": "soft", "stroke_dasharray": "2 2"},
+}
 
 
-def _draw_diagram(picture: Drawing, chosen: str, block: str) -> None:
-    x, y, width, height = BLOCK
-    picture.rect(x, y, width, height, rx=8, fill="none", stroke=LINE, stroke_dasharray="4 4")
-    picture.text(x + width - 10, y + 15, block, size=13, fill=SOFT, anchor="end")
-    for x, start, end in WIRES:
-        picture.line(x, start, x, end, stroke=SOFT, stroke_width=1.5)
-    for start, end in BYPASSES:
-        path = f"M160 {start}H16V{end}H26"
-        picture.shape("path", d=path, fill="none", stroke=SOFT, stroke_width=1.5)
-    for key, (x, y, width, height) in BOXES.items():
-        here = key == chosen
-        fill, edge = (BLUE, INK) if here else ("#f3f4f6", SOFT)
-        stroke = {"stroke": edge, "stroke_width": 3 if here else 1}
-        picture.rect(x, y, width, height, rx=5, fill=fill, **stroke)
-        words = SHORT.get(key, PART_BY_KEY[key].label)
-        style = {"fill": "#ffffff" if here else INK, "font_weight": 700 if here else 400}
-        picture.text(x + width / 2, y + height / 2 + 5, words, anchor="middle", size=14, **style)
+def _outline(square: Square, left: float, top: float) -> str:
+    x, y = left + square.x - square.side / 2, top + square.y - square.side / 2
+    side = f"{square.side:.1f}"
+    return f"M{x:.1f} {y:.1f}h{side}v{side}h-{side}z"
 
 
-class ArchitectureTracer(CourseWidget):
+class ArchitectureTracer(View):
     """Diagram of a live model: choose a part, see what it does to the text.
 
-    The model is run once for each text and left as it was. Needs the kernel to change parts.
+    The model is run once for each text and left as it was; after a change of its weights,
+    `refresh()` runs it again. max_tokens: how much of the text is read.
     """
 
-    _esm = esm("tracer")
-    _css = css("tracer")
-    text = traitlets.Unicode().tag(sync=True)
-    part = traitlets.Enum([part.key for part in PARTS], "inner_attention").tag(sync=True)
-    layer = traitlets.Int(0, min=0).tag(sync=True)
-    head = traitlets.Int(0, min=0).tag(sync=True)
-    layers = traitlets.Int(1).tag(sync=True)
-    heads = traitlets.Int(1).tag(sync=True)
-    diagram = traitlets.Dict().tag(sync=True)
-    view = traitlets.Dict().tag(sync=True)
+    layer = Slider(lambda view, values: range(view.layers), "layer")
+    part = Pick([part.key for part in PARTS], start="inner_attention")
+    head = Slider(
+        lambda view, values: view.heads if values["part"] in HEAD_PARTS else (), "head", recorded=4
+    )
+    text = Text("text", most=1000)
 
     def __init__(
         self,
@@ -325,60 +295,41 @@ class ArchitectureTracer(CourseWidget):
         head: int = 0,
         max_tokens: int = MAX_TOKENS,
     ) -> None:
-        self._model, self._tokenizer, self._max_tokens = model, tokenizer, max_tokens
-        self._run: Run | None = None
-        super().__init__(layers=model.args.n_layers, heads=model.args.n_heads, diagram=_diagram())
-        self.part, self.layer, self.head = part, layer, head
-        self.text = text
-        self._show()
+        self.layers, self.heads = model.args.n_layers, range(model.args.n_heads)
+        self._model = model
+        self._run = functools.lru_cache(8)(lambda text: run(model, tokenizer, text, max_tokens))
+        super().__init__(text=text, layer=layer, head=head)
+        self.part = part
 
-    @traitlets.validate("layer", "head")
-    def _exists(self, proposal: dict) -> int:
-        field, value = proposal["trait"].name, proposal["value"]
-        end = {"layer": self._model.args.n_layers, "head": self._model.args.n_heads}[field]
-        if value >= end:
-            raise traitlets.TraitError(f"{field}={value!r} is not allowed: 0 to {end - 1}")
-        return value
-
-    @traitlets.observe("text")
-    def _run_again(self, change: dict) -> None:
-        self._run = run(self._model, self._tokenizer, change["new"], self._max_tokens)
-        self._show()
-
-    @traitlets.observe("part", "layer", "head")
-    def _show(self, change: dict | None = None) -> None:
-        if self._run is not None:
-            self.view = view_of(self._model, self._run, self.part, self.layer, self.head)
+    def scene(self, paper: Paper, *, text: str, layer: int, part: str, head: int) -> Scene:
+        traced = self._run(text)
+        group = self._model.args.queries_per_kv_head
+        shown = shown_of(traced, part, layer, head, group)
+        caption = f"layer {layer} of 0–{self.layers - 1}"
+        narrow = paper.narrow
+        wide = paper.width if narrow else 0.29 * paper.width
+        draw_diagram(paper, part, caption, wide)
+        left, top = (4, paper.height + 18) if narrow else (wide + 18, 6)
+        y = draw_cells(paper, traced.tokens, shown, left, top)
+        for i, line in enumerate(about(shown)):
+            y = paper.wrapped(left, y, line, "ink" if i < 2 else "soft")
+        title, source = (
+            headline(traced, shown.record, shown.head),
+            part_source(self._model, part, layer),
+        )
+        return Scene(
+            title=title,
+            notes=[shown.note],
+            table=table_rows(traced.tokens, shown),
+            say=f"{title}. {PART_BY_KEY[part].does}",
+            code=(source.place, source.text, source.lines),
+            facts={"part": part},
+        )
 
     def records(self) -> list[Record]:
         """Everything that was traced for the text."""
-        return list(self._run.records.values())
+        return list(self._run(self.text).records.values())
 
-    def summary(self) -> str:
-        return self.view["title"]
-
-    def table(self) -> list[dict[str, object]]:
-        return table_rows(self.view)
-
-    def static_svg(self) -> str:
-        return draw_tracer(self.view, self.layers)
-
-
-def _diagram() -> dict[str, object]:
-    parts = [
-        {
-            "key": part.key,
-            "label": SHORT.get(part.key, part.label),
-            "box": list(BOXES[part.key]),
-            "name": f"{part.label}: {part.does}",
-            "block": part.in_block,
-            "heads": part.key in HEAD_PARTS,
-        }
-        for part in PARTS
-    ]
-    return {
-        "parts": parts,
-        "block": list(BLOCK),
-        "bypasses": [list(pair) for pair in BYPASSES],
-        "wires": [list(wire) for wire in WIRES],
-    }
+    def refresh(self) -> None:
+        self._run.cache_clear()
+        super().refresh()

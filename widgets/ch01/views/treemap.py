@@ -1,18 +1,16 @@
 """Where the parameters are: a treemap whose areas are exact counts (§3.2, Table 3).
 
-Shapes and counts come from `llama3lib.model.flops`. The layout is the squarified treemap; the
-browser lays out the same rectangles when the model changes, and a test holds both together.
+Shapes and counts come from `llama3lib.model.flops`. The layout is the squarified treemap.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import traitlets
-
 from llama3lib.model import ModelArgs, get_preset
 from llama3lib.model.flops import tensor_shapes
-from widgets.core.drawing import BLUE, GREEN, ORANGE, PURPLE, SOFT, Drawing
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.view import Choice, Paper, Pick, Scene, View
+from widgets.view.measure import text_width, wrap
+from widgets.view.paper import TEXT
 
 MODELS = ("8B", "70B", "405B", "1B", "3B", "tiny")
 PARTS = ("feed_forward", "attention", "embedding", "output", "norms")
@@ -23,14 +21,11 @@ PART_NAMES = {
     "output": "output matrix",
     "norms": "norms",
 }
-STYLE = {  # colour, and angle of the stripes (None: plain)
-    "feed_forward": (BLUE, None),
-    "attention": (ORANGE, 45),
-    "embedding": (GREEN, 135),
-    "output": (PURPLE, 90),
-}
-MAP = (960, 400)  # pixels of the rectangles
+STRIPES = {"attention": 45, "embedding": 135, "output": 90}  # angles; feed-forward is plain
 FLAT = 34  # pixels: lower boxes have room for one line at most
+NAME = 16.0  # size of the first line in a box
+NORMS = "norms"
+"""Stands for all of them where one is chosen: they are too small to draw."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +37,11 @@ class Kind:
     shape: tuple[int, ...]
     copies: int
     parameters: int
+
+    @property
+    def short(self) -> str:
+        """The last part of its name."""
+        return self.name.split(".")[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,39 +169,20 @@ def norms_note(found: list[Kind]) -> str:
     return f"Too small to draw: all norms together, {norms:,} parameters ({part})"
 
 
-def draw_treemap(name: str, args: ModelArgs, tied: bool | None = None) -> str:
-    """The static picture, as SVG."""
-    found = kinds(args, tied)
-    by_name, whole = {kind.name: kind for kind in found}, total(found)
-    listed = "; ".join(f"{k.name} {k.parameters:,} ({share(k.parameters, whole)})" for k in found)
-    picture = Drawing(1000, 510, title=headline(name, found), description=f"Areas: {listed}.")
-    picture.text(20, 34, picture.title, size=22, font_weight=600)
-    fills = {
-        part: picture.hatch(f"treemap-{part}", colour, angle or 0, width=1.4 if angle else 0)
-        for part, (colour, angle) in STYLE.items()
-    }
-    for box in layout(found, *MAP):
-        kind = by_name[box.name]
-        colour = STYLE[kind.part][0]
-        x, y = box.x + 20, box.y + 52
-        frame = {"fill": fills[kind.part], "stroke": colour, "stroke_width": 2}
-        picture.rect(x + 1, y + 1, box.width - 2, box.height - 2, **frame)
-        for i, line in enumerate(labels(kind, whole, box.width, box.height)):
-            style = {"stroke": "#fff", "stroke_width": 4, "paint_order": "stroke"}
-            flat = box.height < FLAT
-            at = (x + 6, y + box.height / 2 + 5) if flat else (x + 10, y + 24 + 19 * i)
-            picture.text(*at, line, size=14 if flat or i else 16, **style)
-    picture.text(20, 480, norms_note(found), fill=SOFT, size=15)
-    return picture.svg()
+def sentence(kind: Kind, whole: int) -> str:
+    """One kind in words."""
+    count = f"{shape_text(kind)} = {kind.parameters:,} parameters"
+    return f"{kind.name} ({PART_NAMES[kind.part]}): {count}, {share(kind.parameters, whole)}"
 
 
 def labels(kind: Kind, whole: int, width: float, height: float) -> list[str]:
-    """The lines of text that fit into a box: name (in bold), part, share, shape."""
-    short = kind.name.split(".")[-1]
-    lines = [short, PART_NAMES[kind.part], share(kind.parameters, whole), shape_text(kind)]
+    """The lines of text that fit into a box: name (in bold), share, part, shape."""
+    short = kind.short
+    lines = [short, share(kind.parameters, whole), PART_NAMES[kind.part], shape_text(kind)]
     if 18 <= height < FLAT:  # one line in plain letters
-        return [line for line in lines if len(line) * 8.2 <= width - 12][:1]
-    fitting = [line for line in lines if len(line) * (10 if line == short else 8.2) <= width - 18]
+        return [line for line in lines if text_width(line, TEXT) <= width - 12][:1]
+    wide = [text_width(short, NAME, bold=True), *(text_width(line, TEXT) for line in lines[1:])]
+    fitting = [line for line, needed in zip(lines, wide, strict=True) if needed <= width - 18]
     return fitting[: max(int((height - 14) // 19), 0)]
 
 
@@ -222,19 +203,49 @@ def table_rows(found: list[Kind]) -> list[dict[str, str]]:
     return [*rows, last]
 
 
-class ParameterTreemap(CourseWidget):
-    """Every kind of weight tensor as an area. Works in a saved page: no kernel is asked.
+def draw_box(paper: Paper, kind: Kind, box: Box, words: list[str], **style: object) -> None:
+    """A kind's area with as much text as fits; style: of the rectangle."""
+    look = {"fill": kind.part, "fill_opacity": 0.16}
+    if kind.part in STRIPES:
+        look = {"fill": paper.hatch(kind.part, angle=STRIPES[kind.part], gap=12)}
+    paper.rect(box.x + 2, box.y + 2, box.width - 4, box.height - 4, **(look | style))
+    for i, line in enumerate(words):
+        flat = box.height < FLAT
+        x, y = (6, box.height / 2 + 5) if flat else (10, 24 + 19 * i)
+        big = {"size": NAME, "bold": True} if line == kind.short and not flat else {}
+        key = f"{kind.name} {i}"
+        paper.text(box.x + x, box.y + y, line, halo=True, key=key, pointer_events="none", **big)
 
-    model: one of the names given. tied: what if the output matrix were the embedding; starts as
-    released for each model. sizes: other shapes under names of your own.
+
+def draw_map(paper: Paper, found: list[Kind], selected: str) -> None:
+    """All kinds as areas, and the norms as a line below."""
+    by_name, whole = {kind.name: kind for kind in found}, total(found)
+    boxes = layout(found, paper.width, 460 if paper.narrow else 370)
+    for box in sorted(boxes, key=lambda box: box.name == selected):  # its frame lies on top
+        kind, chosen = by_name[box.name], box.name == selected
+        style = {"stroke": "ink" if chosen else kind.part, "stroke_width": 4 if chosen else 2}
+        style |= {"key": kind.name, "put": ("selected", kind.name), "tip": sentence(kind, whole)}
+        draw_box(paper, kind, box, labels(kind, whole, box.width, box.height), **style)
+    note = norms_note(found)
+    lines = wrap(note, TEXT, paper.width - 24)
+    top, chosen = paper.height + 4, selected == NORMS
+    with paper.group(key=NORMS, put=("selected", NORMS), tip=note):
+        style = {"stroke": "ink" if chosen else "quiet", "stroke_width": 3 if chosen else 1}
+        paper.rect(2, top, paper.width - 4, 10 + 20 * len(lines), "paper", **style)
+        for i, line in enumerate(lines):
+            paper.text(12, top + 20 + 20 * i, line)
+
+
+class ParameterTreemap(View):
+    """Every kind of weight tensor as an area; choose one to read its shape.
+
+    model: one of the names given. tied: what if the output matrix were the embedding, or were
+    not; None is as released. sizes: other shapes under names of your own.
     """
 
-    _esm = esm("treemap")
-    _css = css("treemap")
-    model = traitlets.Unicode().tag(sync=True)
-    tied = traitlets.Bool().tag(sync=True)
-    selected = traitlets.Unicode("feed_forward.w1").tag(sync=True)
-    models = traitlets.Dict().tag(sync=True)
+    model = Choice(lambda view, values: list(view.sizes), "model")
+    tied = Choice(lambda view, values: _ties(view.sizes[values["model"]]), "output matrix")
+    selected = Pick(lambda view, values: view._names(values["model"], values["tied"]))
 
     def __init__(
         self,
@@ -244,54 +255,36 @@ class ParameterTreemap(CourseWidget):
         sizes: Mapping[str, ModelArgs] | None = None,
     ) -> None:
         self.sizes = dict(sizes) if sizes else {name: get_preset(name) for name in MODELS}
-        super().__init__(models={name: _for_browser(args) for name, args in self.sizes.items()})
-        self.model = model
-        if tied is not None:
-            self.tied = tied
+        if model in self.sizes and tied == self.sizes[model].tie_embeddings:
+            tied = None
+        super().__init__(model=model, tied=tied)
 
-    @traitlets.validate("model")
-    def _known(self, proposal: dict) -> str:
-        if proposal["value"] not in self.sizes:
-            allowed = f"one of {', '.join(self.sizes)}"
-            raise traitlets.TraitError(f"model={proposal['value']!r} is not allowed: {allowed}")
-        return proposal["value"]
-
-    @traitlets.validate("selected")
-    def _selectable(self, proposal: dict) -> str:
-        names = [*(k.name for shape in self.sizes.values() for k in kinds(shape, False)), "norms"]
-        if proposal["value"] not in names:
-            allowed = f"one of {', '.join(dict.fromkeys(names))}"
-            raise traitlets.TraitError(f"selected={proposal['value']!r} is not allowed: {allowed}")
-        return proposal["value"]
-
-    @traitlets.observe("model")
-    def _as_released(self, change: dict) -> None:
-        self.tied = self.sizes[change["new"]].tie_embeddings
+    def scene(self, paper: Paper, *, model: str, tied: bool | None, selected: str) -> Scene:
+        found = kinds(self.sizes[model], tied)
+        whole = total(found)
+        draw_map(paper, found, selected)
+        told = {kind.name: sentence(kind, whole) for kind in found} | {NORMS: norms_note(found)}
+        return Scene(
+            title=headline(model, found),
+            notes=[told[selected]],
+            table=table_rows(found),
+            facts={"total": whole, "selected": selected},
+        )
 
     def kinds(self) -> list[Kind]:
         """What is drawn now."""
         return kinds(self.sizes[self.model], self.tied)
 
-    def summary(self) -> str:
-        return headline(self.model, self.kinds())
-
-    def table(self) -> list[dict[str, object]]:
-        return table_rows(self.kinds())
-
-    def static_svg(self) -> str:
-        return draw_treemap(self.model, self.sizes[self.model], self.tied)
+    def _names(self, model: str, tied: bool | None) -> list[str]:
+        drawn = [k.name for k in kinds(self.sizes[model], tied) if k.part != "norms"]
+        return [*drawn, NORMS]
 
 
-def _for_browser(args: ModelArgs) -> dict[str, object]:
-    """Shapes of the untied model in the library's order; the browser counts and lays out."""
-    untied = args.replace(tie_embeddings=False)
-    shapes = [
-        {
-            "name": tensor.name.replace("layers.{i}.", ""),
-            "part": part_of(tensor.name),
-            "shape": list(tensor.shape),
-            "copies": tensor.copies,
-        }
-        for tensor in tensor_shapes(untied)
-    ]
-    return {"shapes": shapes, "tied": args.tie_embeddings}
+def _ties(args: ModelArgs) -> dict[bool | None, str]:
+    """As released, and the other way."""
+    words = {True: "tied to the embedding", False: "a matrix of its own"}
+    released = args.tie_embeddings
+    return {
+        None: f"as released: {words[released]}",
+        not released: f"what if: {words[not released]}",
+    }

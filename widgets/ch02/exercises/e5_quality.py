@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from llama3lib.data.miniweb import make_web
-from llama3lib.data.miniweb.web import GOOD, Page
+from llama3lib.worlds.miniweb import make_web
+from llama3lib.worlds.miniweb.web import GOOD, Page
 from widgets.core.exercise import Exercise
 from widgets.core.forms import is_number, single
 from widgets.core.judge import Case, Mistake, run

@@ -5,10 +5,10 @@ from functools import cache
 
 from llama3lib.data import Document
 from llama3lib.data import run as clean_by
-from llama3lib.data.miniweb import make_web
-from llama3lib.data.miniweb.prose import LISTED_WORDS
-from llama3lib.data.miniweb.web import GOOD, Page
 from llama3lib.data.recipe import web_recipe
+from llama3lib.worlds.miniweb import make_web
+from llama3lib.worlds.miniweb.prose import LISTED_WORDS
+from llama3lib.worlds.miniweb.web import GOOD, Page
 from widgets.core.exercise import Exercise
 from widgets.core.judge import Case, Mistake, run
 

@@ -6,15 +6,16 @@ there: its address, the reason with its figure, and the text as the step saw it.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import traitlets
-
 from llama3lib.data import Document, Dropped, Funnel
-from widgets.core.drawing import BLUE, SOFT, Drawing
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.view import Choice, Paper, Scene, Slider, View
+from widgets.view.measure import shorten, text_width, wrap
 
 KEPT = "kept"
 _SHOWN, _TEXT = 12, 700
-BARS = {"x": 190, "y": 66, "width": 500, "step": 34}
+ROW = 27
+LINE = 18
+LINES = 15
+"""Of a document's text on the card; how many more there are is written below."""
 
 
 def bars(funnel: Funnel) -> list[dict[str, object]]:
@@ -67,44 +68,80 @@ def headline(rows: Sequence[Mapping[str, object]]) -> str:
     return f"Of {first:,} documents {last:,} are left ({last / max(1, first):.0%})"
 
 
-def told(row: Mapping[str, object]) -> str:
-    """What a step did, in words."""
+def step_words(row: Mapping[str, object]) -> str:
+    """What a step did."""
     reasons = ", ".join(f"{reason} {n:,}" for reason, n in row["reasons"])
     return f"{int(row['in']):,} in, {int(row['out']):,} out" + (f": {reasons}" if reasons else "")
 
 
-def draw_funnel(rows: Sequence[Mapping[str, object]]) -> str:
-    """The static picture, as SVG."""
-    title = headline(rows)
-    words = "; ".join(f"{row['step']}: {told(row)}" for row in rows)
-    height = BARS["y"] + BARS["step"] * len(rows) + 16
-    picture = Drawing(1000, height, title=title, description=words)
-    picture.text(20, 34, title, size=22, font_weight=600)
-    most = max((int(row["in"]) for row in rows), default=1)
-    for place, row in enumerate(rows):
-        y = BARS["y"] + BARS["step"] * place
-        wide = BARS["width"] / most
-        picture.text(BARS["x"] - 12, y + 18, str(row["step"]), anchor="end", size=15)
-        picture.rect(BARS["x"], y, wide * int(row["in"]), 25, fill="#d7dee6", stroke=SOFT)
-        picture.rect(BARS["x"], y, wide * int(row["out"]), 25, fill=BLUE)
-        lost = int(row["in"]) - int(row["out"])
-        note = f"{int(row['out']):,}" + (f"  (−{lost:,})" if lost else "")
-        picture.text(BARS["x"] + wide * int(row["in"]) + 10, y + 18, note, size=15)
-    return picture.svg()
+def verdict(row: Mapping[str, str]) -> str:
+    """What became of a document, with the figure that decided it."""
+    if row["reason"] == KEPT:
+        return "✓ kept"
+    return f"✗ {row['reason']}" + (f" · {row['detail']}" if row["detail"] else "")
 
 
-class FunnelExplorer(CourseWidget):
+def draw_bars(
+    paper: Paper, rows: Sequence[dict], chosen: str, offered: Sequence[str], width: float
+) -> None:
+    """A bar a step: the outline is what came in, the filled part what went on."""
+    left = min(150.0, 16 + max((text_width(str(row["step"]), 14) for row in rows), default=0))
+    notes = [f"{row['out']:,}" + lost_words(row) for row in rows]
+    room = width - left - 14 - max((text_width(note, 14) for note in notes), default=0)
+    unit = room / max((row["in"] for row in rows), default=1)
+    for place, (row, note) in enumerate(zip(rows, notes, strict=True)):
+        y, name = ROW * place, str(row["step"])
+        back = ("tint", "chosen") if name == chosen else ("paper", "none")
+        put = ("step", name) if name in offered else None
+        with paper.group(key=f"step {name}", put=put, tip=f"{name}: {step_words(row)}"):
+            paper.rect(1, y + 1, width - 2, ROW - 2, back[0], stroke=back[1], round=3)
+            words = shorten(name, 14, left - 12)
+            paper.text(left - 8, y + 18, words, anchor="end")
+            paper.rect(left, y + 4, unit * row["in"], ROW - 8, "paper", stroke="soft")
+            paper.rect(left, y + 4, unit * row["out"], ROW - 8, "main")
+            paper.text(left + unit * row["in"] + 8, y + 18, note)
+
+
+def lost_words(row: Mapping[str, object]) -> str:
+    """How many documents fell at a step, as it stands behind those that went on."""
+    lost = int(row["in"]) - int(row["out"])
+    return f"  (−{lost:,})" if lost else ""
+
+
+def draw_card(paper: Paper, row: Mapping[str, str], left: float, top: float) -> None:
+    """A document: address, verdict, and its text as the step saw it."""
+    wide = paper.width - left - 1
+    room = wide - 24
+    y = top + 22
+    for line in wrap(row["address"], 13, room)[:2]:
+        paper.text(left + 12, y, line, "soft", size=13)
+        y += LINE
+    for line in wrap(verdict(row), 14, room):
+        paper.text(left + 12, y + 2, line, "good" if row["reason"] == KEPT else "bad", bold=True)
+        y += LINE + 2
+    lines = [
+        part for line in row["text"].splitlines() or [""] for part in wrap(line, 13, room) or [""]
+    ]
+    if more := len(lines) - LINES:
+        lines = [*lines[:LINES], f"… and {more} more lines"] if more > 0 else lines
+    for line in lines if row["text"] else ["(no text)"]:
+        y += LINE
+        paper.text(left + 12, y - 8, line, size=13)
+    paper.rect(left, top, wide, y + 4 - top, "none", stroke="soft", round=6)
+
+
+class FunnelExplorer(View):
     """The steps of a run as bars; choose a step and a document that fell there.
 
     funnel: its counts. dropped, kept: documents to look at; texts of strangers are shown as text.
     """
 
-    _esm = esm("funnel")
-    _css = css("funnel")
-    rows = traitlets.List().tag(sync=True)
-    journeys = traitlets.Dict().tag(sync=True)
-    step = traitlets.Unicode(KEPT).tag(sync=True)
-    document = traitlets.Int(0).tag(sync=True)
+    step = Choice(lambda view, values: view.offered, "documents that", start=KEPT)
+    document = Slider(
+        lambda view, values: range(len(view.journeys.get(values["step"], ()))),
+        "document",
+        text=lambda i: f"number {i + 1}",
+    )
 
     def __init__(
         self,
@@ -115,34 +152,42 @@ class FunnelExplorer(CourseWidget):
         step: str = KEPT,
     ) -> None:
         fallen = funnel.dropped if dropped is None else dropped
-        super().__init__(rows=bars(funnel), journeys=journeys(fallen or (), kept))
-        self.step = step
+        self.rows, self.journeys = bars(funnel), journeys(fallen or (), kept)
+        fell = [row["step"] for row in self.rows if row["in"] > row["out"]]
+        self.offered = {name: f"fell at {name}" for name in fell} | {KEPT: "kept to the end"}
+        super().__init__(step=step)
 
-    @traitlets.validate("step")
-    def _known_step(self, proposal: dict) -> str:
-        allowed = [row["step"] for row in self.rows] + [KEPT]
-        if self.rows and proposal["value"] not in allowed:
-            names = ", ".join(allowed)
-            raise traitlets.TraitError(f"step={proposal['value']!r} is not allowed: one of {names}")
-        return proposal["value"]
+    def scene(self, paper: Paper, *, step: str, document: int) -> Scene:
+        beside = paper.width > 900
+        wide = paper.width / 2 - 12 if beside else paper.width
+        draw_bars(paper, self.rows, step, self.offered, wide)
+        row = self.document_of(step, document)
+        if row:
+            draw_card(paper, row, wide + 20 if beside else 1, 1 if beside else paper.height + 8)
+        count = next((row for row in self.rows if row["step"] == step), None)
+        happened = f"{step}: {step_words(count)}" if count else self.kept_words()
+        return Scene(
+            title=headline(self.rows),
+            notes=[happened] if row else [happened, "No document was kept to look at."],
+            table=[
+                {"step": r["step"], "in": f"{r['in']:,}", "out": f"{r['out']:,}",
+                 "what happened": step_words(r)}
+                for r in self.rows
+            ],
+            say=f"{verdict(row)}. {row['address']}" if row else happened,
+            facts={"shown": f"{step}/{document}/{row['reason']}" if row else f"{step}/none"},
+        )  # fmt: skip
 
-    @traitlets.observe("step")
-    def _first_document(self, change: dict) -> None:
-        self.document = 0
+    def kept_words(self) -> str:
+        """How many documents came to the end."""
+        last = self.rows[-1]["out"] if self.rows else 0
+        return f"kept: {last:,} documents came through all steps"
+
+    def document_of(self, step: str, number: int) -> dict[str, str] | None:
+        """One of the documents that fell at a step; None if there is none to look at."""
+        fallen = self.journeys.get(step, [])
+        return fallen[number] if number < len(fallen) else None
 
     def shown(self) -> dict[str, str] | None:
         """The chosen document; None if none fell at the chosen step."""
-        fallen = self.journeys.get(self.step, [])
-        return fallen[min(self.document, len(fallen) - 1)] if fallen else None
-
-    def summary(self) -> str:
-        return headline(self.rows)
-
-    def table(self) -> list[dict[str, object]]:
-        return [
-            {"step": row["step"], "in": row["in"], "out": row["out"], "what happened": told(row)}
-            for row in self.rows
-        ]
-
-    def static_svg(self) -> str:
-        return draw_funnel(self.rows)
+        return self.document_of(self.step, self.document)

@@ -1,24 +1,21 @@
 """The S-curve of banded MinHash: how likely is a pair found, and which real pairs were?
 
 The curve is `1 - (1 - J^rows)^bands`. The points are pairs of real texts: their exact Jaccard
-similarity, and whether their real signatures share a band. The browser does the arithmetic again,
-from which numbers of each pair's signatures agree, so that a saved page still works.
+similarity, and whether their real signatures share a band.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import traitlets
 
 from llama3lib.data.dedup.minhash import MinHash, exact_jaccard, lsh_probability
-from widgets.core.drawing import BLUE, GREEN, LINE, ORANGE, SOFT, Drawing
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.view import Linear, Paper, Plot, Scene, Slider, View
+from widgets.view.words import percent
 
 NUMBERS = 256
 BANDS = (1, 2, 4, 8, 14, 16, 20, 25, 32, 42, 64, 128)
 ROWS = tuple(range(1, 17))
-PLOT = {"x": 80, "y": 70, "width": 860, "height": 300}
 
 
 @dataclass(frozen=True)
@@ -83,93 +80,75 @@ def headline(bands: int, rows: int) -> str:
     return f"{bands} × {rows}: half of the pairs are found at a similarity of {middle:.2f}"
 
 
-def draw_scurve(pairs: Sequence[Pair], bands: int, rows: int) -> str:
-    """The static picture, as SVG."""
-    title = headline(bands, rows)
-    told = "; ".join(
-        f"similarity {r['tenth'] / 10:.1f} to {r['tenth'] / 10 + 0.1:.1f}: {r['found']} of "
-        f"{r['pairs']} found"
-        for r in found_shares(pairs, bands, rows)
-    )
-    picture = Drawing(1000, 450, title=title, description=told + ".")
-    picture.text(20, 34, title, size=22, font_weight=600)
-    x, y, width, height = PLOT["x"], PLOT["y"], PLOT["width"], PLOT["height"]
-    for mark in range(0, 11, 2):
-        at = x + width * mark / 10
-        picture.line(at, y, at, y + height, stroke=LINE)
-        picture.text(at, y + height + 22, f"{mark / 10:.1f}", anchor="middle", fill=SOFT)
-        level = y + height * (1 - mark / 10)
-        picture.line(x, level, x + width, level, stroke=LINE)
-        picture.text(x - 10, level + 5, f"{mark * 10} %", anchor="end", fill=SOFT)
-    picture.text(x + width / 2, y + height + 48, "exact Jaccard similarity of the two texts",
-                 anchor="middle")  # fmt: skip
-    steps = [place / 100 for place in range(101)]
-    spots = [
-        f"{x + width * j:.1f},{y + height * (1 - lsh_probability(j, bands, rows)):.1f}"
-        for j in steps
+def table_rows(pairs: Sequence[Pair], bands: int, rows: int) -> list[dict[str, object]]:
+    """The tenths of similarity that have pairs, one a row."""
+    return [
+        {
+            "similarity": f"{row['tenth'] / 10:.1f} to {row['tenth'] / 10 + 0.1:.1f}",
+            "pairs": row["pairs"],
+            "found": row["found"],
+            "expected": f"{row['expected']:.1f}",
+        }
+        for row in found_shares(pairs, bands, rows)
     ]
-    picture.shape("polyline", points=" ".join(spots), fill="none", stroke=BLUE, stroke_width=3)
+
+
+def draw_pairs(plot: Plot, pairs: Sequence[Pair], bands: int, rows: int) -> int:
+    """Found pairs above the plot, missed ones below it, in five lines each; how many are found."""
+    count = 0
     for place, pair in enumerate(pairs):
-        found = pair.is_found(bands, rows)
-        at = y + 14 - 18 * (place % 5) / 5 if found else y + height - 4 + 14 * (place % 5) / 5 - 10
-        kind, colour = ("circle", GREEN) if found else ("diamond", ORANGE)
-        picture.mark(kind, x + width * pair.jaccard, at, 4, fill=colour, fill_opacity=0.8)
-    return picture.svg()
+        found, lift = pair.is_found(bands, rows), 2.4 * (place % 5)
+        count += found
+        kind, role = ("circle", "good") if found else ("diamond", "second")
+        at = plot.top - 6 - lift if found else plot.low + 8 + lift
+        style = {"size": 4, "stroke": "none", "fill_opacity": 0.8, "key": f"pair {place}"}
+        plot.paper.mark(kind, plot.at_x(pair.jaccard), at, role, **style)
+    return count
 
 
-class SCurve(CourseWidget):
+class SCurve(View):
     """Choose bands and rows; see the curve, and which real pairs are found.
 
-    pairs: from `measured_pairs`. Works in a saved page.
+    pairs: from `measured_pairs`.
     """
 
-    _esm = esm("scurve")
-    _css = css("scurve")
-    bands = traitlets.Int(14).tag(sync=True)
-    rows = traitlets.Int(8).tag(sync=True)
-    band_choices = traitlets.List(list(BANDS)).tag(sync=True)
-    pairs = traitlets.List().tag(sync=True)
+    bands = Slider(BANDS, "bands", start=14)
+    rows = Slider(ROWS, "rows in a band", start=8)
 
     def __init__(self, pairs: Sequence[Pair], *, bands: int = 14, rows: int = 8) -> None:
         self.measured = list(pairs)
-        told = [[round(p.jaccard, 4), "".join(map(str, p.agree))] for p in self.measured]
-        super().__init__(pairs=told)
-        self.rows = rows
-        self.bands = bands
+        super().__init__(bands=bands, rows=rows)
 
-    @traitlets.validate("bands")
-    def _offered_bands(self, proposal: dict) -> int:
-        return _one_of("bands", proposal["value"], BANDS)
-
-    @traitlets.validate("rows")
-    def _offered_rows(self, proposal: dict) -> int:
-        return _one_of("rows", proposal["value"], ROWS)
+    def scene(self, paper: Paper, *, bands: int, rows: int) -> Scene:
+        used, pairs = fitting_bands(bands, rows), self.measured
+        paper.text(4, 14, "chance to share a band", "soft")
+        y = Linear(0, 1, text=percent, ticks=[i / 5 for i in range(6)])
+        plot = paper.plot(Linear(0, 1, ticks=[]), y, left=60, top=42, right=20, height=280)
+        for share in y.ticks(6):  # below the pairs that are missed
+            at = plot.at_x(share)
+            paper.line(at, plot.top, at, plot.low)
+            paper.text(at, plot.low + 42, f"{share:.1f}", "soft", anchor="middle")
+        words = "exact Jaccard similarity of the two texts"
+        paper.text(plot.left + plot.width / 2, plot.low + 64, words, anchor="middle")
+        curve = [(i / 100, lsh_probability(i / 100, used, rows)) for i in range(101)]
+        plot.line(curve, "main", width=3.5, key="curve")
+        half = half_way(used, rows)
+        plot.line([(half, 0), (half, 0.5)], "main", width=1.5, dash="5 5", key="half")
+        found = draw_pairs(plot, pairs, used, rows)
+        need = f" ({bands} bands of {rows} would need more)" if bands != used else ""
+        title = headline(used, rows)
+        return Scene(
+            title=title,
+            notes=[
+                f"● found: {found} of {len(pairs)} real pairs · ◆ missed: {len(pairs) - found} · "
+                f"{used * rows} of {NUMBERS} numbers are used{need}"
+            ],
+            table=table_rows(pairs, used, rows),
+            say=f"{title}. {found} of {len(pairs)} pairs found.",
+            facts={"found": found},
+        )
 
     @property
     def used_bands(self) -> int:
         """The bands that the signatures have numbers for."""
         return fitting_bands(self.bands, self.rows)
-
-    def summary(self) -> str:
-        return headline(self.used_bands, self.rows)
-
-    def table(self) -> list[dict[str, object]]:
-        return [
-            {
-                "similarity": f"{row['tenth'] / 10:.1f} to {row['tenth'] / 10 + 0.1:.1f}",
-                "pairs": row["pairs"],
-                "found": row["found"],
-                "expected": f"{row['expected']:.1f}",
-            }
-            for row in found_shares(self.measured, self.used_bands, self.rows)
-        ]
-
-    def static_svg(self) -> str:
-        return draw_scurve(self.measured, self.used_bands, self.rows)
-
-
-def _one_of(field: str, value: int, allowed: Sequence[int]) -> int:
-    if value not in allowed:
-        names = ", ".join(map(str, allowed))
-        raise traitlets.TraitError(f"{field}={value!r} is not allowed: one of {names}")
-    return value

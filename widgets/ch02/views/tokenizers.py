@@ -4,15 +4,15 @@ Type, and each tokenizer cuts the text again. Fewer pieces for the same text is 
 for (section 3.2: 3.17 characters a token before, 3.94 after).
 """
 
-from collections.abc import Mapping
-from html import escape
-
-import traitlets
+from collections.abc import Mapping, Sequence
 
 from llama3lib.tokenizer import Tokenizer
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.view import Paper, Scene, Text, View
+from widgets.view.measure import shorten, text_width
+from widgets.view.words import count_of
 
-MOST = 400  # characters that are cut; a longer text would not fit on a page
+HEAD, LINE, HIGH = 26, 25, 420
+VISIBLE = str.maketrans({"\n": "⏎", " ": "·", "\t": "→"})
 
 
 def characters(text: str) -> list[str]:
@@ -59,48 +59,72 @@ def headline(rows: list[dict[str, object]]) -> str:
     return f"Fewest pieces: {best['name']}, {best['per_token']:.2f} characters a token"
 
 
-class TokenizerCompare(CourseWidget):
+def boxes(pieces: Sequence[str], width: float, lines: int) -> list[tuple[int, float, float, str]]:
+    """Line, left edge, width and words of as many pieces as fit, in order.
+
+    If some do not fit, the end of the last line stays free to say so.
+    """
+    found, line, x = [], 0, 0.0
+    for piece in pieces:
+        words = shorten(piece.translate(VISIBLE), 14, width - 10)
+        wide = max(15.0, text_width(words, 14) + 7)
+        if x + wide > width:
+            line, x = line + 1, 0.0
+        found.append((line, x, wide, words))
+        x += wide
+    if line < lines:
+        return found
+    end = width - text_width(f"… and {len(pieces):,} more", 14) - 12
+    return [b for b in found if b[0] < lines - 1 or (b[0] == lines - 1 and b[1] + b[2] <= end)]
+
+
+def draw_pieces(paper: Paper, pieces: Sequence[str], top: float, lines: int) -> float:
+    """Pieces as boxes that touch, line by line; returns the lower edge."""
+    shown = boxes(pieces, paper.width - 4, lines)
+    line, end = 0, 2.0
+    for place, (line, x, wide, words) in enumerate(shown):
+        odd, y, end = place % 2, top + LINE * line, 2 + x + wide
+        paper.rect(2 + x, y, wide, LINE - 3, "sixth" if odd else "paper", round=3, stroke="quiet",
+                   fill_opacity=0.28 if odd else None)  # fmt: skip
+        paper.text(2 + x + wide / 2, y + 16, words, anchor="middle")
+    if more := len(pieces) - len(shown):
+        line, x = lines - 1, end + 8 if line == lines - 1 else 2
+        paper.text(x, top + LINE * line + 16, f"… and {more:,} more", "soft")
+    return top + LINE * (line + 1)
+
+
+class TokenizerCompare(View):
     """Type a text; every tokenizer cuts it anew.
 
-    tokenizers: by name. Needs a kernel to follow your typing; a saved page shows the last text.
+    tokenizers: by name.
     """
 
-    _esm = esm("tokenizers")
-    _css = css("tokenizers")
-    text = traitlets.Unicode().tag(sync=True)
-    rows = traitlets.List().tag(sync=True)
+    text = Text("text", most=400)  # a longer one would not fit on a page
 
     def __init__(self, tokenizers: Mapping[str, Tokenizer], text: str) -> None:
         if not tokenizers:
             raise ValueError("tokenizers is not allowed to be empty")
         self.tokenizers = dict(tokenizers)
-        super().__init__()
-        self.text = text
+        super().__init__(text=text)
 
-    @traitlets.validate("text")
-    def _short(self, proposal: dict) -> str:
-        return proposal["value"][:MOST]
-
-    @traitlets.observe("text")
-    def _cut(self, change: dict) -> None:
-        self.rows = cut(self.tokenizers, change["new"])
-
-    def summary(self) -> str:
-        return headline(self.rows) if self.text else "No text"
-
-    def table(self) -> list[dict[str, object]]:
-        return [
-            {"way": row["name"], "tokens": row["count"], "characters a token": row["per_token"]}
-            for row in self.rows
-        ]
-
-    def static_html(self) -> str:
-        """The cut text for pages without a kernel: pieces set apart by thin bars."""
-        lines = "".join(
-            f"<p><strong>{escape(str(row['name']))}</strong>, {row['count']} tokens:<br>"
-            + "<code>"
-            + escape("│".join(str(piece).replace("\n", "⏎") for piece in row["pieces"]))
-            + "</code></p>"
-            for row in self.rows
+    def scene(self, paper: Paper, *, text: str) -> Scene:
+        rows = cut(self.tokenizers, text)
+        lines = max(1, int((HIGH * (1 + paper.narrow) / len(rows) - HEAD) / LINE))
+        low = 0.0
+        for row in rows:
+            count = count_of(row["count"], "token")
+            words = f"{row['name']}: {count}, {row['per_token']:.2f} characters each"
+            paper.text(2, low + 16, shorten(words, 14, paper.width - 4), "soft")
+            low = draw_pieces(paper, row["pieces"], low + HEAD - 2, lines) + 4
+        return Scene(
+            title=headline(rows) if text else "No text",
+            table=[
+                {
+                    "way": row["name"],
+                    "tokens": f"{row['count']:,}",
+                    "characters a token": f"{row['per_token']:.2f}",
+                }
+                for row in rows
+            ],
+            facts={"counts": " ".join(str(row["count"]) for row in rows)},
         )
-        return f"<div>{lines}</div>"

@@ -1,32 +1,18 @@
 """From FLOPs to loss to accuracy, with points taken away (section 3.2.1, Figure 4).
 
 Step 1 predicts the loss of the right answers from compute, step 2 the accuracy from that loss.
-What if fewer budgets had been seen, or other models? All fits are made once, in Python, and handed
-to the browser as numbers, so a saved page still works.
+What if fewer budgets had been seen, or other models? All fits are made once.
 """
 
 from collections.abc import Callable, Sequence
 
-import traitlets
-
 from llama3lib.scaling import Run, Sigmoid
-from widgets.ch03.views.twosteps_fits import FORMS, MODELS, best_runs, fit_all, spans
-from widgets.ch03.views.twosteps_picture import draw_two_steps
-from widgets.ch09.views.latency import fixed
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.ch03.views.twosteps_fits import FORMS, MODELS, best_runs, chosen, fit_all, spans
+from widgets.ch03.views.twosteps_picture import Picture, percent, sci
+from widgets.view import Choice, Paper, Scene, Slider, View
+from widgets.view.words import fixed
 
 ASSUMED = "What joins the steps: models of equal loss have equal accuracy, however they came by it."
-
-
-def sci(value: float) -> str:
-    """Two digits and a power: 3e10, 1.2e12."""
-    digits, power = f"{value:.1e}".split("e")
-    return f"{float(digits):g}e{int(power)}"
-
-
-def percent(share: float) -> str:
-    """One decimal place: 97.5%."""
-    return f"{fixed(100 * share, 1)}%"
 
 
 def spread(ends: Sequence[float | None], say: Callable[[float], str], level: float) -> str:
@@ -41,21 +27,21 @@ def trouble(entry: dict, models: str, form: str) -> str | None:
     return entry["first"][form].get("trouble") or entry["second"][models].get("trouble")
 
 
-def measured(facts: dict) -> tuple[float, float] | None:
+def measured(data: dict) -> tuple[float, float] | None:
     """Mean loss and accuracy of the runs held out; None without such runs."""
-    if not (held := facts["held"]):
+    if not (held := data["held"]):
         return None
     return tuple(sum(run[n] for run in held) / len(held) for n in ("nll", "accuracy"))
 
 
-def headline(facts: dict, entry: dict, models: str, form: str) -> str:
+def headline(data: dict, entry: dict, models: str, form: str) -> str:
     """The title: what is predicted with so much seen, and what came."""
     seen = f"Seen up to {sci(entry['limit'])} FLOPs"
     if why := trouble(entry, models, form):
         return f"{seen}: no prediction. {why}"
     told = entry["told"][models][form]
     score, low, high = told["accuracy"]
-    said = f"{seen}: predicted {percent(score)} at {sci(facts['target'])}"
+    said = f"{seen}: predicted {percent(score)} at {sci(data['target'])}"
     below = entry["first"][form]["nll"][0] < 0
     if below:
         said += ", but through a loss below 0"
@@ -65,7 +51,7 @@ def headline(facts: dict, entry: dict, models: str, form: str) -> str:
         said += (
             " (error unknown)" if None in (low, high) else f" ({to(*map(percent, (low, high)))})"
         )
-    real = measured(facts)
+    real = measured(data)
     return said + (f"{';' if below else ','} measured {percent(real[1])}" if real else "")
 
 
@@ -74,10 +60,10 @@ def top_is_open(second: dict) -> bool:
     return bool(second["tops"]) and second["tops"][0][1] - second["tops"][-1][1] > 0.045
 
 
-def notes(facts: dict, entry: dict, models: str, form: str) -> list[str]:
+def notes(data: dict, entry: dict, models: str, form: str) -> list[str]:
     """What each step did, as lines under the picture."""
-    first, second, real = entry["first"][form], entry["second"][models], measured(facts)
-    level, told = facts["level"], []
+    first, second, real = entry["first"][form], entry["second"][models], measured(data)
+    level, told = data["level"], []
     if "trouble" in first:
         told.append(f"{first['trouble']}, and it has {entry['budgets']}.")
     else:
@@ -134,10 +120,10 @@ def to(low: str, high: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def table_rows(facts: dict, form: str) -> list[dict[str, object]]:
+def table_rows(data: dict, form: str) -> list[dict[str, object]]:
     """Every limit with every choice of models."""
-    rows, real = [], measured(facts)
-    for entry in facts["entries"]:
+    rows, real = [], measured(data)
+    for entry in data["entries"]:
         for models, words in MODELS.items():
             row = {"seen up to, FLOPs": sci(entry["limit"]), "models in step 2": words}
             loss = entry["first"][form].get("nll", [None])[0]
@@ -153,7 +139,7 @@ def table_rows(facts: dict, form: str) -> list[dict[str, object]]:
     return rows
 
 
-class TwoStepsView(CourseWidget):
+class TwoStepsView(View):
     """Take points away and see what the two steps predict then.
 
     runs: finished runs with `nll` and `accuracy`, of two budgets or more; step 1 sees the one of
@@ -161,18 +147,19 @@ class TwoStepsView(CourseWidget):
     budget count. Without any, four times the largest budget is predicted.
     limit: the largest budget that is seen, from the second one up. models: a key of MODELS. form:
     a key of FORMS. chance, top: ends of the sigmoid, set as in `fit_sigmoid`. level, resamples,
-    seed: of the intervals. Works in a saved page.
+    seed: of the intervals.
 
     Raises ValueError if fewer than two budgets or three different losses are left of the runs that
     have both numbers, or if no run held out has them.
     """
 
-    _esm = esm("twosteps")
-    _css = css("twosteps")
-    limit = traitlets.Float().tag(sync=True)
-    models = traitlets.Unicode("seen").tag(sync=True)
-    form = traitlets.Unicode("line").tag(sync=True)
-    facts = traitlets.Dict().tag(sync=True)
+    limit = Slider(
+        lambda view, values: list(view.entries),
+        "seen up to",
+        text=lambda flops: f"{sci(flops)} FLOPs",
+    )
+    models = Choice(MODELS, "step 2 sees", start="seen")
+    form = Choice(FORMS, "step 1 is")
 
     def __init__(
         self,
@@ -200,41 +187,34 @@ class TwoStepsView(CourseWidget):
         held = [run for run in held if run["budget"] == last]
         target = sum(run["flops"] for run in held) / len(held) if held else 4 * last
         ends = {"chance": chance, "top": top, "level": level}
-        facts = {"runs": seen, "held": held, "target": target, "level": level}
-        facts["entries"] = fit_all(seen, target, **ends, resamples=resamples, seed=seed)
-        facts |= {"spans": spans(facts), "forms": FORMS, "models": MODELS, "assumed": ASSUMED}
-        super().__init__(facts=facts)
-        self.limit = facts["entries"][-1]["limit"] if limit is None else limit
-        self.models, self.form = models, form
+        self.data = {"runs": seen, "held": held, "target": target, "level": level}
+        self.data["entries"] = fit_all(seen, target, **ends, resamples=resamples, seed=seed)
+        self.data["spans"] = spans(self.data)
+        self.entries = {entry["limit"]: entry for entry in self.data["entries"]}
+        last = list(self.entries)[-1] if limit is None else limit
+        super().__init__(limit=last, models=models, form=form)
 
-    @traitlets.validate("limit", "models", "form")
-    def _offered(self, proposal: dict) -> object:
-        name, value = proposal["trait"].name, proposal["value"]
-        limits = [entry["limit"] for entry in self.facts["entries"]]
-        allowed = {"limit": limits, "models": [*MODELS], "form": [*FORMS]}[name]
-        if value not in allowed:
-            names = ", ".join(map(str, allowed))
-            raise traitlets.TraitError(f"{name}={value!r} is not allowed: one of {names}")
-        return value
+    def scene(self, paper: Paper, *, limit: float, models: str, form: str) -> Scene:
+        data, entry = self.data, self.entries[limit]
+        Picture(paper, data, entry, models, form)
+        told = entry["told"].get(models, {}).get(form)
+        return Scene(
+            title=headline(data, entry, models, form),
+            notes=notes(data, entry, models, form),
+            table=table_rows(data, form),
+            facts={
+                "accuracy": told["accuracy"][0] if told else "none",
+                "seen": len(chosen(data["runs"], limit, models)),
+            },
+        )
 
     def entry(self) -> dict:
         """All fits of the limit that is set."""
-        return next(one for one in self.facts["entries"] if one["limit"] == self.limit)
-
-    def summary(self) -> str:
-        return headline(self.facts, self.entry(), self.models, self.form)
-
-    def table(self) -> list[dict[str, object]]:
-        return table_rows(self.facts, self.form)
-
-    def static_svg(self) -> str:
-        told = notes(self.facts, self.entry(), self.models, self.form)
-        shown = self.entry(), self.models, self.form
-        return draw_two_steps(self.facts, *shown, title=self.summary(), told=told)
+        return self.entries[self.limit]
 
 
 def _known(runs: Sequence[Run]) -> list[dict]:
-    """Runs that have both numbers of the task, as the browser needs them."""
+    """Runs that have both numbers of the task, as the fits need them."""
     both = [run for run in runs if run.nll is not None and run.accuracy is not None]
     names = ("budget", "seed", "flops", "parameters", "nll", "accuracy")
     return [

@@ -127,14 +127,14 @@ def nll_at(first: dict, form: str, flops: float) -> float:
     return first["curve"][2] + math.exp(first["curve"][0] + first["curve"][1] * math.log(flops))
 
 
-def spans(facts: dict) -> dict[str, list[float]]:
+def spans(data: dict) -> dict[str, list[float]]:
     """Ends of the axes; those of the loss depend on the form, since a line may leave its range."""
-    flops = [run["flops"] for run in facts["runs"]]
-    nll = [run["nll"] for run in (*facts["runs"], *facts["held"])]
-    right = min(run["accuracy"] for run in (*facts["runs"], *facts["held"]))
-    found = {"flops": [min(flops) / 1.6, 1.6 * facts["target"]]}
+    flops = [run["flops"] for run in data["runs"]]
+    nll = [run["nll"] for run in (*data["runs"], *data["held"])]
+    right = min(run["accuracy"] for run in (*data["runs"], *data["held"]))
+    found = {"flops": [min(flops) / 1.6, 1.6 * data["target"]]}
     for form in FORMS:
-        told = [e["first"][form]["nll"] for e in facts["entries"] if "nll" in e["first"][form]]
+        told = [e["first"][form]["nll"] for e in data["entries"] if "nll" in e["first"][form]]
         low = min([0.0, *(v for one in told for v in one[:2] if v is not None)])
         found[form] = [1.08 * max(low, -1.1 * max(nll)), 1.08 * max(nll)]
     return found | {"accuracy": [max(0.0, math.floor(10 * right - 0.4) / 10), 1.01]}

@@ -1,188 +1,147 @@
-"""The static picture of the two-step prediction: both steps side by side, as in Figure 4."""
+"""The picture of the two-step prediction: both steps side by side, as in Figure 4."""
 
 import math
-from collections.abc import Callable, Sequence
-from textwrap import wrap
+from collections.abc import Sequence
 
 import numpy as np
 
 from llama3lib.scaling import Sigmoid
 from widgets.ch03.views.twosteps_fits import chosen, nll_at
-from widgets.core.drawing import BLUE, INK, ORANGE, PAPER, SKY, SOFT, Drawing
-
-LEFT = {"x": 70, "y": 94, "width": 400, "height": 280}
-RIGHT = {"x": 566, "y": 94, "width": 414, "height": 280}
-LOW = LEFT["y"] + LEFT["height"]
-STEPS = ("Step 1: FLOPs → loss per character", "Step 2: loss per character → accuracy")
-Spot = Callable[[float, float], tuple[float, float]]
+from widgets.view import Linear, Log, Paper, Plot
+from widgets.view.legend import legend
+from widgets.view.words import fixed, scientific, thousands
 
 
-def spots(facts: dict, form: str) -> tuple[Spot, Spot]:
-    """Where FLOPs and loss stand on the left, loss and accuracy on the right."""
-    flops, nll, accuracy = (facts["spans"][name] for name in ("flops", form, "accuracy"))
-
-    def share(span: Sequence[float], value: float) -> float:
-        return (value - span[0]) / (span[1] - span[0])
-
-    def left(at: float, loss: float) -> tuple[float, float]:
-        across = math.log(at / flops[0]) / math.log(flops[1] / flops[0])
-        return (
-            LEFT["x"] + LEFT["width"] * across,
-            LEFT["y"] + LEFT["height"] * (1 - share(nll, loss)),
-        )
-
-    def right(loss: float, part: float) -> tuple[float, float]:
-        up = RIGHT["y"] + RIGHT["height"] * (1 - share(accuracy, part))
-        return RIGHT["x"] + RIGHT["width"] * share(nll, loss), up
-
-    return left, right
+def sci(value: float) -> str:
+    """Two digits and a power: 3e10, 1.2e12."""
+    return scientific(value, 2)
 
 
-def draw_two_steps(
-    facts: dict, entry: dict, models: str, form: str, *, title: str, told: Sequence[str]
-) -> str:
-    """The picture as SVG. told: lines below it."""
-    lines = [part for line in told for part in wrap(line, 140)]
-    picture = Drawing(1000, 478 + 21 * len(lines), title=title, description=" ".join(told))
-    picture.text(20, 34, title, size=min(20, 1420 / len(title)), font_weight=600)
-    for key, box in (("left", LEFT), ("right", RIGHT)):
-        picture.begin("clipPath", id=f"twosteps-{key}")
-        picture.rect(**box)
-        picture.end("clipPath")
-    _draw_axes(picture, facts, entry, form)
-    _draw_curves(picture, facts, entry, models, form)
-    _draw_points(picture, facts, entry, models, form)
-    _draw_prediction(picture, facts, entry, models, form)
-    _draw_key(picture, bool(facts["held"]))
-    for place, line in enumerate(lines):
-        picture.text(20, 478 + 21 * place, line, fill=SOFT, size=13)
-    return picture.svg()
+def percent(share: float) -> str:
+    """One decimal place: 97.5%."""
+    return f"{fixed(100 * share, 1)}%"
 
 
-def _draw_axes(picture: Drawing, facts: dict, entry: dict, form: str) -> None:
-    left, right = spots(facts, form)
-    for box, title, across, up in (
-        (LEFT, STEPS[0], "training FLOPs", "nats a character"),
-        (RIGHT, STEPS[1], "nats a character", "accuracy"),
-    ):
-        picture.text(box["x"], box["y"] - 28, title, size=15, font_weight=600)
-        picture.text(box["x"] - 50, box["y"] - 8, up, fill=SOFT, size=13)
-        middle = box["x"] + box["width"] / 2
-        picture.text(middle, LOW + 42, across, anchor="middle", fill=SOFT)
-    low, high = facts["spans"][form]
-    line = left(entry["limit"], 0)[0] + 8  # just beyond the points
-    near = line < LEFT["x"] + 136  # too near the edge for words to stand left of the line
-    if low < 0:
-        shade = {"fill": "#d9dee3", "fill_opacity": 0.55}
-        y, x = left(entry["limit"], 0)[1], right(0, 1)[0]
-        picture.rect(LEFT["x"], y, LEFT["width"], LOW - y, **shade)
-        picture.rect(RIGHT["x"], RIGHT["y"], x - RIGHT["x"], RIGHT["height"], **shade)
-        at = line + 6 if near else LEFT["x"] + 8
-        picture.text(at, LOW - 10, "no loss is below 0", fill=SOFT)
-    for power in range(*(math.ceil(math.log10(v)) for v in facts["spans"]["flops"])):
-        x = left(10.0**power, 0)[0]
-        picture.line(x, LEFT["y"], x, LOW)
-        picture.text(x, LOW + 20, f"1e{power}", anchor="middle", fill=SOFT)
-    for fifth in range(math.ceil(5 * low), math.floor(5 * high) + 1):
-        y, x = left(entry["limit"], fifth / 5)[1], right(fifth / 5, 1)[0]
-        picture.line(LEFT["x"], y, LEFT["x"] + LEFT["width"], y)
-        picture.text(LEFT["x"] - 8, y + 5, f"{fifth / 5:.1f}", anchor="end", fill=SOFT)
-        picture.line(x, RIGHT["y"], x, LOW)
-        picture.text(x, LOW + 20, f"{fifth / 5:.1f}", anchor="middle", fill=SOFT)
-    for tenth in range(math.ceil(10 * facts["spans"]["accuracy"][0]), 11):
-        y = right(0, tenth / 10)[1]
-        picture.line(RIGHT["x"], y, RIGHT["x"] + RIGHT["width"], y)
-        picture.text(RIGHT["x"] - 8, y + 5, f"{10 * tenth}%", anchor="end", fill=SOFT)
-    picture.line(line, LEFT["y"], line, LOW, stroke=SOFT, stroke_dasharray="3 4")
-    at, anchor = (line + 6, "start") if near else (line - 6, "end")
-    picture.text(at, LEFT["y"] + 16, "seen up to here", anchor=anchor, fill=SOFT, size=13)
+def run_words(run: dict) -> str:
+    """One run in a line."""
+    return (
+        f"{sci(run['budget'])} FLOPs, {thousands(run['parameters'])} parameters, seed "
+        f"{run['seed']}: {fixed(run['nll'], 3)} nats a character, {percent(run['accuracy'])}"
+    )
 
 
-def _draw_curves(picture: Drawing, facts: dict, entry: dict, models: str, form: str) -> None:
-    left, right = spots(facts, form)
-    first, second = entry["first"][form], entry["second"][models]
+class Picture:
+    """Both steps side by side, as in Figure 4; on a telephone one below the other."""
 
-    def line(key: str, points: list, **style: object) -> None:
-        style |= {"fill": "none", "clip_path": f"url(#twosteps-{key})"}
-        picture.shape("polyline", points=_pairs(points), **style)
+    def __init__(self, paper: Paper, data: dict, entry: dict, models: str, form: str) -> None:
+        self.paper, self.data, self.entry, self.models = paper, data, entry, models
+        self.first, self.second = entry["first"][form], entry["second"][models]
+        self.told, self.form = entry["told"].get(models, {}).get(form), form
+        self.nll = low, high = data["spans"][form]
+        narrow = paper.narrow
+        box = {"height": 220 if narrow else 270}
+        box["width"] = paper.width - 66 if narrow else (paper.width - 138) / 2
+        flops = Log(*data["spans"]["flops"], "training FLOPs", text=sci)
+        ticks = [fifth / 5 for fifth in range(math.ceil(5 * low), math.floor(5 * high) + 1)]
+        nll = Linear(low, high, "nats a character", ticks=ticks)
+        self.left = paper.plot(flops, nll, left=52, top=52, **box)
+        ends, left = data["spans"]["accuracy"], 52 if narrow else self.left.right + 72
+        top = self.left.low + 104 if narrow else 52
+        accuracy = Linear(*ends, "accuracy", text=lambda v: f"{fixed(100 * v, 0)}%")
+        self.right = paper.plot(nll, accuracy, left=left, top=top, **box)
+        titles = "Step 1: FLOPs → loss per character", "Step 2: loss per character → accuracy"
+        for plot, title in zip((self.left, self.right), titles, strict=True):
+            paper.text(plot.left - 48, plot.top - 34, title, size=15, bold=True)
+        self._limits()
+        self._curves()
+        self._runs()
+        self._prediction()
+        self._legend()
 
-    def band(key: str, rows: list, spot: Spot) -> None:
-        if rows:
-            edge = [spot(x, low) for x, low, _ in rows]
-            edge += [spot(x, high) for x, _, high in reversed(rows)]
-            style = {"fill": SKY, "fill_opacity": 0.35, "clip_path": f"url(#twosteps-{key})"}
-            picture.shape("polygon", points=_pairs(edge), **style)
+    def _limits(self) -> None:
+        """Where no loss is, and how far was seen."""
+        paper, left, right = self.paper, self.left, self.right
+        x = left.at_x(self.entry["limit"]) + 8  # just beyond the points
+        near = x < left.left + 136  # too near the edge for words to stand left of the line
+        at, anchor = (x + 6, "start") if near else (x - 6, "end")
+        if self.nll[0] < 0:
+            y, wall = left.at_y(0), right.at_x(0)
+            shade = {"fill_opacity": 0.7}
+            paper.rect(left.left, y, left.width, left.low - y, "tint", **shade)
+            paper.rect(right.left, right.top, wall - right.left, right.height, "tint", **shade)
+            paper.text(at if near else left.left + 8, left.low - 10, "no loss is below 0", "soft")
+        paper.line(x, left.top, x, left.low, "soft", dash="3 4", key="limit")
+        words = "seen up to here"
+        paper.text(at, left.top + 16, words, "soft", size=13, anchor=anchor, halo=True)
 
-    if "trouble" not in first:
-        band("left", first["band"], left)
-        grid = np.geomspace(*facts["spans"]["flops"], 60).tolist()
-        points = [left(x, nll_at(first, form, x)) for x in grid]
-        line("left", points, stroke=BLUE, stroke_width=2.2)
-    if "trouble" not in second:
-        band("right", second["band"], right)
-        grid = np.linspace(*facts["spans"][form], 80).tolist()
-        for way in second["tops"][:: max(len(second["tops"]) - 1, 1)]:
-            points = [right(x, Sigmoid(*way).predict(x)) for x in grid]
-            line("right", points, stroke=INK, stroke_width=1.6, stroke_dasharray="2 5")
-        points = [right(x, Sigmoid(*second["sigmoid"]).predict(x)) for x in grid]
-        line("right", points, stroke=BLUE, stroke_width=2.2)
+    def _curves(self) -> None:
+        left, right = self.left, self.right
+        for plot, step in ((left, self.first), (right, self.second)):
+            if step.get("band"):
+                plot.band(*zip(*step["band"], strict=True), "sixth", opacity=0.35)
+        if "trouble" not in self.first:
+            grid = np.geomspace(*self.data["spans"]["flops"], 41).tolist()
+            line = [(x, nll_at(self.first, self.form, x)) for x in grid]
+            left.line(line, "main", width=2.2, key="step 1")
+        if "trouble" not in self.second:
+            tops, grid = self.second["tops"], np.linspace(*self.nll, 61).tolist()
 
+            def sigmoid(way: Sequence[float], role: str, **style: object) -> None:
+                right.line([(x, Sigmoid(*way).predict(x)) for x in grid], role, **style)
 
-def _draw_points(picture: Drawing, facts: dict, entry: dict, models: str, form: str) -> None:
-    left, right = spots(facts, form)
-    mine = {id(run) for run in chosen(facts["runs"], entry["limit"], models)}
-    for run in facts["runs"]:
-        _dot(picture, right(run["nll"], run["accuracy"]), id(run) in mine, 3.8)
-        if run["best"]:
-            spot = left(run["flops"], run["nll"])
-            _dot(picture, spot, run["budget"] <= entry["limit"], 5)
+            for way in tops[:: max(len(tops) - 1, 1)]:
+                sigmoid(way, "ink", width=1.6, dash="2 5")
+            sigmoid(self.second["sigmoid"], "main", width=2.2, key="step 2")
 
+    def _runs(self) -> None:
+        """Those seen on top of those taken away; then those held out."""
+        runs, limit = self.data["runs"], self.entry["limit"]
+        mine = {id(run) for run in chosen(runs, limit, self.models)}
+        for i in sorted(range(len(runs)), key=lambda i: id(runs[i]) in mine):
+            run, spots = runs[i], [(self.right, id(runs[i]) in mine, 3.8)]
+            if run["best"]:
+                spots.append((self.left, run["budget"] <= limit, 5))
+            for plot, seen, size in spots:
+                at = self._spot(plot, run)
+                fill, stroke = ("main", "paper") if seen else ("paper", "soft")
+                style = {"size": size, "stroke": stroke, "tip": run_words(run)}
+                plot.mark("circle", at, fill, key=f"run {i} {plot is self.left}", **style)
+        for run in self.data["held"]:
+            for plot in (self.left, self.right):
+                tip = f"measured: {run_words(run)}"
+                plot.mark("square", self._spot(plot, run), "ink", size=5, stroke="paper", tip=tip)
 
-def _dot(picture: Drawing, spot: tuple[float, float], seen: bool, size: float) -> None:
-    style = {"fill": BLUE, "stroke": PAPER} if seen else {"fill": PAPER, "stroke": SOFT}
-    picture.mark("circle", *spot, size, **style)
+    def _spot(self, plot: Plot, run: dict) -> tuple[float, float]:
+        return (run["flops"], run["nll"]) if plot is self.left else (run["nll"], run["accuracy"])
 
+    def _prediction(self) -> None:
+        if "trouble" in self.first:
+            return
+        target, (nll, *ends) = self.data["target"], self.first["nll"]
+        bar = {"role": "chosen", "width": 3}
+        marks = [(self.left, (target, nll), f"predicted: {fixed(nll, 3)} nats a character")]
+        if None not in ends:
+            self.left.line([(target, end) for end in ends], **bar)
+        if self.told is not None:
+            score, *ups = self.told["accuracy"]
+            marks.append((self.right, (nll, score), f"predicted: {percent(score)}"))
+            if None not in ends:
+                self.right.line([(end, score) for end in ends], **bar)
+            if None not in ups:
+                self.right.line([(nll, end) for end in ups], **bar)
+            if by_top := self.told["by_top"]:
+                self.right.line([(nll, end) for end in by_top], "chosen", dash="2 4")
+        for plot, at, tip in marks:
+            plot.mark("diamond", at, "chosen", size=7, tip=tip, key=f"told {plot is self.left}")
 
-def _draw_prediction(picture: Drawing, facts: dict, entry: dict, models: str, form: str) -> None:
-    left, right = spots(facts, form)
-    first, told = entry["first"][form], entry["told"].get(models, {}).get(form)
-    bars = []
-    if "trouble" not in first:
-        nll, *ends = first["nll"]
-        bars.append((left(facts["target"], nll), [left(facts["target"], e) for e in _known(ends)]))
-    if told is not None:
-        score, *ups = told["accuracy"]
-        bars.append((right(nll, score), [right(e, score) for e in _known(ends)]))
-        bars.append((right(nll, score), [right(nll, e) for e in _known(ups)]))
-        if told["by_top"]:
-            points = _pairs([right(nll, e) for e in told["by_top"]])
-            style = {"stroke": ORANGE, "stroke_width": 2, "stroke_dasharray": "2 4"}
-            picture.shape("polyline", points=points, fill="none", **style)
-    for _, ends in bars:
-        if ends:
-            style = {"stroke": ORANGE, "stroke_width": 3, "fill": "none"}
-            picture.shape("polyline", points=_pairs(ends), **style)
-    for spot, _ in bars[:2]:
-        picture.mark("diamond", *spot, 7, fill=ORANGE, stroke=INK)
-    for run in facts["held"]:
-        for spot in (left(run["flops"], run["nll"]), right(run["nll"], run["accuracy"])):
-            picture.mark("square", *spot, 5, fill=INK, stroke=PAPER)
-
-
-def _known(ends: Sequence[float | None]) -> list[float]:
-    return [] if None in ends else list(ends)
-
-
-def _draw_key(picture: Drawing, held: bool) -> None:
-    y = LOW + 74
-    items = [(70, "● seen", BLUE), (140, "○ taken away", SOFT)]
-    items.append((256, "◆ predicted, with its interval", "#a56f00"))  # orange, dark enough to read
-    if held:
-        items.append((474, "■ measured, in no fit", INK))
-    items.append((636, "····· lowest and highest top that fit as well", INK))
-    for x, words, colour in items:
-        picture.text(x, y, words, fill=colour)
-
-
-def _pairs(points: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    def _legend(self) -> None:
+        signs = [
+            ("circle", "main", "seen"),
+            ("circle", "paper", "taken away", {"stroke": "soft"}),
+            ("diamond", "chosen", "predicted, with its interval"),
+            ("square", "ink", "measured, in no fit"),
+            ("line", "ink", "lowest and highest top that fit as well", {"dash": "2 5"}),
+        ]
+        if not self.data["held"]:
+            del signs[3]
+        legend(self.paper, 4, self.right.low + 72, signs)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from llama3lib.checkpoint import load_model
-from llama3lib.data.miniweb import prose
 from llama3lib.data.tokens import TokenShard
 from llama3lib.eval import held_out_loss
 from llama3lib.train import Phase, ablations
+from llama3lib.worlds.miniweb import prose
 from widgets.ch05.exercises.training import fit, shards
 from widgets.core.exercise import Exercise
 from widgets.core.forms import is_number

@@ -10,16 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
-import traitlets
 from torch import Tensor
 
 from llama3lib.checkpoint import RunningMean
-from widgets.core.drawing import BLUE, INK, LINE, RED, SOFT, Drawing
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.view import Choice, Linear, Paper, Plot, Scene, Slider, View
+from widgets.view.plot import round_step
+from widgets.view.words import significant
 
 SHARES = tuple(i / 20 for i in range(21))
-UPPER = {"x": 92, "y": 84, "width": 880, "height": 150}
-LOWER = {"x": 92, "y": 306, "width": 880, "height": 150}
+HIGH = 138
+"""Of each of the two plots."""
 
 Weights = Mapping[str, Tensor]
 Points = list[tuple[float, float]]
@@ -117,145 +117,105 @@ def loss_range(series: Mapping[str, Mapping[str, Points]]) -> tuple[float, float
     return low - margin, high + margin
 
 
-def loss_ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round losses within a range."""
-    power = 10.0 ** math.floor(math.log10((high - low) / most))
-    step = next(power * m for m in (1, 2, 5, 10) if (high - low) / (power * m) <= most)
-    return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+def table_rows(one: Mapping[str, Points]) -> list[dict[str, str]]:
+    """Losses on the line, then of the means."""
+    line, means = one["line"], one["means"]
+    rows = [(f"share {at:.2f} of the way", loss) for at, loss in line]
+    rows += [(f"mean of the last {k}", loss) for k, loss in means]
+    names = ("weights", "loss", "better than the last")
+    cells = [(words, f"{loss:.4f}", f"{means[0][1] - loss:+.4f}") for words, loss in rows]
+    return [dict(zip(names, row, strict=True)) for row in cells]
 
 
-class _Plot:
-    """One of the two plots: where a point of any series stands."""
-
-    def __init__(self, box: dict, series: Mapping[str, Mapping[str, Points]], part: str) -> None:
-        self.ends = loss_range(series)
-        self.x, self.y, self.width, self.height = (box[n] for n in ("x", "y", "width", "height"))
-        found = [at for one in series.values() for at, _ in one[part]]
-        self.first, self.last = min(found), max(found)
-
-    def at(self, point: Sequence[float]) -> tuple[float, float]:
-        along = (point[0] - self.first) / ((self.last - self.first) or 1)
-        up = (point[1] - self.ends[0]) / (self.ends[1] - self.ends[0])
-        return self.x + self.width * along, self.y + self.height * (1 - up)
-
-    def frame(self, picture: Drawing, words: str, marks: Sequence[float]) -> None:
-        picture.text(20, self.y - 16, words, fill=SOFT)
-        for loss in loss_ticks(*self.ends):
-            high = self.at((self.first, loss))[1]
-            picture.line(self.x, high, self.x + self.width, high, stroke=LINE)
-            picture.text(self.x - 10, high + 5, f"{loss:.4g}", anchor="end", fill=SOFT)
-        for mark in marks:
-            here = self.at((mark, 0))[0], self.y + self.height + 22
-            picture.text(*here, f"{mark:g}", anchor="middle", fill=SOFT)
-
-    def curve(self, picture: Drawing, points: Points, *, chosen: bool = True) -> None:
-        spots = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(self.at, points))
-        other = {"stroke": SOFT, "stroke_width": 1.8, "stroke_dasharray": "8 5"}
-        style = {"stroke": BLUE, "stroke_width": 3} if chosen else other
-        picture.shape("polyline", points=spots, fill="none", **style)
-
-    def chosen(self, picture: Drawing, point: Sequence[float]) -> None:
-        x, y = self.at(point)
-        left = x > self.x + self.width - 80
-        picture.mark("circle", x, y, 8, fill=BLUE, stroke=INK, stroke_width=2)
-        halo = {"stroke": "#ffffff", "stroke_width": 4, "paint_order": "stroke"}
-        halo |= {"anchor": "end" if left else "start", "font_weight": 600}
-        picture.text(x + (-13 if left else 13), y - 11, f"{point[1]:.3f}", size=16, **halo)
+def draw_plot(
+    paper: Paper, series: Mapping[str, Mapping[str, Points]], name: str, part: str, top: float
+) -> Plot:
+    """One part of all series: the chosen one solid, the others dashed. One range for both parts."""
+    found = [at for one in series.values() for at, _ in one[part]]
+    first, last = min(found), max(found)
+    low, high = loss_range(series)
+    step = round_step(high - low, 5)
+    ticks = [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    y = Linear(low, high, text=lambda v: significant(v, 4), ticks=ticks)
+    x = Linear(first, last if last > first else first + 1)
+    plot = paper.plot(x, y, left=64, top=top, right=18, height=HIGH)
+    for other in series:
+        if other != name:
+            plot.line(series[other][part], "soft", width=1.8, dash="8 5", tip=other)
+    plot.line(series[name][part], "main", width=3)
+    return plot
 
 
-def draw_averaging(
-    series: Mapping[str, Mapping[str, Points]], name: str, share: float, k: int
-) -> str:
-    """The static picture, as SVG."""
-    line, means = series[name]["line"], series[name]["means"]
-    title, others = headline(name, means, k), [other for other in series if other != name]
-    words = f"{line_words(line, share)}. " + "; ".join(f"mean of {n}: {x:.3f}" for n, x in means)
-    picture = Drawing(1000, 500, title=title, description=words)
-    picture.text(20, 34, title, size=min(22, 1700 / len(title)), font_weight=600)
-    upper, lower = _Plot(UPPER, series, "line"), _Plot(LOWER, series, "means")
-    upper.frame(picture, "loss in nats, by share of the way between two checkpoints", (0, 0.5, 1))
-    marks = [at for at, _ in means]
-    lower.frame(picture, "loss in nats, by how many of the last checkpoints are averaged", marks)
-    for other in others:
-        upper.curve(picture, series[other]["line"], chosen=False)
-        lower.curve(picture, series[other]["means"], chosen=False)
-    upper.curve(picture, line)
-    for end in (line[0], line[-1]):
-        picture.mark("square", *upper.at(end), 6, fill=BLUE)
-    alone, right = lower.at(means[0])[1], lower.x + lower.width
-    picture.line(lower.x, alone, right, alone, stroke=RED, stroke_width=2, stroke_dasharray="3 4")
-    single = f"dotted: the last one alone, {means[0][1]:.3f}"
-    picture.text(right, LOWER["y"] - 16, single, anchor="end")
-    lower.curve(picture, means)
-    for point in means:
-        picture.mark("circle", *lower.at(point), 4, fill=BLUE)
-    upper.chosen(picture, nearest(line, share))
-    lower.chosen(picture, nearest(means, k))
-    told = f"solid: {name}" + (f" · dashed: {', '.join(others)}" if others else "")
-    picture.text(right, UPPER["y"] - 16, told, anchor="end")
-    return picture.svg()
+def draw_points(plot: Plot, points: Points, control: str, chosen: float, words: str) -> None:
+    """Points to choose from, and the chosen one with its loss."""
+    for at, loss in points:
+        tip = f"{words.format(at)}: {loss:.3f}"
+        plot.mark("circle", (at, loss), "main", size=3.5, stroke="none", put=(control, at), tip=tip)
+    point = nearest(points, chosen)
+    plot.mark("circle", point, "main", size=8, stroke="ink", stroke_width=2, key=control)
+    (x, y), words = plot.at(*point), f"{point[1]:.3f}"
+    left = x > plot.right - 80
+    plot.paper.text(x + (-12 if left else 12), y - 10, words, anchor="end" if left else "start",
+                    bold=True, halo=True)  # fmt: skip
 
 
-class AveragingLine(CourseWidget):
+class AveragingLine(View):
     """The loss between two checkpoints, and of the mean of the last k; choose point, k and series.
 
     points: for each series, by name, {"line": from `losses_on_line`, "means": from
-    `losses_of_means`}. Works in a saved page.
+    `losses_of_means`}.
     """
 
-    _esm = esm("averaging")
-    _css = css("averaging")
-    series = traitlets.Unicode().tag(sync=True)
-    share = traitlets.Float(0.5).tag(sync=True)
-    k = traitlets.Int(1).tag(sync=True)
-    points = traitlets.Dict().tag(sync=True)
+    series = Choice(lambda view, values: list(view.points), "series")
+    share = Slider(
+        lambda view, values: [at for at, _ in view.points[values["series"]]["line"]],
+        "share of the way",
+        start=0.5,
+        text="{:.2f}".format,
+    )
+    k = Slider(
+        lambda view, values: [k for k, _ in view.points[values["series"]]["means"]],
+        "checkpoints averaged",
+    )
 
     def __init__(self, points: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> None:
         if not points:
             raise ValueError("points is not allowed to be empty: one series or more, by name")
-        super().__init__(points={str(name): _checked(name, one) for name, one in points.items()})
-        self.series = next(iter(self.points))
-        self.k = self.most()
+        self.points = {str(name): _checked(name, one) for name, one in points.items()}
+        super().__init__(k=next(iter(self.points.values()))["means"][-1][0])
 
-    def most(self) -> int:
-        """The largest k of any series."""
-        return max(one["means"][-1][0] for one in self.points.values())
-
-    @traitlets.validate("series")
-    def _known_series(self, proposal: dict) -> str:
-        if proposal["value"] not in self.points:
-            names = ", ".join(self.points)
-            raise traitlets.TraitError(
-                f"series={proposal['value']!r} is not allowed: one of {names}"
-            )
-        return proposal["value"]
-
-    @traitlets.validate("share", "k")
-    def _in_range(self, proposal: dict) -> float:
-        name, value = proposal["trait"].name, proposal["value"]
-        low, high = (0, 1) if name == "share" else (1, self.most())
-        if not low <= value <= high:
-            raise traitlets.TraitError(f"{name}={value!r} is not allowed: {low} to {high}")
-        return value
+    def scene(self, paper: Paper, *, series: str, share: float, k: int) -> Scene:
+        line, means = self.points[series]["line"], self.points[series]["means"]
+        paper.text(4, 14, "loss in nats, by share of the way between two checkpoints", "soft")
+        plot = draw_plot(paper, self.points, series, "line", 28)
+        for end in (line[0], line[-1]):
+            plot.mark("square", end, "main", stroke="none")
+        draw_points(plot, line, "share", share, "{:.2f} of the way")
+        words = "loss in nats, by how many of the last checkpoints are averaged"
+        paper.text(4, plot.low + 50, words, "soft")
+        plot = draw_plot(paper, self.points, series, "means", plot.low + 64)
+        plot.line([(plot.x.low, means[0][1]), (plot.x.high, means[0][1])], "bad", dash="3 4")
+        draw_points(plot, means, "k", k, "mean of the last {}")
+        others = [name for name in self.points if name != series]
+        words = f"solid: {series}" + (f" · dashed: {', '.join(others)}" if others else "")
+        words += f" · dotted: the last one alone, {means[0][1]:.3f}"
+        paper.wrapped(4, plot.low + 46, words)
+        title, words = headline(series, means, k), f"On the line, {line_words(line, share)}."
+        return Scene(
+            title=title,
+            notes=[words],
+            table=table_rows(self.points[series]),
+            say=f"{title}. {words}",
+            facts={
+                "gain": f"{means[0][1] - nearest(means, k)[1]:.6f}",
+                "loss": f"{nearest(line, share)[1]:.6f}",
+            },
+        )
 
     def gain(self) -> float:
         """By how many nats the mean of k checkpoints is better than the last one alone."""
         means = self.points[self.series]["means"]
         return means[0][1] - nearest(means, self.k)[1]
-
-    def summary(self) -> str:
-        return headline(self.series, self.points[self.series]["means"], self.k)
-
-    def table(self) -> list[dict[str, object]]:
-        line, means = (self.points[self.series][part] for part in ("line", "means"))
-        rows = [(f"share {at:.2f} of the way", loss) for at, loss in line]
-        rows += [(f"mean of the last {k}", loss) for k, loss in means]
-        names = ("weights", "loss", "better than the last")
-        cells = [(words, f"{loss:.4f}", f"{means[0][1] - loss:+.4f}") for words, loss in rows]
-        return [dict(zip(names, row, strict=True)) for row in cells]
-
-    def static_svg(self) -> str:
-        return draw_averaging(self.points, self.series, self.share, self.k)
 
 
 def _checked(name: str, one: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, list]:

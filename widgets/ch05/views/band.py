@@ -1,7 +1,7 @@
 """One's own run, while it goes on, over the band of losses that other seeds of a recipe gave.
 
-A point is the mean of a block of steps, as in `Band.compare`. It is inside if it is at most half
-the band's width away from the band. The browser judges again so that a saved page still works.
+A point is the mean of a block of steps, as in `ReferenceCurve.compare`. It is inside if it is at
+most half the band's width away from the band.
 """
 
 import asyncio
@@ -11,18 +11,17 @@ import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import traitlets
 
-from llama3lib.train import Band
-from widgets.core.drawing import BLUE, GREEN, INK, LINE, ORANGE, SOFT, Drawing
-from widgets.core.widget import CourseWidget, css, esm
+from llama3lib.train import ReferenceCurve
+from widgets.view import Choice, Linear, Log, Paper, Plot, Scene, View
+from widgets.view.measure import text_width
+from widgets.view.words import significant, thousands
 
 OWN = "yours"
 SCALES = ("log", "linear")
-_STEPS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 50, 100)
-_PAUSE = 0.2  # seconds between two messages to the browser
-GREY = "#b4bfca"
-PLOT = {"x": 80, "y": 66, "width": 890, "height": 300}
+_PAUSE = 0.2  # seconds between two pictures of a run that goes on
+WORDS = {True: "inside", False: "outside", None: "–"}
+SIGNS = {"inside": ("circle", "good"), "outside": ("diamond", "second"), "now": ("circle", "paper")}
 Means = Sequence[float | None]  # None where a block has a step without a loss
 
 
@@ -33,25 +32,25 @@ def block_means(losses: Sequence[float], size: int) -> list[float | None]:
     return [mean if math.isfinite(mean) else None for mean in means]
 
 
-def limits(band: Band) -> list[tuple[float, float]]:
+def limits(band: ReferenceCurve) -> list[tuple[float, float]]:
     """From where to where a block counts as inside: half the band's width more on either side."""
     pairs = zip(band.low, band.high, strict=True)
     return [(low - s, high + s) for low, high in pairs for s in [max((high - low) / 2, 0.01)]]
 
 
-def judged(band: Band, means: Means) -> list[bool | None]:
+def judged(band: ReferenceCurve, means: Means) -> list[bool | None]:
     """Which blocks are inside; None where there is no mean."""
     pairs = zip(means, limits(band), strict=False)
     return [None if mean is None else low <= mean <= high for mean, (low, high) in pairs]
 
 
-def share_inside(band: Band, means: Means) -> float | None:
+def share_inside(band: ReferenceCurve, means: Means) -> float | None:
     """Share of the blocks inside, or None if there is no block."""
     found = [one for one in judged(band, means) if one is not None]
     return sum(found) / len(found) if found else None
 
 
-def headline(band: Band, name: str, means: Means) -> str:
+def headline(band: ReferenceCurve, name: str, means: Means) -> str:
     """The title: what to see."""
     found = [one for one in judged(band, means) if one is not None]
     if not found:
@@ -60,17 +59,7 @@ def headline(band: Band, name: str, means: Means) -> str:
     return f"{name}: {sum(found)} of {len(found)} blocks are inside the band ({share}%)"
 
 
-def loss_marks(low: float, high: float, scale: str) -> list[float]:
-    """Round losses for the axis."""
-    if scale == "log":
-        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        marks = [m * 10.0**p for p in powers for m in (1, 2, 3, 5, 7)]
-        return [mark for mark in marks if low <= mark <= high]
-    step = next((s for s in _STEPS if (high - low) / s <= 8), _STEPS[-1])
-    return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def axis_ends(band: Band, runs: Mapping[str, Means], scale: str) -> tuple[float, float]:
+def axis_ends(band: ReferenceCurve, runs: Mapping[str, Means], scale: str) -> tuple[float, float]:
     """Lowest and highest loss that is drawn; a linear axis begins at 0."""
     losses = [x for means in runs.values() for x in means[: len(band.steps)] if x is not None]
     low, high = min([*band.low, *losses]), max([*band.high, *losses])
@@ -80,87 +69,9 @@ def axis_ends(band: Band, runs: Mapping[str, Means], scale: str) -> tuple[float,
     return max(0.97 * min(edge, low), 0.6 * low, 1e-4), 1.07 * high
 
 
-def along(loss: float, low: float, high: float, scale: str) -> float:
-    """Where on the axis a loss stands, 0 at the lowest."""
-    loss = min(max(loss, low), high)
-    if scale == "log":
-        return math.log(loss / low) / math.log(high / low)
-    return (loss - low) / (high - low)
-
-
-class _Plot:
-    """Where a step and a loss stand."""
-
-    def __init__(self, picture: Drawing, band: Band, ends: tuple[float, float], scale: str) -> None:
-        self.picture, self.band, self.ends, self.scale = picture, band, ends, scale
-
-    def spot(self, step: float, loss: float) -> tuple[float, float]:
-        up = along(loss, *self.ends, self.scale)
-        x = PLOT["x"] + PLOT["width"] * step / self.band.steps[-1]
-        return x, PLOT["y"] + PLOT["height"] * (1 - up)
-
-    def spots(self, losses: Means) -> list[str]:
-        pairs = zip(self.band.steps, losses, strict=False)
-        found = [self.spot(step, loss) for step, loss in pairs if loss is not None]
-        return [f"{x:.1f},{y:.1f}" for x, y in found]
-
-    def line(self, losses: Means, **style: object) -> None:
-        self.picture.shape("polyline", points=" ".join(self.spots(losses)), fill="none", **style)
-
-    def axes(self) -> None:
-        x, low = PLOT["x"], PLOT["y"] + PLOT["height"]
-        for mark in loss_marks(*self.ends, self.scale):
-            y = self.spot(0, mark)[1]
-            self.picture.line(x, y, x + PLOT["width"], y, stroke=LINE)
-            self.picture.text(x - 8, y + 5, f"{mark:g}", anchor="end", fill=SOFT)
-        for i in range(5):
-            step = self.band.steps[-1] * i / 4
-            here = self.spot(step, self.ends[0])[0], low + 22
-            self.picture.text(*here, f"{step:,.0f}", anchor="middle", fill=SOFT)
-        self.picture.text(x + PLOT["width"] / 2, low + 46, "step", anchor="middle", size=15)
-        words = f"loss in nats a token, {self.scale} axis"
-        self.picture.text(20, PLOT["y"] - 12, words, fill=SOFT)
-
-    def legend(self) -> None:
-        x, y = PLOT["x"] + 6, PLOT["y"] + PLOT["height"] + 76
-        kinds = (("circle", GREEN, "inside"), ("diamond", ORANGE, "outside"),
-                 ("square", GREY, "other seeds, line: their mean"))  # fmt: skip
-        for place, (kind, colour, words) in enumerate(kinds):
-            self.picture.mark(kind, x + 120 * place, y, 6, fill=colour)
-            self.picture.text(x + 14 + 120 * place, y + 5, words)
-        self.picture.text(x + 520, y + 5, "dotted: as far as a block counts as inside")
-
-
-def draw_band(band: Band, runs: Mapping[str, Means], name: str, scale: str) -> str:
-    """The static picture, as SVG."""
-    means = runs.get(name, [])
-    title, rows = headline(band, name, means), table_rows(band, means)
-    told = "; ".join(f"step {r['step']}: {r['low']} to {r['high']}, {r['yours']}" for r in rows)
-    picture = Drawing(1000, 464, title=title, description=told)
-    picture.text(20, 34, title, size=min(22, 1700 / len(title)), font_weight=600)
-    plot = _Plot(picture, band, axis_ends(band, runs, scale), scale)
-    plot.axes()
-    points = " ".join([*plot.spots(band.low), *plot.spots(band.high)[::-1]])
-    picture.shape("polygon", points=points, fill=GREY)
-    for edge in zip(*limits(band), strict=True):
-        plot.line(edge, stroke=SOFT, stroke_dasharray="2 3")
-    plot.line(band.mean, stroke=INK, stroke_width=1.3)
-    for other, losses in runs.items():
-        if other != name:
-            plot.line(losses, stroke=SOFT, stroke_width=1.6, stroke_dasharray="7 4")
-    plot.line(means, stroke=BLUE, stroke_width=1.8)
-    for step, loss, ok in zip(band.steps, means, judged(band, means), strict=False):
-        if loss is not None:
-            kind, colour = ("circle", GREEN) if ok else ("diamond", ORANGE)
-            picture.mark(kind, *plot.spot(step, loss), 5, fill=colour, stroke="#ffffff")
-    plot.legend()
-    return picture.svg()
-
-
-def table_rows(band: Band, means: Means) -> list[dict[str, str]]:
+def table_rows(band: ReferenceCurve, means: Means) -> list[dict[str, str]]:
     """The numbers of the picture."""
     ok, own = judged(band, means), [*means, *[None] * len(band.steps)]
-    words = {True: "inside", False: "outside", None: "–"}
     return [
         {
             "step": f"{step:,}",
@@ -168,38 +79,120 @@ def table_rows(band: Band, means: Means) -> list[dict[str, str]]:
             "mean": f"{band.mean[i]:.3f}",
             "high": f"{band.high[i]:.3f}",
             "yours": "–" if own[i] is None else f"{own[i]:.3f}",
-            "inside": words[ok[i] if i < len(ok) else None],
+            "inside": WORDS[ok[i] if i < len(ok) else None],
         }
         for i, step in enumerate(band.steps)
     ]
 
 
-class BandView(CourseWidget):
+def note_of(name: str, means: Means, now: Mapping[str, object]) -> str:
+    """How far the chosen run is."""
+    if name != OWN:
+        return f"{len(means)} blocks of a finished run"
+    if not now:
+        return (
+            "Nothing has run yet: points appear while a trainer tells its steps to this view's "
+            "on_step"
+        )
+    phase = f" ({now['phase']})" if now["phase"] else ""
+    loss = "" if now["loss"] is None else f": {now['loss']:.3f} in the block under way"
+    return f"step {now['step']:,}{phase}{loss}"
+
+
+def draw_sign(paper: Paper, kind: str, x: float, y: float, **style: object) -> None:
+    """A block: inside, outside, or under way."""
+    shape, role = SIGNS[kind]
+    edge = ("main", 2) if kind == "now" else ("paper", 1)
+    paper.mark(shape, x, y, role, size=5.5, stroke=edge[0], stroke_width=edge[1], **style)
+
+
+def draw_seeds(plot: Plot, band: ReferenceCurve) -> None:
+    """The other seeds: their range, their mean, and as far as a block counts as inside."""
+    plot.band(band.steps, band.low, band.high, "quiet", opacity=1)
+    for edge in zip(*limits(band), strict=True):
+        spots = [(step, max(loss, plot.y.low)) for step, loss in zip(band.steps, edge, strict=True)]
+        plot.line(spots, "soft", width=1, dash="2 3")
+    plot.line(list(zip(band.steps, band.mean, strict=True)), "ink", width=1.3)
+
+
+def draw_legend(plot: Plot) -> None:
+    """What the signs and lines mean, in as many lines as it takes."""
+    paper, x, y = plot.paper, plot.left, plot.low + 70
+    for words in ("inside", "outside", "block under way", "other seeds and their mean",
+                  "as far as a block is inside"):  # fmt: skip
+        if x + 40 + text_width(words, 14) > paper.width:
+            x, y = plot.left, y + 24
+        if words.startswith("other"):
+            paper.rect(x, y - 8, 22, 16, "quiet")
+            paper.line(x, y, x + 22, y, "ink", stroke_width=1.3)
+        elif words.startswith("as far"):
+            paper.line(x, y, x + 22, y, "soft", dash="2 3")
+        else:
+            draw_sign(paper, words if words in SIGNS else "now", x + 11, y)
+        paper.text(x + 28, y + 5, words)
+        x += 48 + text_width(words, 14)
+
+
+class BandView(View):
     """A band and runs over it. `on_step` takes the records of a trainer while it goes on.
 
-    runs: finished ones, a loss a step, by name. Works in a saved page.
+    runs: finished ones, a loss a step, by name.
     """
 
-    _esm = esm("band")
-    _css = css("band")
-    band = traitlets.Dict().tag(sync=True)
-    runs = traitlets.Dict().tag(sync=True)  # means of blocks
-    now = traitlets.Dict().tag(sync=True)  # the block that is not whole yet
-    run = traitlets.Unicode(OWN).tag(sync=True)
-    scale = traitlets.Unicode(SCALES[0]).tag(sync=True)
+    scale = Choice(SCALES, "loss axis")
+    run = Choice(lambda view, values: list(dict.fromkeys([OWN, *view.runs])), "run")
 
-    def __init__(self, band: Band, runs: Mapping[str, Sequence[float]] | None = None) -> None:
-        if not isinstance(band, Band) or not band.steps:
-            raise ValueError(f"band={band!r} is not allowed: a Band with one block or more")
+    def __init__(
+        self, band: ReferenceCurve, runs: Mapping[str, Sequence[float]] | None = None
+    ) -> None:
+        if not isinstance(band, ReferenceCurve) or not band.steps:
+            raise ValueError(
+                f"band={band!r} is not allowed: a ReferenceCurve with one block or more"
+            )
         self.reference, self._size = band, band.steps[0]
         self._losses: list[float] = []
         self._means: list[float | None] = []  # of the whole blocks of _losses
-        self._phase, self._sent, self._waits = "", -math.inf, False
-        names = ("recipe", "steps", "low", "mean", "high")
-        told = {name: getattr(band, name) for name in names} | {"seeds": len(band.seeds)}
-        super().__init__(band={k: list(v) if isinstance(v, tuple) else v for k, v in told.items()})
+        self._phase, self._drawn, self._waits = "", -math.inf, False
+        # what is drawn; both are replaced, never changed, for pictures are made in another thread
+        self.runs: dict[str, Means] = {}
+        self.now: dict[str, object] = {}
+        super().__init__()
         for name, losses in (runs or {}).items():
             self.add(name, losses)
+
+    def scene(self, paper: Paper, *, scale: str, run: str) -> Scene:
+        band, runs, now = self.reference, self.runs, self.now
+        means, last = runs.get(run, []), band.steps[-1]
+        low, high = axis_ends(band, runs, scale)
+        y = (Log if scale == "log" else Linear)(low, high, text=lambda v: significant(v, 6))
+        paper.text(4, 14, f"loss in nats a token, {scale} axis", "soft")
+        plot = paper.plot(Linear(0, last, "step", text=thousands), y, left=60, top=28, height=280)
+        draw_seeds(plot, band)
+
+        def spots(losses: Means) -> list[tuple[int, float]]:
+            pairs = zip(band.steps, losses, strict=False)
+            return [(step, max(loss, low)) for step, loss in pairs if loss is not None]
+
+        for other, losses in runs.items():
+            if other != run and spots(losses):
+                plot.line(spots(losses), "soft", width=1.6, dash="7 4", tip=other)
+        if spots(means):
+            plot.line(spots(means), "main", width=1.8)
+        ok = [WORDS[one] for one in judged(band, means) if one is not None]
+        for (step, loss), kind in zip(spots(means), ok, strict=True):
+            tip = f"step {step:,}: {loss:.3f}, {kind}"
+            draw_sign(paper, kind, *plot.at(step, loss), key=f"block {step}", tip=tip)
+        if run == OWN and now and now["loss"] is not None and now["step"] <= last:
+            tip = f"step {now['step']:,}: {now['loss']:.3f} so far"
+            at = plot.at(now["step"], min(max(now["loss"], low), high))
+            draw_sign(paper, "now", *at, key="now", tip=tip)
+        draw_legend(plot)
+        return Scene(
+            title=headline(band, run, means),
+            notes=[note_of(run, means, now)],
+            table=table_rows(band, means),
+            facts={"points": len(means), "inside": ok.count("inside"), "scale": scale},
+        )
 
     def add(self, name: str, losses: Sequence[float]) -> None:
         """Show a finished run, from its losses of each step, and choose it.
@@ -212,6 +205,7 @@ class BandView(CourseWidget):
             raise ValueError(f"losses has {len(losses)} steps, a block needs {self._size}")
         means = block_means(losses, self._size)[: len(self.reference.steps)]
         self.runs = {**self.runs, str(name): means}
+        self.refresh()
         self.run = str(name)
 
     def on_step(self, record: Mapping[str, object]) -> None:
@@ -230,7 +224,7 @@ class BandView(CourseWidget):
         self._losses += [math.nan] * (step - 1 - len(self._losses))
         self._losses.append(float(record["loss"]))
         self._phase = str(record.get("phase", ""))
-        if time.monotonic() - self._sent >= _PAUSE:
+        if time.monotonic() - self._drawn >= _PAUSE:
             self.flush()
         elif not self._waits:
             with contextlib.suppress(RuntimeError):  # no loop, nobody who looks on
@@ -238,17 +232,18 @@ class BandView(CourseWidget):
                 self._waits = True  # the loop comes to it when the cell has ended
 
     def flush(self) -> None:
-        """Send what there is now."""
-        self._sent, self._waits = time.monotonic(), False
+        """Draw what there is now."""
+        self._drawn, self._waits = time.monotonic(), False
         begun = len(self._means) * self._size
         self._means += block_means(self._losses[begun:], self._size)
-        shown = self._means[: len(self.reference.steps)]
-        if self._losses and self.runs.get(OWN) != shown:
-            self.runs = {**self.runs, OWN: shown}
         rest = self._losses[len(self._means) * self._size :]
         loss = sum(rest) / len(rest) if rest else math.nan
-        told = {"step": len(self._losses), "phase": self._phase}
-        self.now = told | {"loss": loss if math.isfinite(loss) else None} if self._losses else {}
+        now = {"step": len(self._losses), "phase": self._phase}
+        now |= {"loss": loss if math.isfinite(loss) else None}
+        if self._losses and now != self.now:
+            self.runs = {**self.runs, OWN: self._means[: len(self.reference.steps)]}
+            self.now = now
+            self.refresh()
 
     def means(self) -> list[float | None]:
         """Means of the blocks of the chosen run."""
@@ -259,28 +254,14 @@ class BandView(CourseWidget):
         """Share of the chosen run's blocks that are inside; None if it has none."""
         return share_inside(self.reference, self.means())
 
-    @traitlets.validate("run")
-    def _known_run(self, proposal: dict) -> str:
-        if proposal["value"] not in (allowed := [OWN, *self.runs]):
-            names = ", ".join(allowed)
-            raise traitlets.TraitError(f"run={proposal['value']!r} is not allowed: one of {names}")
-        return proposal["value"]
-
-    @traitlets.validate("scale")
-    def _known_scale(self, proposal: dict) -> str:
-        if proposal["value"] not in SCALES:
-            names = ", ".join(SCALES)
-            raise traitlets.TraitError(
-                f"scale={proposal['value']!r} is not allowed: one of {names}"
-            )
-        return proposal["value"]
-
     def summary(self) -> str:
-        return headline(self.reference, self.run, self.means())
+        self.flush()
+        return super().summary()
 
     def table(self) -> list[dict[str, object]]:
-        return table_rows(self.reference, self.means())
+        self.flush()
+        return super().table()
 
     def static_svg(self) -> str:
-        means = {**self.runs, self.run: self.means()}
-        return draw_band(self.reference, means, self.run, self.scale)
+        self.flush()
+        return super().static_svg()

@@ -8,15 +8,14 @@ counts as found is the threshold; the paper gives no number for it.
 import math
 from collections.abc import Mapping
 
-import traitlets
-
 from llama3lib.eval import NeedleGrid
-from widgets.core.drawing import BLUE, INK, LINE, SKY, SOFT, Drawing
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.view import Choice, Paper, Pick, Scene, Slider, View
+from widgets.view.measure import text_width
 
 SIGNS = ("○", "◐", "●")
 WORDS = ("lost", "partly", "found")
-MAP = {"x": 110, "y": 70, "width": 870, "row": 56, "widest": 150}
+LEFT, TOP = 64, 28
+WIDEST, HIGHEST, HIGH = 150, 54, 280  # of a cell, and of the map
 
 
 def level(share: float, threshold: int) -> int:
@@ -62,67 +61,68 @@ def legend(threshold: int) -> list[str]:
     return [f"lost: below {half}", f"partly: from {half} on", f"found: from {threshold}% on"]
 
 
-def draw_needles(name: str, grid: NeedleGrid, threshold: int) -> str:
-    """The static picture, as SVG."""
-    title, row = headline(name, grid, threshold), MAP["row"]
-    wide = min(MAP["widest"], MAP["width"] / len(grid.lengths))
-    cells = [(i, j) for i in range(len(grid.lengths)) for j in range(len(grid.depths))]
-    low = MAP["y"] + row * len(grid.depths)
-    told = "; ".join(cell_words(grid, *cell, threshold) for cell in cells)
-    picture = Drawing(1000, low + 94, title=title, description=told)
-    picture.text(20, 34, title, size=min(22, 1700 / len(title)), font_weight=600)
-    picture.text(MAP["x"] - 12, MAP["y"] - 10, "depth", anchor="end", fill=SOFT)
-    for j, depth in enumerate(grid.depths):
-        middle = MAP["y"] + row * (j + 0.5) + 5
-        picture.text(MAP["x"] - 12, middle, f"{depth:g}", anchor="end", fill=SOFT)
-    for i, length in enumerate(grid.lengths):
-        middle = MAP["x"] + wide * (i + 0.5)
-        picture.text(middle, low + 22, f"{length:,}", anchor="middle", fill=SOFT)
-    for i, j in cells:
-        x, y = MAP["x"] + wide * i, MAP["y"] + row * j
-        _draw_cell(picture, x, y, wide, float(grid.share[i, j]), threshold)
-    picture.text(MAP["x"], low + 46, "length in tokens; the frame holds what passes the gate")
-    if count := passed(grid, threshold):
-        style = {"fill": "none", "stroke": BLUE, "stroke_width": 5}
-        picture.rect(MAP["x"], MAP["y"], wide * count, row * len(grid.depths), **style)
-    for how, words in enumerate(legend(threshold)):
-        _draw_sign(picture, MAP["x"] + 6 + 250 * (2 - how), low + 70, how, 6)
-        picture.text(MAP["x"] + 20 + 250 * (2 - how), low + 75, words)
-    return picture.svg()
+def table_rows(grid: NeedleGrid, threshold: int) -> list[dict[str, str]]:
+    """The cells, one a row."""
+    return [
+        {
+            "length": f"{row['length']:,}",
+            "depth": f"{row['depth']:g}",
+            "found": f"{row['found']:,}",
+            "tries": f"{row['tries']:,}",
+            "share": percent(row["share"]),
+            "nats": f"{row['nats']:.2f}" if math.isfinite(row["nats"]) else "–",
+            "counts as": WORDS[level(row["share"], threshold)],
+        }
+        for row in grid.table()
+    ]
 
 
-def _draw_cell(
-    picture: Drawing, x: float, y: float, wide: float, share: float, threshold: int
-) -> None:
-    middle, centre, scale = y + MAP["row"] / 2, x + wide / 2, min(1, wide / 78)
-    style = {"fill": SKY, "fill_opacity": 0.06 + 0.94 * share, "stroke": LINE}
-    picture.rect(x + 1, y + 1, wide - 2, MAP["row"] - 2, **style)
-    words, size = percent(share), 17 * scale
-    picture.text(centre + 10 * scale, middle + 6, words, anchor="middle", size=size)
-    _draw_sign(picture, centre - 28 * scale, middle, level(share, threshold), 6 * scale)
-
-
-def _draw_sign(picture: Drawing, x: float, y: float, how: int, size: float) -> None:
+def draw_sign(paper: Paper, x: float, y: float, how: int, size: float = 6) -> None:
     """A full, half or empty circle."""
-    picture.shape("circle", cx=x, cy=y, r=size, fill=INK if how == 2 else "none", stroke=INK)
+    paper.circle(x, y, size, "ink" if how == 2 else "none", stroke="ink")
     if how == 1:
         half = f"M{x:.1f} {y - size:.1f}a{size:.1f} {size:.1f} 0 0 0 0 {2 * size:.1f}z"
-        picture.shape("path", d=half, fill=INK)
+        paper.shape("path", d=half, fill="ink")
 
 
-class NeedleMap(CourseWidget):
+def draw_map(paper: Paper, grid: NeedleGrid, threshold: int) -> float:
+    """All cells with lengths and depths beside them; returns the lower edge."""
+    wide = min(WIDEST, (paper.width - LEFT - 4) / len(grid.lengths))
+    high = min(HIGHEST, HIGH / len(grid.depths))
+    low, scale = TOP + high * len(grid.depths), min(1, wide / 78)
+    paper.text(LEFT - 12, TOP - 12, "depth", "soft", anchor="end")
+    for j, depth in enumerate(grid.depths):
+        paper.text(LEFT - 12, TOP + high * (j + 0.5) + 5, f"{depth:g}", "soft", anchor="end")
+    shares = grid.share.tolist()
+    for i, length in enumerate(grid.lengths):
+        left = LEFT + wide * i
+        paper.text(left + wide / 2, low + 20, f"{length:,}", "soft", anchor="middle")
+        for j, depth in enumerate(grid.depths):
+            share, middle = shares[i][j], TOP + high * (j + 0.5)
+            tip, key = cell_words(grid, i, j, threshold), f"cell {length} {depth:g}"
+            with paper.group(key=key, put=("cell", (i, j)), tip=tip):
+                paper.rect(left + 1, middle - high / 2 + 1, wide - 2, high - 2, "main",
+                           fill_opacity=0.04 + 0.5 * share, stroke="grid")  # fmt: skip
+                at = left + wide / 2 - 28 * scale
+                draw_sign(paper, at, middle, level(share, threshold), 6 * scale)
+                paper.text(at + 38 * scale, middle + 6, percent(share), size=17 * scale,
+                           anchor="middle")  # fmt: skip
+    if count := passed(grid, threshold):
+        paper.rect(LEFT, TOP, wide * count, low - TOP, "none", stroke="main", stroke_width=5,
+                   pointer_events="none")  # fmt: skip
+    return low
+
+
+class NeedleMap(View):
     """A map for each grid; choose a grid and the share that counts as found.
 
     grids: by name, all from `needle_grid` or `copy_grid`. cell: the numbers of length and depth of
-    the cell that is told below the map. Works in a saved page.
+    the cell under the keyboard.
     """
 
-    _esm = esm("needles")
-    _css = css("needles")
-    grid = traitlets.Unicode().tag(sync=True)
-    threshold = traitlets.Int(100).tag(sync=True)
-    cell = traitlets.List(traitlets.Int(), [0, 0]).tag(sync=True)
-    grids = traitlets.Dict().tag(sync=True)
+    grid = Choice(lambda view, values: list(view.measured), "grid")
+    threshold = Slider(range(5, 101, 5), "counts as found from", start=100, text="{}%".format)
+    cell = Pick(lambda view, values: view.places(values["grid"]))
 
     def __init__(
         self, grids: Mapping[str, NeedleGrid], *, grid: str | None = None, threshold: int = 100
@@ -130,31 +130,31 @@ class NeedleMap(CourseWidget):
         if not grids or not all(isinstance(one, NeedleGrid) for one in grids.values()):
             raise ValueError(f"grids={grids!r} is not allowed: one NeedleGrid or more, by name")
         self.measured = {str(name): one for name, one in grids.items()}
-        super().__init__(grids={name: _plain(one) for name, one in self.measured.items()})
-        self.grid = next(iter(self.measured)) if grid is None else grid
-        self.threshold = threshold
+        super().__init__(grid=grid, threshold=threshold)
 
-    @traitlets.validate("grid")
-    def _known_grid(self, proposal: dict) -> str:
-        if proposal["value"] not in self.measured:
-            names = ", ".join(self.measured)
-            raise traitlets.TraitError(f"grid={proposal['value']!r} is not allowed: one of {names}")
-        return proposal["value"]
+    def places(self, grid: str) -> list[tuple[int, int]]:
+        """The cells of a grid, as numbers of length and depth."""
+        one = self.measured[grid]
+        return [(i, j) for i in range(len(one.lengths)) for j in range(len(one.depths))]
 
-    @traitlets.validate("threshold")
-    def _a_share(self, proposal: dict) -> int:
-        if not 1 <= proposal["value"] <= 100:
-            raise traitlets.TraitError(f"threshold={proposal['value']!r} is not allowed: 1 to 100")
-        return proposal["value"]
-
-    @traitlets.validate("cell")
-    def _a_cell(self, proposal: dict) -> list[int]:
-        value = proposal["value"]
-        most = [max(len(one.lengths) for one in self.measured.values()) - 1,
-                max(len(one.depths) for one in self.measured.values()) - 1]  # fmt: skip
-        if len(value) != 2 or not all(0 <= n <= end for n, end in zip(value, most, strict=True)):
-            raise traitlets.TraitError(f"cell={value!r} is not allowed: [0, 0] to {most}")
-        return value
+    def scene(self, paper: Paper, *, grid: str, threshold: int) -> Scene:
+        given = self.measured[grid]
+        low = draw_map(paper, given, threshold)
+        left = 4 if paper.narrow else LEFT
+        paper.text(left, low + 46, "length in tokens; the frame holds what passes the gate")
+        at, y = left + 6, low + 68
+        for how, words in reversed(list(enumerate(legend(threshold)))):
+            wide = 12 + text_width(words, 14)
+            if at + wide > paper.width:
+                at, y = left + 6, y + 24
+            draw_sign(paper, at, y, how)
+            paper.text(at + 12, y + 5, words)
+            at += wide + 40
+        return Scene(
+            title=headline(grid, given, threshold),
+            table=table_rows(given, threshold),
+            facts={"passed": passed(given, threshold)},
+        )
 
     def shown(self) -> NeedleGrid:
         """The chosen grid."""
@@ -167,33 +167,4 @@ class NeedleMap(CourseWidget):
 
     def cell_words(self) -> str:
         """What is told of the chosen cell."""
-        grid, (i, j) = self.shown(), self.cell
-        at = min(i, len(grid.lengths) - 1), min(j, len(grid.depths) - 1)
-        return cell_words(grid, *at, self.threshold)
-
-    def summary(self) -> str:
-        return headline(self.grid, self.shown(), self.threshold)
-
-    def table(self) -> list[dict[str, object]]:
-        return [
-            {
-                "length": f"{row['length']:,}",
-                "depth": f"{row['depth']:g}",
-                "found": f"{row['found']:,}",
-                "tries": f"{row['tries']:,}",
-                "share": percent(row["share"]),
-                "nats": f"{row['nats']:.2f}" if math.isfinite(row["nats"]) else "–",
-                "counts as": WORDS[level(row["share"], self.threshold)],
-            }
-            for row in self.shown().table()
-        ]
-
-    def static_svg(self) -> str:
-        return draw_needles(self.grid, self.shown(), self.threshold)
-
-
-def _plain(grid: NeedleGrid) -> dict[str, list]:
-    """A grid as the browser gets it; nats that are not finite become null."""
-    nats = [[n if math.isfinite(n) else None for n in row] for row in grid.nats.tolist()]
-    axes = {"lengths": list(grid.lengths), "depths": list(grid.depths)}
-    return axes | {"found": grid.found.tolist(), "tries": grid.tries.tolist(), "nats": nats}
+        return cell_words(self.shown(), *self.cell, self.threshold)

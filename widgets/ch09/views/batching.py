@@ -1,15 +1,15 @@
 """The seats of a batch over time: static against continuous batching of the same requests.
 
 `llama3lib.inference.simulate` plays every setting with the real scheduler; how long a step takes
-comes from measured steps. The browser shows what was stored of the runs.
+comes from measured steps.
 """
 
 import itertools
 import math
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-import traitlets
 
 from llama3lib.inference.simulate import (
     Run,
@@ -19,11 +19,12 @@ from llama3lib.inference.simulate import (
     run_continuous,
     run_static,
 )
-from widgets.ch05.views.schedule import ticks
-from widgets.ch09.views.latency import STORED_ON, digits, fixed, whole
+from widgets.ch09.views.latency import STORED_ON
 from widgets.ch09.views.paging import percent
-from widgets.core.drawing import BLUE, GREEN, ORANGE, PAPER, PURPLE, RED, SKY, SOFT, Drawing
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.view import Choice, Linear, Paper, Plot, Scene, Slider, View
+from widgets.view.colours import SERIES
+from widgets.view.paper import WIDTHS
+from widgets.view.words import fixed, significant, thousands
 
 # median of five fits to measure_steps(tiny-base); where and when: STORED_ON
 STORED_TIME = StepTime(fixed=1.246e-3, per_token=3.65e-5, per_cached=1.278e-6)
@@ -32,10 +33,10 @@ PIECE = 32  # ours: the most tokens of a step when prompts are read in pieces
 SEATS = (2, 4, 6, 8)
 SPREADS = (0.0, 0.5, 1.0)  # of the logarithms of the answers' lengths
 NUM_JOBS, PROMPT, OUTPUT = 24, 60, 40  # ours: requests, mean tokens read and written
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#8a8a00", "#666666")
 KINDS = ("prompt", "decode", "padding")
 PADDING = "padding: the seat waits for the longest text"
-PLOT = {"x": 70, "y": 88, "width": 910, "row": 38}
+LEFT, TOP, ROW, BAR = 64, 26, 36, 23  # pixels
+MOMENTS = 60  # stops of the time slider; the last shows the whole run
 
 
 @cache
@@ -94,31 +95,35 @@ def headline(mode: str, cells: dict[str, dict]) -> str:
     if mode == "continuous":
         share = fixed(now["end"] / static["end"])
         return f"Continuous: {idle}; it ends in {share} of the time of static batching"
-    waits = f"{digits(now['wait'])} ms, with whole prompts {digits(cells['continuous']['wait'])} ms"
-    return f"Prompts in pieces: longest wait between two tokens {waits}"
+    waits = [significant(one["wait"]) for one in (now, cells["continuous"])]
+    return (
+        f"Prompts in pieces: longest wait between two tokens {waits[0]} ms, with whole prompts "
+        f"{waits[1]} ms"
+    )
 
 
 def mode_words(name: str, one: dict) -> str:
     """A mode in numbers."""
     return (
-        f"{digits(one['end'])} ms · {percent(one['idle'])} idle · {whole(one['rate'])} tokens/s · "
-        f"longest wait between two tokens {digits(one['wait'])} ms"
+        f"{significant(one['end'])} ms · {percent(one['idle'])} idle · "
+        f"{thousands(one['rate'])} tokens/s · "
+        f"longest wait between two tokens {significant(one['wait'])} ms"
     )
 
 
-def table_rows(work: list[tuple[int, int]], one: dict) -> list[dict[str, object]]:
+def table_rows(work: Sequence, one: dict) -> list[dict[str, object]]:
     """The requests of a run as a table."""
     seats = {job: seat for seat, job, *_ in one["spans"]}
     return [
         {
             "text": job + 1,
             "seat": seats[job] + 1,
-            "tokens read": prompt,
-            "tokens written": output,
+            "tokens read": asked.prompt_tokens,
+            "tokens written": asked.output_tokens,
             "first token, ms": fixed(one["first"][job]),
             "last token, ms": fixed(one["done"][job]),
         }
-        for job, (prompt, output) in enumerate(work)
+        for job, asked in enumerate(work)
     ]
 
 
@@ -140,74 +145,46 @@ def names(spans: list[tuple], left: float, scale: float) -> list[tuple[int, int,
     return found
 
 
-def draw_batching(mode: str, seats: int, cells: dict[str, dict], told: list[str]) -> str:
-    """The static picture, as SVG."""
-    title, one = headline(mode, cells), cells[mode]
-    high = PLOT["y"] + PLOT["row"] * seats
-    description = "; ".join(f"{MODES[m]}: {mode_words(m, c)}" for m, c in cells.items())
-    picture = Drawing(
-        1000, high + 206, title=title, description=" ".join([f"{description}.", *told])
-    )
-    picture.hatch("idle", SOFT, 45, gap=7)
-    picture.text(20, 30, title, size=19, font_weight=600)
-    words = (
-        "number: the text; solid: reads its prompt; pale, a line for each token: writes; "
-        f"hatched: {PADDING}"
-    )
-    picture.text(20, 62, words, size=14, fill=SOFT)
-    longest = max(c["end"] for c in cells.values())
-    scale = PLOT["width"] / longest
-    for value in ticks(longest, 8):
-        at = PLOT["x"] + scale * value
-        picture.line(at, PLOT["y"] - 6, at, high)
-        picture.text(at, high + 18, digits(value) if value else "0", anchor="middle", fill=SOFT)
-    picture.text(PLOT["x"] + PLOT["width"], high + 38, "ms", anchor="end", fill=SOFT)
-    for seat in range(seats):
-        picture.text(62, PLOT["y"] + PLOT["row"] * seat + 17, f"seat {seat + 1}", anchor="end")
-    for span in one["spans"]:
-        _draw_span(picture, span, one["ticks"], scale)
-    halo = {"stroke": PAPER, "stroke_width": 3, "paint_order": "stroke"}
-    for seat, job, at, above in names(one["spans"], PLOT["x"], scale):
-        y = PLOT["y"] + PLOT["row"] * seat + (-3 if above else 17)
-        size, style = (11, halo) if above else (14, {})
-        picture.text(at, y, str(job + 1), size=size, font_weight=600, **style)
-    for place, (name, other) in enumerate(cells.items()):
-        y = high + 62 + 26 * place
-        weight = 600 if name == mode else None
-        picture.text(20, y, MODES[name], font_weight=weight)
-        picture.text(286, y, mode_words(name, other), font_weight=weight)
-    for place, line in enumerate(told):
-        picture.text(20, high + 146 + 22 * place, line, fill=SOFT)
-    return picture.svg()
-
-
-def _draw_span(picture: Drawing, span: tuple, marks: list[float], scale: float) -> None:
+def draw_span(
+    paper: Paper, plot: Plot, span: tuple, marks: list[float], now: float, words: str
+) -> None:
+    """One stay of a text in a seat, as far as it has come."""
     seat, job, kind, start, end = span
-    x, y = PLOT["x"] + scale * start, PLOT["y"] + PLOT["row"] * seat
-    wide, colour = scale * (end - start), COLOURS[job % len(COLOURS)]
-    fill = ("url(#idle)" if kind == 2 else colour, 0.3 if kind == 1 else None)
-    picture.rect(x, y, wide, 24, fill=fill[0], fill_opacity=fill[1], stroke=colour)
-    if kind == 1:
-        inside = [PLOT["x"] + scale * at for at in marks if start < at < end]
-        path = "".join(f"M{at:.1f} {y}v24" for at in inside)
-        picture.shape("path", d=path, stroke=colour, stroke_width=0.6, fill="none")
+    x, y, role = plot.at_x(start), plot.top + ROW * seat, SERIES[job % len(SERIES)]
+    wide = plot.at_x(min(end, now)) - x
+    fill = paper.hatch("soft") if KINDS[kind] == "padding" else role
+    pale = 0.3 if KINDS[kind] == "decode" else None
+    with paper.group(key=f"{seat} {job} {kind} {start}", tip=words):
+        paper.rect(x, y, wide, BAR, fill, fill_opacity=pale, stroke=role)
+        if KINDS[kind] == "decode":
+            inside = [plot.at_x(at) for at in marks if start < at < min(end, now)]
+            path = "".join(f"M{at:.1f} {y}v{BAR}" for at in inside)
+            paper.shape("path", d=path or f"M{x:.1f} {y}", stroke=role, stroke_width=0.6)
 
 
-class BatchingTimeline(CourseWidget):
+def draw_names(paper: Paper, plot: Plot, spans: list[tuple], now: float) -> None:
+    """The numbers of the texts, in their bars or above them."""
+    begun = [(s, j, k, start, min(end, now)) for s, j, k, start, end in spans if start < now]
+    for seat, job, at, above in names(begun, plot.left, plot.width / (plot.x.high or 1)):
+        y = plot.top + ROW * seat + (-3 if above else 16)
+        paper.text(at, y, str(job + 1), size=11 if above else 14, bold=True, halo=above)
+
+
+class BatchingTimeline(View):
     """Static and continuous batching of the same requests, seat by seat.
 
-    Works in a saved page: no kernel is asked. step_time: seconds of a step from its tokens and
-    the cached tokens before it, for instance `StepTime.fit(measure_steps(model))`; none: the
-    stored fit. note: where and when its steps were measured.
+    step_time: seconds of a step from its tokens and the cached tokens before it, for instance
+    `StepTime.fit(measure_steps(model))`; none: the stored fit. note: where and when its steps were
+    measured.
     """
 
-    _esm = esm("batching")
-    _css = css("batching")
-    mode = traitlets.Unicode("static").tag(sync=True)
-    seats = traitlets.Int(4).tag(sync=True)
-    spread = traitlets.Float(0.5).tag(sync=True)
-    runs = traitlets.Dict().tag(sync=True)
-    told = traitlets.Dict().tag(sync=True)
+    mode = Choice(MODES, "batching")
+    seats = Slider(SEATS, "seats", start=4)
+    spread = Slider(SPREADS, "answers", start=0.5, text=lambda spread: length_words(spread))
+    moment = Slider(
+        range(1, MOMENTS + 1), "time", start=MOMENTS, text=lambda n: f"{n} of {MOMENTS}",
+        play=120, recorded=12,
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -218,51 +195,80 @@ class BatchingTimeline(CourseWidget):
         step_time: Seconds | None = None,
         note: str | None = None,
     ) -> None:
-        said = STORED_ON if step_time is None else "measured in this notebook"
-        jobs = {
-            f"{spread:g}": [(job.prompt_tokens, job.output_tokens) for job in requests(spread).jobs]
-            for spread in SPREADS
-        }
-        told = {"modes": MODES, "seats": SEATS, "spreads": SPREADS, "jobs": jobs}
-        told["note"] = f"Step times: {note or said}. Requests: ours, {NUM_JOBS} at once."
-        told["padding"] = PADDING
-        told["pieces"] = f"In pieces: at most {PIECE} tokens a step."
-        runs = play_all(STORED_TIME if step_time is None else step_time)
-        super().__init__(runs=runs, told=told)
-        self.mode, self.seats, self.spread = mode, seats, spread
+        self.runs = play_all(STORED_TIME if step_time is None else step_time)
+        said = note or (STORED_ON if step_time is None else "measured in this notebook")
+        self.source = f"Step times: {said}. Requests: ours, {NUM_JOBS} at once."
+        super().__init__(mode=mode, seats=seats, spread=spread)
 
-    @traitlets.validate("mode", "seats", "spread")
-    def _offered(self, proposal: dict) -> object:
-        field, value = proposal["trait"].name, proposal["value"]
-        allowed = {"mode": tuple(MODES), "seats": SEATS, "spread": SPREADS}[field]
-        if value not in allowed:
-            names = ", ".join(map(str, allowed))
-            raise traitlets.TraitError(f"{field}={value!r} is not allowed: one of {names}")
-        return value
+    def cells(self, seats: int | None = None, spread: float | None = None) -> dict[str, dict]:
+        """The runs of all modes with these seats and this spread; the chosen ones if left out."""
+        seats = self.seats if seats is None else seats
+        spread = self.spread if spread is None else spread
+        return {mode: self.runs[key(mode, seats, spread)] for mode in MODES}
 
-    def cells(self) -> dict[str, dict]:
-        """The runs of all modes with these seats and this spread."""
-        return {mode: self.runs[key(mode, self.seats, self.spread)] for mode in MODES}
+    def scene(self, paper: Paper, *, mode: str, seats: int, spread: float, moment: int) -> Scene:
+        cells, work = self.cells(seats, spread), requests(spread).jobs
+        one, longest = cells[mode], max(cell["end"] for cell in cells.values())
+        now = longest * moment / MOMENTS
+        axis = Linear(0, longest, "ms")
+        plot = paper.plot(axis, Linear(0, 1, ticks=()), left=LEFT, top=TOP, height=ROW * seats)
+        for seat in range(seats):
+            paper.text(LEFT - 8, TOP + ROW * seat + 16, f"seat {seat + 1}", anchor="end")
+        for span in one["spans"]:
+            if span[3] < now:
+                words = span_words(span, work[span[1]])
+                draw_span(paper, plot, span, one["ticks"], now, words)
+        draw_names(paper, plot, one["spans"], now)
+        if moment < MOMENTS:
+            plot.line([(now, 0), (now, 1)], "ink", key="now")
+        y, wide = plot.low + 66, paper.width >= WIDTHS[0]
+        for name, other in cells.items():
+            bold, words = name == mode, mode_words(name, other)
+            paper.text(4, y, MODES[name], bold=bold)
+            if wide:
+                paper.text(232, y, words, bold=bold, size=13)
+                y += 24
+            else:
+                y = paper.wrapped(4, y + 20, words, size=13) + 6
+        legend = (
+            "number: the text; solid: reads its prompt; pale, a line for each token: writes; "
+            f"hatched: {PADDING}"
+        )
+        pieces = f"In pieces: at most {PIECE} tokens a step."
+        return Scene(
+            title=headline(mode, cells),
+            notes=[legend, f"{answers(spread)} {pieces}", self.source],
+            table=table_rows(work, one),
+            facts={"end": one["end"], "idle": one["idle"], "spans": len(one["spans"])},
+        )
 
-    def notes(self) -> list[str]:
-        """What the requests are, and where the step times come from."""
-        return [f"{answers(self.told, self.spread)} {self.told['pieces']}", self.told["note"]]
 
-    def summary(self) -> str:
-        return headline(self.mode, self.cells())
+def span_words(span: tuple, job: object) -> str:
+    """What a text does in a seat, and when."""
+    seat, number, kind, start, end = span
+    doing = {
+        "prompt": f"reads its prompt of {job.prompt_tokens} tokens",
+        "decode": f"writes its answer of {job.output_tokens} tokens",
+        "padding": "is done; the seat waits for the longest text",
+    }[KINDS[kind]]
+    span = f"{significant(start)} to {significant(end)} ms"
+    return f"text {number + 1}, seat {seat + 1}: {doing}, {span}"
 
-    def table(self) -> list[dict[str, object]]:
-        return table_rows(self.told["jobs"][f"{self.spread:g}"], self.cells()[self.mode])
 
-    def static_svg(self) -> str:
-        return draw_batching(self.mode, self.seats, self.cells(), self.notes())
+def length_words(spread: float) -> str:
+    """The lengths of the answers, as the slider tells them."""
+    lengths = [job.output_tokens for job in requests(spread).jobs]
+    low, high = min(lengths), max(lengths)
+    return f"{low} tokens each" if low == high else f"{low} to {high} tokens"
 
 
-def answers(told: dict, spread: float) -> str:
+def answers(spread: float) -> str:
     """The lengths of prompts and answers, in words."""
-    prompts, outputs = np.array(told["jobs"][f"{spread:g}"]).T
+    jobs = requests(spread).jobs
+    prompts = np.array([job.prompt_tokens for job in jobs])
+    outputs = np.array([job.output_tokens for job in jobs])
     read = f"Prompts of {prompts.min()} to {prompts.max()} tokens"
     if outputs.min() == outputs.max():
         return f"{read}, answers of {outputs.min()}."
-    average = whole(float(outputs.mean()))
+    average = thousands(float(outputs.mean()))
     return f"{read}, answers of {outputs.min()} to {outputs.max()}, {average} on average."

@@ -7,6 +7,7 @@ so far some thirty times a second at most. Text of people and models is only eve
 import threading
 import time
 from html import escape
+from pathlib import Path
 
 import traitlets
 
@@ -32,8 +33,8 @@ class ChatPanel(CourseWidget):
     Raises ValueError for an engine without a tokenizer or numbers that are not allowed.
     """
 
-    _esm = esm("chat")
-    _css = css("chat")
+    _esm = esm("chat", folder=Path(__file__).parent)
+    _css = css("chat", folder=Path(__file__).parent)
     temperature = traitlets.Float(0.8).tag(sync=True)
     chat = traitlets.Bool(False).tag(sync=True)
     turns = traitlets.List().tag(sync=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 import torch
-import traitlets
 from torch import Tensor
 
 from llama3lib.checkpoint import load_model, load_tokenizer
@@ -19,8 +18,7 @@ from llama3lib.model import Transformer
 from llama3lib.paper.inference import SCALE_BOUND
 from llama3lib.quant.fp8 import LARGEST, fp8_tensorwise, quantize_rows
 from llama3lib.tokenizer import Tokenizer
-from widgets.core.drawing import INK, LINE, ORANGE, RED, SKY, SOFT, Drawing
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.view import Choice, Paper, Pick, Scene, Slider, View
 
 OUTLIERS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 BOUND = float(SCALE_BOUND.value)
@@ -37,9 +35,8 @@ _QUANTIZE: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
 KINDS = ("kept", "coarse", "dead", "saturated")
 SIGNS = ("", "≈", "×", "▲")
 FINE = 1 / 16  # 3 bits of fraction are never further away; smaller numbers have fewer bits
-GREY = "#5b6570"
-FILLS = (SKY, ORANGE, GREY, RED)
-GRID = {"x": 108, "y": 70, "width": 872, "row": 24}
+FILLS = ("sixth", "second", "soft", "fourth")
+LEFT, TOP, ROW = 108, 28, 24
 TEXT = "Omar had two coins. Ines went to the red mill."
 
 
@@ -180,13 +177,18 @@ def legend() -> list[str]:
     return ["kept: at most 1/16 off", "coarse: more", "dead: rounds to 0", "saturated: cut"]
 
 
-def cell_words(given: Activations, it: Grid, row: int, column: int) -> str:
+def value_words(
+    token: str, channel: int, value: float, back: float, error: float, kind: int
+) -> str:
     """What became of one value."""
-    value, back = it.planted[row, column].item(), it.back[row, column].item()
-    kind = KINDS[it.kinds[row][column]]
-    off = percent(it.errors[row, column].item())
-    which = f"token {given.tokens[row]!r}, channel {column}"
-    return f"{which}: {number(value)} becomes {number(back)}, {off} off: {kind}"
+    which = f"token {token!r}, channel {channel}"
+    return f"{which}: {number(value)} becomes {number(back)}, {percent(error)} off: {KINDS[kind]}"
+
+
+def cell_words(given: Activations, it: Grid, row: int, column: int) -> str:
+    """What became of the value at this place."""
+    three = (of[row, column].item() for of in (it.planted, it.back, it.errors))
+    return value_words(given.tokens[row], column, *three, it.kinds[row][column])
 
 
 def table_rows(given: Activations, it: Grid) -> list[dict[str, str]]:
@@ -202,64 +204,33 @@ def table_rows(given: Activations, it: Grid) -> list[dict[str, str]]:
     ]
 
 
-def draw_grid(given: Activations, outlier: int, scheme: str) -> str:
-    """The static picture, as SVG."""
-    it = grid(given, outlier, scheme)
-    title, told = headline(outlier, scheme, it), notes(given, it)
-    rows, columns = it.planted.shape
-    wide, high, low = GRID["width"] / columns, GRID["row"], GRID["y"] + GRID["row"] * rows
-    picture = Drawing(1000, low + 140, title=title, description=" ".join(told))
-    picture.text(20, 34, title, size=min(22, 1700 / len(title)), font_weight=600)
-    picture.text(GRID["x"] - 10, GRID["y"] - 8, "token", anchor="end", fill=SOFT)
-    words = f"{columns} channels of the input of a feed-forward layer"
-    picture.text(GRID["x"], GRID["y"] - 8, words, fill=SOFT)
-    for i, token in enumerate(given.tokens):
-        y = GRID["y"] + high * i
-        picture.text(GRID["x"] - 10, y + high / 2 + 5, token, anchor="end")
-        for j, kind in enumerate(it.kinds[i]):
-            _draw_cell(picture, GRID["x"] + wide * j, y, wide, high, kind)
-    row, column = given.largest
-    picture.rect(GRID["x"] + wide * column, GRID["y"] + high * row, wide, high, fill="none",
-                 stroke=INK, stroke_width=3)  # fmt: skip
-    for kind, line in enumerate(legend()):
-        x = GRID["x"] + 215 * kind
-        _draw_cell(picture, x, low + 14, 22, 20, kind)
-        picture.text(x + 30, low + 29, line)
-    picture.text(GRID["x"], low + 58, "thick frame: the outlier", fill=SOFT)
-    for place, line in enumerate(told):
-        picture.text(20, low + 84 + 21 * place, line, fill=SOFT, size=13)
-    return picture.svg()
-
-
-def _draw_cell(picture: Drawing, x: float, y: float, wide: float, high: float, kind: int) -> None:
-    style = {"fill": FILLS[kind], "fill_opacity": 0.3 if kind == 0 else 1.0, "stroke": LINE}
-    picture.rect(x + 0.5, y + 0.5, wide - 1, high - 1, **style)
-    if SIGNS[kind]:
-        ink = {"fill": "#ffffff"} if kind == 2 else {}
-        words, size = SIGNS[kind], 17 if kind == 1 else 14
-        middle = x + wide / 2
-        picture.text(middle, y + high / 2 + 5, words, anchor="middle", size=size, **ink)
-
-
 @functools.cache
 def tiny_inputs() -> Activations:
     """Those of the course's small model."""
     return ffn_inputs(load_model("tiny-base"), load_tokenizer("tiny-base"))
 
 
-class FP8Grid(CourseWidget):
+def draw_value(paper: Paper, x: float, y: float, wide: float, high: float, kind: int,
+               **style: object) -> None:  # fmt: skip
+    """A cell of the grid: what became of a value, by colour and by sign."""
+    with paper.group(**style):
+        paper.rect(x + 0.5, y + 0.5, wide - 1, high - 1, FILLS[kind],
+                   fill_opacity=0.3 if kind == 0 else 1.0, stroke="grid")  # fmt: skip
+        if SIGNS[kind]:
+            role = "on_dark" if kind == 2 else "on_light"
+            paper.text(x + wide / 2, y + high / 2 + 5, SIGNS[kind], role, anchor="middle")
+
+
+class FP8Grid(View):
     """Make one value larger; see which values the rounding takes.
 
     activations: from `ffn_inputs`; those of tiny-base if left out. cell: row and column of the
-    value that is told below the grid. Works in a saved page.
+    value under the keyboard.
     """
 
-    _esm = esm("fp8")
-    _css = css("fp8")
-    outlier = traitlets.Int(100_000).tag(sync=True)
-    scheme = traitlets.Unicode("tensor").tag(sync=True)
-    cell = traitlets.List(traitlets.Int(), [0, 0]).tag(sync=True)
-    given = traitlets.Dict().tag(sync=True)
+    outlier = Slider(OUTLIERS, "outlier", start=100_000, text=lambda v: f"× {v:,}")
+    scheme = Choice(SCHEMES, "scales")
+    cell = Pick(lambda view, values: view.places)
 
     def __init__(
         self,
@@ -269,27 +240,44 @@ class FP8Grid(CourseWidget):
         scheme: str = "tensor",
     ) -> None:
         self.activations = tiny_inputs() if activations is None else activations
-        told = {"tokens": self.activations.tokens, "values": self.activations.values.tolist()}
-        told |= {"outliers": OUTLIERS, "schemes": SCHEMES, "bound": BOUND, "largest": LARGEST}
-        super().__init__(given=told | {"at": list(self.activations.largest), "legend": legend()})
-        self.outlier, self.scheme = outlier, scheme
-        self.cell = list(self.activations.largest)
+        rows, columns = self.activations.values.shape
+        self.places = [(i, j) for i in range(rows) for j in range(columns)]
+        super().__init__(outlier=outlier, scheme=scheme, cell=self.activations.largest)
 
-    @traitlets.validate("outlier", "scheme")
-    def _offered(self, proposal: dict) -> object:
-        name, value = proposal["trait"].name, proposal["value"]
-        allowed = [*OUTLIERS] if name == "outlier" else [*SCHEMES]
-        if value not in allowed:
-            names = ", ".join(map(str, allowed))
-            raise traitlets.TraitError(f"{name}={value!r} is not allowed: one of {names}")
-        return value
-
-    @traitlets.validate("cell")
-    def _a_cell(self, proposal: dict) -> list[int]:
-        value, most = proposal["value"], [n - 1 for n in self.activations.values.shape]
-        if len(value) != 2 or not all(0 <= n <= end for n, end in zip(value, most, strict=True)):
-            raise traitlets.TraitError(f"cell={value!r} is not allowed: [0, 0] to {most}")
-        return value
+    def scene(self, paper: Paper, *, outlier: int, scheme: str) -> Scene:
+        given = self.activations
+        it = grid(given, outlier, scheme)
+        planted, back, errors = it.planted.tolist(), it.back.tolist(), it.errors.tolist()
+        rows, columns = it.planted.shape
+        wide, low = (paper.width - LEFT - 6) / columns, TOP + ROW * rows
+        paper.text(LEFT - 10, TOP - 8, "token", "soft", anchor="end")
+        paper.text(
+            LEFT, TOP - 8, f"{columns} channels of the input of a feed-forward layer", "soft"
+        )
+        for i, token in enumerate(given.tokens):
+            paper.text(LEFT - 10, TOP + ROW * i + ROW / 2 + 5, token, anchor="end")
+            for j, kind in enumerate(it.kinds[i]):
+                tip = value_words(token, j, planted[i][j], back[i][j], errors[i][j], kind)
+                draw_value(paper, LEFT + wide * j, TOP + ROW * i, wide, ROW, kind,
+                           put=("cell", (i, j)), tip=tip)  # fmt: skip
+        row, column = given.largest
+        paper.rect(LEFT + wide * column, TOP + ROW * row, wide, ROW, "none", stroke="ink",
+                   stroke_width=3, pointer_events="none")  # fmt: skip
+        each = paper.width / 2 if paper.narrow else (paper.width - LEFT) / 4
+        for kind, line in enumerate(legend()):
+            x, y = (
+                (each * (kind % 2), 26 * (kind // 2)) if paper.narrow else (LEFT + each * kind, 0)
+            )
+            draw_value(paper, x, low + 14 + y, 22, 20, kind)
+            paper.text(x + 30, low + 29 + y, line)
+        paper.text(LEFT, low + 58 + 26 * paper.narrow, "thick frame: the outlier", "soft")
+        counts = {kind: it.count(kind) for kind in KINDS}
+        return Scene(
+            title=headline(outlier, scheme, it),
+            notes=notes(given, it),
+            table=table_rows(given, it),
+            facts=counts,
+        )
 
     def grid(self) -> Grid:
         """What the picture shows."""
@@ -298,12 +286,3 @@ class FP8Grid(CourseWidget):
     def cell_words(self) -> str:
         """What is told of the chosen cell."""
         return cell_words(self.activations, self.grid(), *self.cell)
-
-    def summary(self) -> str:
-        return headline(self.outlier, self.scheme, self.grid())
-
-    def table(self) -> list[dict[str, object]]:
-        return table_rows(self.activations, self.grid())
-
-    def static_svg(self) -> str:
-        return draw_grid(self.activations, self.outlier, self.scheme)

@@ -1,7 +1,7 @@
 """Tokens a second against the wait for each token, with more texts at a time (section 6.1).
 
 `measure_curve` runs the real engine. The table that is stored here was made by it; the machine and
-the day stand beside it. The browser only chooses among measured points.
+the day stand beside it.
 """
 
 import itertools
@@ -9,18 +9,16 @@ import math
 import time
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
-from decimal import ROUND_HALF_UP, Context, Decimal
 
 import numpy as np
-import traitlets
 
 from llama3lib.inference import LLMEngine, SamplingParams
 from llama3lib.inference.simulate import Step, Workload
 from llama3lib.model import Transformer
 from llama3lib.paper import inference as facts
-from widgets.ch05.views.schedule import ticks
-from widgets.core.drawing import BLUE, ORANGE, RED, SOFT, Drawing
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.view import Choice, Linear, Paper, Plot, Scene, Slider, View
+from widgets.view.legend import legend
+from widgets.view.words import count_of, fixed, significant, thousands
 
 LIMITS = (1, 2, 4, 8, 16, 32)
 RATIO = facts.INPUT_TOKENS.value // facts.OUTPUT_TOKENS.value
@@ -44,8 +42,7 @@ LONE = (
     "With 1 text at a time no wait includes reading a prompt: what lies above half are slow steps.",
     "With more, a wait may include reading the prompt of the next text.",
 )
-SERIES = (("p95_ms", ORANGE, "square"), ("median_ms", BLUE, "circle"))
-PLOT = {"x": 84, "y": 92, "width": 826, "height": 300}
+SERIES = {"p95_ms": ("square", "second", "7 5"), "median_ms": ("circle", "first", None)}
 
 
 def measure_curve(
@@ -146,34 +143,19 @@ def best(rows: Items[dict], limit_ms: float, judge: str) -> dict | None:
     return max(within, key=lambda row: row["tokens_per_second"], default=None)
 
 
-_THREE = Context(prec=3, rounding=ROUND_HALF_UP)
-
-
-def digits(value: float) -> str:
-    """Up to three digits: 0.85, 1.3, 12, 120; halves go up, as in the browser."""
-    return f"{float(_THREE.create_decimal_from_float(float(value))):g}"
-
-
-def fixed(value: float, places: int = 2) -> str:
-    """So many decimal places; halves go up."""
-    return str(Decimal(value).quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP))
-
-
-def whole(value: float) -> str:
-    """A whole number with commas; halves go up."""
-    return f"{math.floor(value + 0.5):,}"
-
-
 def at_a_time(limit: int) -> str:
-    return f"{limit} text{'s' * (limit > 1)} at a time"
+    return f"{count_of(limit, 'text')} at a time"
 
 
 def headline(mix: str, rows: Items[dict], limit_ms: float, judge: str) -> str:
     """The title: which batch limit gives most tokens within the wait that is allowed."""
-    found, allowed = best(rows, limit_ms, judge), f"{JUDGES[judge]} within {digits(limit_ms)} ms"
+    found, allowed = (
+        best(rows, limit_ms, judge),
+        f"{JUDGES[judge]} within {significant(limit_ms)} ms",
+    )
     if found is None:
         return f"{mix}: no batch limit brings {allowed}"
-    rate = f"{whole(found['tokens_per_second'])} tokens/s"
+    rate = f"{thousands(found['tokens_per_second'])} tokens/s"
     return f"{mix}: {allowed}: {at_a_time(found['limit'])}, {rate}"
 
 
@@ -186,10 +168,10 @@ def notes(rows: Items[dict], limit_ms: float, judge: str) -> list[str]:
         gain = found["tokens_per_second"] / alone["tokens_per_second"]
         wait = found["median_ms"] / alone["median_ms"]
         told.append(
-            f"Against {at_a_time(alone['limit'])}: {digits(gain)} times the tokens a second; "
-            f"half of the tokens come within {digits(wait)} times the wait."
+            f"Against {at_a_time(alone['limit'])}: {significant(gain)} times the tokens a second; "
+            f"half of the tokens come within {significant(wait)} times the wait."
         )
-    most = f"{at_a_time(top['limit'])}, {whole(top['tokens_per_second'])} tokens/s"
+    most = f"{at_a_time(top['limit'])}, {thousands(top['tokens_per_second'])} tokens/s"
     told.append(f"The most without a limit: {most}.")
     if top["limit"] != rows[-1]["limit"]:
         told[-1] += " With more texts only the wait grows."
@@ -203,7 +185,7 @@ def table_rows(rows: Items[dict], limit_ms: float, judge: str) -> list[dict[str,
     return [
         {
             "texts at a time": row["limit"],
-            "tokens/s": whole(row["tokens_per_second"]),
+            "tokens/s": thousands(row["tokens_per_second"]),
             "median wait for a token, ms": fixed(row["median_ms"]),
             "95 of 100 within, ms": fixed(row["p95_ms"]),
             "within the limit": "yes" if row[judge] <= limit_ms else "no",
@@ -221,70 +203,73 @@ def stops_for(rows: Items[dict], number: int = 20) -> list[float]:
     return sorted({float(f"{value:.2g}") for value in np.geomspace(low, high, number)})
 
 
-def draw_latency(mix: str, rows: Items[dict], limit_ms: float, judge: str, note: str) -> str:
-    """The static picture, as SVG."""
-    title, told = headline(mix, rows, limit_ms, judge), [*notes(rows, limit_ms, judge), note]
-    picture = Drawing(1000, 584, title=title, description=" ".join(told))
-    picture.text(20, 34, title, size=20, font_weight=600)
-    picture.text(20, 66, "wait for the next token of a text, ms", fill=SOFT)
-    x, y, width, height = PLOT["x"], PLOT["y"], PLOT["width"], PLOT["height"]
-    right = 1.08 * max(row["tokens_per_second"] for row in rows)
-    top = 1.1 * max(row["p95_ms"] for row in rows)
+def axes(paper: Paper, rows: Items[dict]) -> Plot:
+    """Tokens a second against the wait for each; room for the limit in words on the right."""
+    right, top = (max(row[name] for row in rows) for name in ("tokens_per_second", "p95_ms"))
+    words = "tokens written per second; number at a point: texts at a time"
+    return paper.plot(
+        Linear(0, 1.08 * right, words),
+        Linear(0, 1.1 * top, "wait for the next token of a text, ms"),
+        left=52,
+        top=28,
+        right=84,
+    )
+
+
+def draw_limit(plot: Plot, limit_ms: float) -> None:
+    """The wait that is allowed; what is longer is shaded."""
+    paper, y = plot.paper, plot.at_y(min(limit_ms, plot.y.high))
+    paper.rect(plot.left, plot.top, plot.width, y - plot.top, "tint", fill_opacity=0.7, key="over")
+    paper.line(plot.left, y, plot.right, y, "bad", width=2, dash="3 4", key="limit")
+    sign = "↑" if limit_ms > plot.y.high else "≤"
+    words = f"{sign} {significant(limit_ms)} ms"
+    paper.text(plot.right + 8, y + 5, words, "bad", key="limit in words")
+
+
+def draw_points(plot: Plot, rows: Items[dict], judge: str, found: dict | None) -> None:
+    """Both lines with their points, numbers at those of the judge, and the best of them."""
 
     def spot(row: dict, which: str) -> tuple[float, float]:
-        return x + width * row["tokens_per_second"] / right, y + height * (1 - row[which] / top)
+        return row["tokens_per_second"], row[which]
 
-    for value in ticks(top, 6):
-        high = y + height * (1 - value / top)
-        picture.line(x, high, x + width, high)
-        picture.text(x - 8, high + 5, digits(value), anchor="end", fill=SOFT)
-    for value in ticks(right, 8):
-        picture.text(x + width * value / right, y + height + 22, f"{value:,.0f}", anchor="middle")
-    words = "tokens written per second; number at a point: texts at a time"
-    picture.text(x + width / 2, y + height + 46, words, anchor="middle")
-    for place, (which, colour, kind) in enumerate(SERIES):
-        points = " ".join("{:.1f},{:.1f}".format(*spot(row, which)) for row in rows)
-        dash = "7 5" if which == "p95_ms" else None
-        style = {"fill": "none", "stroke": colour, "stroke_width": 2, "stroke_dasharray": dash}
-        picture.shape("polyline", points=points, **style)
+    for which, (kind, role, dash) in SERIES.items():
+        plot.line([spot(row, which) for row in rows], role, dash=dash, key=which)
         for row in rows:
-            picture.mark(kind, *spot(row, which), 7, fill=colour)
-        at = 350 + 330 * place
-        picture.shape("polyline", points=f"{at},61 {at + 44},61", **style)
-        picture.mark(kind, at + 22, 61, 7, fill=colour)
-        picture.text(at + 54, 66, f"{JUDGES[which]} wait no longer")
+            tip = (
+                f"{at_a_time(row['limit'])}: {thousands(row['tokens_per_second'])} tokens/s, "
+                f"{JUDGES[which]} within {significant(row[which])} ms"
+            )
+            plot.mark(kind, spot(row, which), role, tip=tip, key=f"{which} {row['limit']}")
+    if found is not None:
+        plot.mark("diamond", spot(found, judge), "none", stroke="bad", stroke_width=3, size=12,
+                  key="best")  # fmt: skip
     for row in rows:
-        at, high = spot(row, judge)
-        picture.text(at + 10, high + 22, str(row["limit"]), font_weight=600)
-    high = y + height * (1 - min(limit_ms / top, 1))
-    picture.line(x, high, x + width, high, stroke=RED, stroke_width=2, stroke_dasharray="3 4")
-    sign = "↑" if limit_ms > top else "≤"
-    picture.text(x + width + 8, high + 5, f"{sign} {digits(limit_ms)} ms", fill=RED)
-    if (found := best(rows, limit_ms, judge)) is not None:
-        picture.mark("diamond", *spot(found, judge), 13, fill="none", stroke=RED, stroke_width=3)
-    for place, line in enumerate(told):
-        picture.text(20, y + height + 84 + 22 * place, line, fill=SOFT)
-    return picture.svg()
+        plot.label(spot(row, judge), str(row["limit"]), bold=True)
 
 
-class LatencyCurve(CourseWidget):
+def draw_legend(plot: Plot) -> None:
+    """What the signs mean."""
+    signs = [
+        (kind, role, f"{JUDGES[which]} wait no longer") for which, (kind, role, _) in SERIES.items()
+    ]
+    most = ("diamond", "none", "most within the limit", {"stroke": "bad", "stroke_width": 2})
+    legend(plot.paper, 4 if plot.paper.narrow else plot.left, plot.low + 70, [*signs, most])
+
+
+class LatencyCurve(View):
     """Set a limit for the wait and see which batch size writes the most tokens within it.
 
-    Works in a saved page: no kernel is asked. measured: rows of `measure_curve`; none: the stored
-    table. note: where and when they were measured.
+    measured: rows of `measure_curve`; none: the stored table. limit_ms: becomes one of the stops.
+    note: where and when they were measured.
 
     Raises ValueError for rows that lack a number or hold one that is not above 0.
     """
 
-    _esm = esm("latency")
-    _css = css("latency")
-    mix = traitlets.Unicode().tag(sync=True)
-    limit_ms = traitlets.Float(5.0).tag(sync=True)
-    judge = traitlets.Unicode("p95_ms").tag(sync=True)
-    points = traitlets.List().tag(sync=True)
-    stops = traitlets.List().tag(sync=True)
-    note = traitlets.Unicode().tag(sync=True)
-    judges = traitlets.Dict(JUDGES).tag(sync=True)
+    limit_ms = Slider(
+        lambda view, values: view.stops, "wait allowed", text=lambda ms: f"{significant(ms)} ms"
+    )
+    judge = Choice(JUDGES, "judged by")
+    mix = Choice(lambda view, values: list(view.points), "tokens")
 
     def __init__(
         self,
@@ -298,44 +283,38 @@ class LatencyCurve(CourseWidget):
         rows = [_checked(row) for row in (STORED if measured is None else measured)]
         if not rows:
             raise ValueError("measured=[] is not allowed: at least one row")
+        if limit_ms is not None and not 0 < limit_ms < math.inf:
+            raise ValueError(f"limit_ms={limit_ms!r} is not allowed: above 0")
+        self.points = {row["mix"]: [] for row in rows}
+        for row in rows:
+            self.points[row["mix"]].append(row)
         stops = stops_for(rows)
+        chosen = stops[len(stops) // 2] if limit_ms is None else limit_ms
+        self.stops = sorted({*stops, chosen})
         stored = f"{STORED_ON}, the quickest of three rounds"
-        said = stored if measured is None else "measured in this notebook"
-        super().__init__(points=rows, stops=stops, note=_sentence(note or said))
-        self.mix = rows[0]["mix"] if mix is None else mix
-        self.limit_ms = stops[len(stops) // 2] if limit_ms is None else limit_ms
-        self.judge = judge
+        self.note = _sentence(note or (stored if measured is None else "measured in this notebook"))
+        super().__init__(mix=mix, limit_ms=chosen, judge=judge)
 
-    @traitlets.validate("mix")
-    def _known_mix(self, proposal: dict) -> str:
-        return _one_of("mix", proposal["value"], list(dict.fromkeys(r["mix"] for r in self.points)))
-
-    @traitlets.validate("judge")
-    def _known_judge(self, proposal: dict) -> str:
-        return _one_of("judge", proposal["value"], list(JUDGES))
-
-    @traitlets.validate("limit_ms")
-    def _above_zero(self, proposal: dict) -> float:
-        if not 0 < proposal["value"] < math.inf:
-            raise traitlets.TraitError(f"limit_ms={proposal['value']!r} is not allowed: above 0")
-        return proposal["value"]
+    def scene(self, paper: Paper, *, limit_ms: float, judge: str, mix: str) -> Scene:
+        rows = self.points[mix]
+        found, plot = best(rows, limit_ms, judge), axes(paper, rows)
+        draw_limit(plot, limit_ms)
+        draw_points(plot, rows, judge, found)
+        draw_legend(plot)
+        return Scene(
+            title=headline(mix, rows, limit_ms, judge),
+            notes=[*notes(rows, limit_ms, judge), self.note],
+            table=table_rows(rows, limit_ms, judge),
+            facts={"best": found["limit"] if found else "none"},
+        )
 
     def rows(self) -> list[dict]:
         """The points of the chosen mix."""
-        return [row for row in self.points if row["mix"] == self.mix]
+        return self.points[self.mix]
 
     def best(self) -> dict | None:
         """The point that the title names."""
         return best(self.rows(), self.limit_ms, self.judge)
-
-    def summary(self) -> str:
-        return headline(self.mix, self.rows(), self.limit_ms, self.judge)
-
-    def table(self) -> list[dict[str, object]]:
-        return table_rows(self.rows(), self.limit_ms, self.judge)
-
-    def static_svg(self) -> str:
-        return draw_latency(self.mix, self.rows(), self.limit_ms, self.judge, self.note)
 
 
 def _sentence(words: str) -> str:
@@ -351,10 +330,3 @@ def _checked(row: Mapping[str, object]) -> dict[str, object]:
         if name != "mix" and not 0 < value < math.inf:
             raise ValueError(f"{name}={value!r} is not allowed: above 0")
     return kept
-
-
-def _one_of(field: str, value: object, allowed: list) -> object:
-    if value not in allowed:
-        names = ", ".join(map(str, allowed))
-        raise traitlets.TraitError(f"{field}={value!r} is not allowed: one of {names}")
-    return value

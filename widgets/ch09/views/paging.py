@@ -5,17 +5,16 @@ and without sharing. The browser shows what was stored of it and counts again.
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
-
-import traitlets
 
 from llama3lib.inference import SamplingParams
 from llama3lib.inference.block_manager import BlockManager
 from llama3lib.inference.sequence import Sequence
 from llama3lib.inference.simulate import Workload
-from widgets.core.drawing import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE, RED, SKY, SOFT, Drawing
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.view import Paper, Scene, Slider, Toggle, View
+from widgets.view.colours import SERIES
+from widgets.view.measure import wrap
 
 SIZES = (4, 8, 16, 32)
 MEMORY = 256  # ours: tokens of the whole cache
@@ -25,8 +24,8 @@ HEADING = (
     f"{MANY:,} texts (ours), {MEAN} tokens on average",
     f"and {LONGEST:,} at most: what stays empty",
 )
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#8a8a00", "#666666")
-GRID = {"x": 20, "y": 84, "slot": 17, "row": 44, "gap": 5}
+SLOT, ROW, GAP, TOP = 17, 44, 5, 24  # pixels: a token, a row of blocks, between blocks, above
+A_ROW = 32  # tokens in a row of the board, whatever the block size
 
 
 @dataclass
@@ -209,7 +208,7 @@ def room(moment: Moment, block_size: int) -> Room:
 
 
 def percent(share: float) -> str:
-    """Whole numbers from 10 %, one decimal below; halves go up, as in the browser."""
+    """Whole numbers from 10 %, one decimal below; halves go up."""
     value = 100 * share
     if value >= 10:
         return f"{math.floor(value + 0.5)}%"
@@ -251,133 +250,133 @@ def table_rows(moment: Moment) -> list[dict[str, object]]:
     ]
 
 
-def block_box(block: int, size: int) -> tuple[float, float, float]:
-    """Left, top and width of a block: 32 tokens a row, whatever the block size."""
-    row, place = divmod(block * size, 32)
-    x = GRID["x"] + place * GRID["slot"]
-    return x, GRID["y"] + row * GRID["row"], size * GRID["slot"] - GRID["gap"]
+def block_box(block: int, size: int, slot: float) -> tuple[float, float, float]:
+    """Left, top and width of a block."""
+    row, place = divmod(block * size, A_ROW)
+    return place * slot + 2, TOP + row * ROW, size * slot - GAP
 
 
-def colour(letter: str) -> str:
-    return COLOURS[(ord(letter) - ord("A")) % len(COLOURS)]
+def role_of(letter: str) -> str:
+    """The colour of a text."""
+    return SERIES[(ord(letter) - ord("A")) % len(SERIES)]
 
 
-def _draw_block(picture: Drawing, block: int, who: str, filled: int, size: int, new: bool) -> None:
-    x, y, width = block_box(block, size)
-    picture.text(x + 2, y + 11, who, size=12, font_weight=600)
-    long = width * filled / size
-    for place, letter in enumerate(who):
-        high = 22 / len(who)
-        picture.rect(x, y + 14 + place * high, long, high, fill=colour(letter))
-    edge, dash = (INK, None) if who else (SOFT, "3 3")
-    style = {"fill": "none", "stroke": edge, "stroke_dasharray": dash}
-    picture.rect(x, y + 14, width, 22, stroke_width=3 if new else 1, **style)
-    _draw_number(picture, block, size)
+def draw_block(
+    paper: Paper, block: int, who: str | None, filled: int, size: int, *, slot: float, new: bool
+) -> None:
+    """A block, its readers, and how full it is. who: "" if free but found again; None if empty."""
+    x, y, width = block_box(block, size, slot)
+    readers = f"read by {', '.join(who)}" if who else "free"
+    again = "" if who is None or who else "; its content can still be found"
+    with paper.group(key=f"block {block}", tip=f"block {block}: {filled} tokens, {readers}{again}"):
+        paper.rect(x, y + 14, width, 22, "paper")
+        for place, letter in enumerate(who or ""):
+            high = 22 / len(who)
+            paper.rect(x, y + 14 + place * high, width * filled / size, high, role_of(letter))
+        style = {"stroke": "ink" if who else "soft" if who == "" else "quiet"}
+        style |= {"stroke_dasharray": "3 3" if who == "" else None}
+        paper.rect(x, y + 14, width, 22, "none", stroke_width=3 if new else 1, **style)
+        if who:
+            paper.text(x + 2, y + 11, who, size=12, bold=True)
+        paper.text(x + width - 4, y + 29, str(block), size=11, anchor="end", halo=True)
 
 
-def _draw_number(picture: Drawing, block: int, size: int) -> None:
-    """The block's number at the right end of its box, readable on every colour."""
-    x, y, width = block_box(block, size)
-    halo = {"stroke": PAPER, "stroke_width": 3, "paint_order": "stroke"}
-    picture.text(x + width - 5, y + 29, str(block), size=11, anchor="end", **halo)
-
-
-def _draw_copy(picture: Drawing, source: int, target: int, size: int) -> None:
+def draw_copy(paper: Paper, source: int, target: int, size: int, slot: float) -> None:
     """An arrow from a block to its copy, through the gap between two rows."""
-    x1, y1, w1 = block_box(source, size)
-    x2, y2, w2 = block_box(target, size)
+    x1, y1, w1 = block_box(source, size, slot)
+    x2, y2, w2 = block_box(target, size, slot)
     start, end = x1 + w1 / 2, x2 + w2 / 2
     tip, low = (y2 + 38, y1 + 44) if y1 == y2 else (y2 + 12, y2 + 2)
-    path = f"M{start:.1f} {y1 + 37}V{low}H{end:.1f}V{tip}"
-    picture.shape("path", d=path, fill="none", stroke=RED, stroke_width=2.5)
     turn = 6 if y1 == y2 else -6
-    picture.shape("path", d=f"M{end:.1f} {tip}l-5 {turn}l10 0z", fill=RED)
+    way = [(start, y1 + 37), (start, low), (end, low), (end, tip)]
+    paper.path(way, "fourth", width=2.5)
+    paper.path([(end, tip), (end - 5, tip + turn), (end + 5, tip + turn)], "none", fill="fourth",
+               closed=True)  # fmt: skip
 
 
-def _draw_bar(picture: Drawing, y: float, name: str, share: float, words: str, wide: float) -> None:
+def draw_bar(
+    paper: Paper, x: float, y: float, name: str, share: float, words: str, wide: float, chosen: bool
+) -> None:
     """A bar of room: what is used, then what is empty."""
-    picture.text(610, y + 15, name, size=13)
-    picture.rect(740, y, wide * (1 - share), 20, fill=BLUE)
-    picture.rect(740 + wide * (1 - share), y, wide * share, 20, fill="url(#empty)", stroke=SOFT)
-    picture.text(744 + wide, y + 15, words, size=13)
+    paper.text(x, y + 15, name, bold=chosen)
+    used = wide * (1 - share)
+    paper.rect(x + 104, y, used, 20, "main", key=f"used {name} {y}")
+    paper.rect(x + 104 + used, y, wide - used, 20, paper.hatch("soft", gap=6), stroke="soft")
+    paper.text(x + 110 + wide, y + 15, words, bold=chosen)
 
 
-def draw_paging(moment: Moment, step: int, block_size: int) -> str:
-    """The static picture, as SVG."""
-    title, now = headline(moment, block_size), room(moment, block_size)
-    told = [moment.words, saved_words(moment, block_size)]
-    picture = Drawing(1000, 520, title=title, description=" ".join(told))
-    picture.hatch("empty", SOFT, 45, gap=6)
-    picture.text(20, 30, title, size=17, font_weight=600)
-    key = f"step {step}; number: the block; letters: who reads it; dashed: free, can still be found"
-    picture.text(20, 66, key, size=13, fill=SOFT)
-    free = set(range(MEMORY // block_size)) - {block for block, _, _ in moment.blocks}
-    for block in free:
-        x, y, width = block_box(block, block_size)
-        picture.rect(x, y + 14, width, 22, fill="none", stroke="#c8d1da")
-        _draw_number(picture, block, block_size)
-    for block, who, filled in moment.blocks:
-        _draw_block(picture, block, who, filled, block_size, block in moment.changed)
+def draw_board(paper: Paper, moment: Moment, size: int, slot: float) -> None:
+    """All blocks of the cache, and the copies of this step."""
+    held = {block: (who, filled) for block, who, filled in moment.blocks}
+    for block in range(MEMORY // size):
+        who, filled = held.get(block, (None, 0))
+        draw_block(paper, block, who, filled, size, slot=slot, new=block in moment.changed)
     for source, target in moment.copies:
-        _draw_copy(picture, source, target, block_size)
-    picture.text(610, 66, "room now (hatched: reserved and empty)", size=14, fill=SOFT)
-    for y, name, share, reserved in (
-        (80, "in one piece", now.waste_alone, now.reserved_alone),
-        (108, "in blocks", now.waste, now.reserved),
+        draw_copy(paper, source, target, size, slot)
+
+
+def draw_room(paper: Paper, moment: Moment, size: int, x: float, y: float) -> None:
+    """What is reserved and empty: now, and in a realistic batch."""
+    now, wide = room(moment, size), min(150, paper.width - x - 190)
+    paper.text(x, y + 16, "tokens reserved now, and how much is empty", "soft")
+    for place, (name, share, reserved) in enumerate(
+        (
+            ("in one piece", now.waste_alone, now.reserved_alone),
+            ("in blocks", now.waste, now.reserved),
+        )
     ):
         words = f"{reserved}: {percent(share)}"
-        _draw_bar(picture, y, name, share, words, 150 * reserved / MEMORY)
+        length = wide * reserved / MEMORY
+        draw_bar(paper, x, y + 28 + 28 * place, name, share, words, length, place == 1)
     for place, line in enumerate(HEADING):
-        picture.text(610, 160 + 18 * place, line, size=14, fill=SOFT)
-    for place, size in enumerate((None, *SIZES)):
-        share = wide_waste(size)
-        name = "in one piece" if size is None else f"blocks of {size}"
-        name += " ◂" * (size == block_size)
-        _draw_bar(picture, 190 + 28 * place, name, share, percent(share), 150)
-    for place, line in enumerate(told):
-        picture.text(20, 466 + 24 * place, line, size=15)
-    return picture.svg()
+        paper.text(x, y + 112 + 19 * place, line, "soft")
+    for place, each in enumerate((None, *SIZES)):
+        share = wide_waste(each)
+        name = "in one piece" if each is None else f"blocks of {each}"
+        at = y + 142 + 28 * place
+        draw_bar(paper, x, at, name, share, percent(share), wide, each == size)
+    low = y + 142 + 28 * 5 + 6
+    paper.rect(x, low, 20, 16, "main")
+    paper.text(x + 27, low + 13, "stored", "soft")
+    paper.rect(x + 100, low, 20, 16, paper.hatch("soft", gap=6), stroke="soft")
+    paper.text(x + 127, low + 13, "reserved, empty", "soft")
+    paper.rect(x, low + 24, 20, 16, "none", stroke="soft", stroke_dasharray="3 3")
+    paper.text(x + 27, low + 37, "free; its content can still be found", "soft")
 
 
-class PagingBoard(CourseWidget):
-    """Step through a story of nine texts and see which blocks of the cache they read.
+class PagingBoard(View):
+    """Step through a story of nine texts and see which blocks of the cache they read."""
 
-    Works in a saved page: no kernel is asked.
-    """
-
-    _esm = esm("paging")
-    _css = css("paging")
-    step = traitlets.Int(0).tag(sync=True)
-    block_size = traitlets.Int(16).tag(sync=True)
-    sharing = traitlets.Bool(True).tag(sync=True)
-    boards = traitlets.Dict().tag(sync=True)
-    sizes = traitlets.Dict().tag(sync=True)
+    step = Slider(
+        lambda view, values: {i: f"{i} of {view.last}" for i in range(view.last + 1)},
+        "step", play=1200,
+    )  # fmt: skip
+    block_size = Slider(SIZES, "block size", start=16, text=lambda size: f"{size} tokens")
+    sharing = Toggle("share equal beginnings", start=True)
 
     def __init__(self, step: int = 0, *, block_size: int = 16, sharing: bool = True) -> None:
-        boards = {
-            f"{size}{' shared' * shared}": [asdict(moment) for moment in tell(size, shared)]
-            for size in SIZES
-            for shared in (True, False)
-        }
-        wide = {str(size or "one piece"): wide_waste(size) for size in (None, *SIZES)}
-        sizes = {"memory": MEMORY, "reserved": RESERVED, "wide": wide, "heading": HEADING}
-        super().__init__(boards=boards, sizes=sizes)
-        self.block_size, self.sharing, self.step = block_size, sharing, step
+        self.last = len(tell(SIZES[0], True)) - 1
+        super().__init__(step=step, block_size=block_size, sharing=sharing)
 
-    @traitlets.validate("step")
-    def _in_story(self, proposal: dict) -> int:
-        last = len(tell(SIZES[0], True)) - 1
-        if not 0 <= proposal["value"] <= last:
-            raise traitlets.TraitError(f"step={proposal['value']!r} is not allowed: 0 to {last}")
-        return proposal["value"]
-
-    @traitlets.validate("block_size")
-    def _offered(self, proposal: dict) -> int:
-        if proposal["value"] not in SIZES:
-            names = ", ".join(map(str, SIZES))
-            value = proposal["value"]
-            raise traitlets.TraitError(f"block_size={value!r} is not allowed: one of {names}")
-        return proposal["value"]
+    def scene(self, paper: Paper, *, step: int, block_size: int, sharing: bool) -> Scene:
+        moment = tell(block_size, sharing)[step]
+        wide = paper.width if paper.narrow else min(paper.width - 340, A_ROW * SLOT)
+        key = "number: the block; letters: who reads it; thick edge: changed in this step"
+        for place, line in enumerate(wrap(key, 13, wide)):
+            paper.text(2, 14 + 16 * place, line, "soft", size=13)
+        with paper.group(transform=f"translate(0 {6 if paper.narrow else 4})"):
+            draw_board(paper, moment, block_size, wide / A_ROW)
+        low = TOP + ROW * (MEMORY // A_ROW) + 8
+        at = (2, low) if paper.narrow else (wide + 26, 0)
+        draw_room(paper, moment, block_size, *at)
+        title, now = headline(moment, block_size), room(moment, block_size)
+        return Scene(
+            title=title,
+            notes=[f"{moment.words} {saved_words(moment, block_size)}"],
+            table=table_rows(moment),
+            say=f"{moment.words} {title}",
+            facts={"taken": now.taken_blocks, "stored": now.stored, "copies": len(moment.copies)},
+        )
 
     def moment(self) -> Moment:
         """What the picture shows."""
@@ -386,12 +385,3 @@ class PagingBoard(CourseWidget):
     def room(self) -> Room:
         """What is reserved and what is stored."""
         return room(self.moment(), self.block_size)
-
-    def summary(self) -> str:
-        return headline(self.moment(), self.block_size)
-
-    def table(self) -> list[dict[str, object]]:
-        return table_rows(self.moment())
-
-    def static_svg(self) -> str:
-        return draw_paging(self.moment(), self.step, self.block_size)

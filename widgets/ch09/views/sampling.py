@@ -1,16 +1,13 @@
 """From logits to the token that is drawn: what temperature, top-k, top-p and min-p leave over.
 
 The logits are those of a real model after a prompt; the distribution is that of
-`llama3lib.inference.sampling_probs`, the one the engine draws from. The browser does it again so
-that a saved page still works; a test holds both together.
+`llama3lib.inference.sampling_probs`, the one the engine draws from.
 """
 
 import functools
 from dataclasses import dataclass
-from decimal import Decimal
 
 import torch
-import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,8 +15,10 @@ from llama3lib.checkpoint import load_model, load_tokenizer
 from llama3lib.inference import SamplingParams, sampling_probs
 from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
-from widgets.core.drawing import BLUE, PAPER, SOFT, Drawing
-from widgets.core.widget import CourseWidget, css, esm
+from widgets.view import Category, Choice, Linear, Paper, Scene, Slider, View
+from widgets.view.legend import legend
+from widgets.view.measure import shorten
+from widgets.view.words import percent as rounded
 
 PROMPT = "Omar had a"
 TEMPERATURES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0)
@@ -34,7 +33,7 @@ CUTS = {
     "min-p 0.6": "min-p: 60% of the first",
 }
 SHOWN = 18
-PLOT = {"x": 190, "y": 62, "width": 560, "row": 21}
+ROW = 19
 _TOPS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -107,7 +106,7 @@ def percent(share: float) -> str:
     """Three digits, as in 16.9% or 0.00213%; nothing below a millionth of a percent."""
     if share < 1e-8:
         return "0%"
-    return f"{format(Decimal(f'{100 * share:.3g}'), 'f')}%"
+    return rounded(share, 3)
 
 
 def headline(given: NextToken, temperature: float, it: Draw) -> str:
@@ -150,35 +149,31 @@ def axis_top(it: Draw) -> float:
     return next(top for top in _TOPS if it.before[0] <= top or top == 1.0)
 
 
-def draw_bars(given: NextToken, temperature: float, top_p: float, cut: str) -> str:
-    """The static picture, as SVG."""
-    it = draw(given.logits, temperature, top_p, cut)
-    title, told, top = headline(given, temperature, it), note(it), axis_top(it)
-    rows = table_rows(given, it)
-    low = PLOT["y"] + PLOT["row"] * len(rows)
-    words = "; ".join(f"{r['token']}: {r['before the cuts']}, {r['drawn with']}" for r in rows)
-    picture = Drawing(1000, low + 110, title=title, description=f"{told} {words}.")
-    picture.text(20, 34, title, size=min(22, 1700 / len(title)), font_weight=600)
-    dropped = picture.hatch("dropped", SOFT, 45, gap=7)
-    for step in range(5):
-        at = PLOT["x"] + PLOT["width"] * step / 4
-        picture.line(at, PLOT["y"] - 4, at, low)
-        picture.text(at, low + 20, percent(top * step / 4), anchor="middle", fill=SOFT)
-    for i, row in enumerate(rows):
-        y, long = PLOT["y"] + PLOT["row"] * i, PLOT["width"] * it.before[i] / top
-        kept = it.after[i] > 0
-        fill = BLUE if kept else dropped
-        picture.text(PLOT["x"] - 10, y + 14, row["token"], anchor="end")
-        picture.rect(PLOT["x"], y, max(long, 1.5), PLOT["row"] - 4, fill=fill,
-                     stroke=BLUE if kept else SOFT)  # fmt: skip
-        ends = f"drawn with {row['drawn with']}" if kept else "dropped"
-        numbers = f"{row['before the cuts']} → {ends}"
-        halo = {"stroke": PAPER, "stroke_width": 4, "paint_order": "stroke"}  # over the grid
-        picture.text(PLOT["x"] + long + 10, y + 14, numbers, fill=SOFT, **halo)
-    words = f"probability at temperature {temperature:g}; solid: kept, hatched: dropped"
-    picture.text(PLOT["x"], low + 46, words, size=15)
-    picture.text(20, low + 84, told, fill=SOFT)
-    return picture.svg()
+def draw_bars(paper: Paper, given: NextToken, temperature: float, it: Draw) -> None:
+    """A bar for each of the likeliest tokens: solid if it can still be drawn."""
+    number, top, narrow = min(SHOWN, len(it.after)), axis_top(it), paper.narrow
+    names = [shorten(one, 14, 96) for one in given.labels[:number]]
+    ticks = [top * step / 4 for step in range(0, 5, 2 if narrow else 1)]
+    words = f"probability at temperature {temperature:g}"
+    plot = paper.plot(
+        Linear(0, top, words, text=percent, ticks=ticks),
+        Category(names),
+        left=110,
+        right=130 if narrow else 220,
+        top=6,
+        height=ROW * number,
+    )
+    dropped = paper.hatch("soft", gap=7)
+    for i, (before, after) in enumerate(zip(it.before[:number], it.after, strict=False)):
+        kept, y = after > 0, plot.at_y(i)
+        fill, stroke = ("main", "main") if kept else (dropped, "soft")
+        wide = max(plot.at_x(before) - plot.left, 1.5)
+        paper.rect(plot.left, y - 7.5, wide, 15, fill, stroke=stroke, key=f"bar {i}")
+        ends = f"drawn with {percent(after)}" if kept else "dropped"
+        words = f"{percent(before)} → {ends.removeprefix('drawn with ') if narrow else ends}"
+        paper.text(plot.left + wide + 10, y + 5, words, "soft", halo=True, key=f"share {i}")
+    signs = ("area", "main", "kept"), ("area", dropped, "dropped", {"stroke": "soft"})
+    legend(paper, plot.left, plot.low + 66, signs)
 
 
 @functools.cache
@@ -187,19 +182,15 @@ def tiny_next(prompt: str) -> NextToken:
     return next_token(load_model("tiny-base"), load_tokenizer("tiny-base"), prompt)
 
 
-class SamplingExplorer(CourseWidget):
+class SamplingExplorer(View):
     """Turn temperature, top-p, and top-k or min-p; see which tokens can still be drawn.
 
     prompt: what the model goes on from; given: scores of another model, from `next_token`.
-    Works in a saved page.
     """
 
-    _esm = esm("sampling")
-    _css = css("sampling")
-    temperature = traitlets.Float(1.0).tag(sync=True)
-    top_p = traitlets.Float(0.9).tag(sync=True)
-    cut = traitlets.Unicode("none").tag(sync=True)
-    given = traitlets.Dict().tag(sync=True)
+    temperature = Slider(TEMPERATURES, "temperature", start=1.0, text=lambda t: f"{t:.1f}")
+    top_p = Slider(TOP_PS, "top-p", start=0.9, text=lambda p: f"{p:.2f}")
+    cut = Choice(CUTS, "second cut")
 
     def __init__(
         self,
@@ -211,29 +202,18 @@ class SamplingExplorer(CourseWidget):
         cut: str = "none",
     ) -> None:
         self.next = tiny_next(prompt) if given is None else given
-        told = {"prompt": self.next.prompt, "labels": self.next.labels, "shown": SHOWN}
-        told |= {"logits": self.next.logits.tolist(), "temperatures": TEMPERATURES}
-        super().__init__(given=told | {"top_ps": TOP_PS, "cuts": CUTS})
-        self.temperature, self.top_p, self.cut = temperature, top_p, cut
+        super().__init__(temperature=temperature, top_p=top_p, cut=cut)
 
-    @traitlets.validate("temperature", "top_p", "cut")
-    def _offered(self, proposal: dict) -> object:
-        name, value = proposal["trait"].name, proposal["value"]
-        allowed = {"temperature": TEMPERATURES, "top_p": TOP_PS, "cut": [*CUTS]}[name]
-        if value not in allowed:
-            names = ", ".join(map(str, allowed))
-            raise traitlets.TraitError(f"{name}={value!r} is not allowed: one of {names}")
-        return value
+    def scene(self, paper: Paper, *, temperature: float, top_p: float, cut: str) -> Scene:
+        it = draw(self.next.logits, temperature, top_p, cut)
+        draw_bars(paper, self.next, temperature, it)
+        return Scene(
+            title=headline(self.next, temperature, it),
+            notes=[note(it)],
+            table=table_rows(self.next, it),
+            facts={"kept": it.kept, "first": it.after[0]},
+        )
 
     def draw(self) -> Draw:
         """What the picture shows."""
         return draw(self.next.logits, self.temperature, self.top_p, self.cut)
-
-    def summary(self) -> str:
-        return headline(self.next, self.temperature, self.draw())
-
-    def table(self) -> list[dict[str, object]]:
-        return table_rows(self.next, self.draw())
-
-    def static_svg(self) -> str:
-        return draw_bars(self.next, self.temperature, self.top_p, self.cut)

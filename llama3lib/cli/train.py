@@ -1,0 +1,164 @@
+"""`llama3 train`: tell the plan, train with a progress bar, hand over."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+if TYPE_CHECKING:
+    from llama3lib.eval import GateReport
+    from llama3lib.model import Transformer
+    from llama3lib.tokenizer import Tokenizer
+    from llama3lib.train import TrainConfig, Trainer
+    from llama3lib.train.plan import Plan
+
+_DEPTHS = (0.0, 0.5, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a model by a recipe. The plan is told first; an interrupted run goes on."""
+
+    recipe: Annotated[Positional[str], arg(metavar="RECIPE")]
+    """A recipe file (TOML), or tiny-cpu, small-cpu, 125m-gpu, 1b-gpu, 8b-multi."""
+    out: Annotated[Positional[str | None], arg(metavar="RUN")] = None
+    """Folder of the run, new or interrupted; none shows RECIPE."""
+    set: UseAppendAction[tuple[str, ...]] = ()
+    """Change a setting, as in optimizer.peak=1e-3 or phases.0.steps=50; may be given often."""
+    dry_run: bool = False
+    """Only tell the plan: size, steps, time, memory, loss."""
+    tensorboard: bool = False
+    """Log to RUN/tensorboard too."""
+
+    def run(self) -> int:
+        """Do it; returns the exit code."""
+        from llama3lib.train.config import load_config, recipe_path
+        from llama3lib.train.plan import check_hardware, make_plan
+
+        if self.out is None and not self.dry_run:
+            load_config(self.recipe)  # what is shown is right
+            print(recipe_path(self.recipe).read_text(encoding="utf-8"), end="")
+            return 0
+        config = load_config(self.recipe, self.set)
+        plan = make_plan(config)
+        print(f"{config.title} ({self.recipe})")
+        print("\n".join(plan.lines()))
+        if line := expected(config):
+            print(line)
+        if self.dry_run:
+            return 0
+        check_hardware(config, plan)
+        return _train(self._trainer(config), plan)
+
+    def _trainer(self, config: "TrainConfig") -> "Trainer":
+        from llama3lib.eval import held_out_loss
+        from llama3lib.train.gates import make_evaluation, make_gate
+        from llama3lib.train.prepare import check_run_folder
+        from llama3lib.train.sources import open_sources
+        from llama3lib.train.trainer import Trainer
+
+        folder = Path(self.out)
+        check_run_folder(folder)
+        sources = open_sources(config, folder / "data")
+        evaluate = make_evaluation(
+            config,
+            sources,
+            lambda model, text, length, n: held_out_loss(model, text, length, windows=n).mean,
+        )
+        gate = None
+        if any(phase.gate for phase in config.phases):
+            gate = make_gate(config, sources, folder, evaluate, _judge)
+        return Trainer(
+            config, sources, folder, gate=gate, evaluate=evaluate, tensorboard=self.tensorboard
+        )
+
+
+def _judge(
+    model: "Transformer",
+    tokenizer: "Tokenizer",
+    texts: Sequence[str],
+    length: int,
+    loss: float,
+    before: float,
+) -> "GateReport":
+    from llama3lib.eval import LongContextGate, city_needle, needle_grid
+
+    needles = [city_needle(seed) for seed in range(3)]
+    grid = needle_grid(model, tokenizer, texts, needles, lengths=[length], depths=_DEPTHS)
+    return LongContextGate(reference_loss=before).check(loss, grid, length)
+
+
+def _train(trainer: "Trainer", plan: "Plan") -> int:
+    from tqdm import tqdm
+
+    from llama3lib.train import DivergedError, StoppedError
+
+    begun = trainer.state.place.step
+    if begun:
+        print(f"goes on after step {begun:,}")
+    quiet = not sys.stderr.isatty()
+    bar = tqdm(total=plan.steps, initial=begun, unit="step", disable=quiet)
+
+    def on_step(record: dict[str, Any]) -> None:
+        bar.update()
+        shown = {"loss": f"{record['loss']:.3f}", "tokens/s": f"{record['tokens_per_s']:.0f}"}
+        bar.set_postfix(phase=record["phase"], **shown, refresh=False)
+
+    try:
+        with bar:
+            result = trainer.fit(on_step)
+    except KeyboardInterrupt:
+        saved = trainer.checkpoints.steps()
+        print(f"stopped; saved after step {saved[-1]:,}." if saved else "stopped; nothing saved.")
+        print("The same line goes on from there.")
+        return 130
+    except (DivergedError, StoppedError) as error:
+        print(f"llama3: {error}", file=sys.stderr)
+        return 1
+    print(f"{result.steps:,} steps, {result.tokens:,} tokens, last loss {result.loss:.3f}")
+    print(f"loss spikes: {result.spikes}")
+    _hand_over(trainer, result.averaged)
+    return 0
+
+
+def _hand_over(trainer: "Trainer", averaged: Iterable[str]) -> None:
+    """Hold the curve against its reference, and write the folders that others open."""
+    from llama3lib.train.export import export
+
+    folder = trainer.folder
+    if line := against_reference(trainer.config, folder):
+        print(line)
+    export(folder, folder / "model", overwrite=True)
+    for phase in averaged:
+        export(folder, folder / f"averaged-{phase}", phase=phase, overwrite=True)
+
+
+def expected(config: "TrainConfig") -> str:
+    """The last loss that the recipe gave on other seeds; "" if nobody has measured it."""
+    from llama3lib.train.reference_curves import reference_curve_of
+
+    curve = reference_curve_of(config)
+    if curve is None:
+        return ""
+    return (
+        f"last loss   {curve.mean[-1]:.3f} ({curve.low[-1]:.3f} to {curve.high[-1]:.3f} "
+        f"on {len(curve.seeds)} seeds)"
+    )
+
+
+def against_reference(config: "TrainConfig", folder: Path) -> str:
+    """How a finished run compares with its reference band; "" without one."""
+    from llama3lib.train.metrics import read_metrics
+    from llama3lib.train.reference_curves import reference_curve_of
+
+    curve = reference_curve_of(config)
+    if curve is None:
+        return ""
+    losses = [row["loss"] for row in read_metrics(folder) if "loss" in row]
+    if len(losses) < curve.steps[0]:
+        return ""
+    found = curve.compare(losses)
+    return f"{found.share:.0%} of the curve is inside the reference band"

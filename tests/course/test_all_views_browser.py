@@ -1,0 +1,70 @@
+"""Every view in JupyterLab: it appears, each control moves, the picture is the one Python draws."""
+
+from pathlib import Path
+
+import pytest
+from view_samples import CHAPTERS, SAMPLES
+
+import widgets
+
+TESTS = Path(__file__).parents[1]
+_WORDS = """(root) => [...root.querySelectorAll('.l3-picture text')].map((t) => t.textContent)"""
+_PYTHON = """
+import re
+from xml.etree import ElementTree
+def words(view):
+    page = ElementTree.fromstring("<svg>" + "".join(view.frame()["pieces"]) + "</svg>")
+    return [t.text or "" for t in page.iter("text")]
+"""
+_KEYS = {"range": "ArrowRight", "select": "ArrowDown", "checkbox": " "}
+
+
+def move(page, control):
+    """Move a control by one key; the other way if it stands at its end."""
+    kind = control.evaluate("(e) => e.tagName === 'SELECT' ? 'select' : e.type")
+    if kind == "text":
+        control.press_sequentially("x")
+        return
+    control.focus()
+    at_end = control.evaluate("(e) => e.max ? e.value === e.max : e.selectedIndex === e.length - 1")
+    back = {"range": "ArrowLeft", "select": "ArrowUp"}
+    page.page.keyboard.press(back[kind] if at_end and kind in back else _KEYS[kind])
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_views_of_a_chapter(open_notebook, chapter):
+    names = [n for n in SAMPLES if getattr(widgets, n).__module__.split(".")[1] == chapter]
+    setup = f"import sys\nsys.path.insert(0, {str(TESTS)!r})\nfrom view_samples import sample"
+    cells = [f"views = {{}}\n{_PYTHON}{setup}"]
+    cells += [f"views[{n!r}] = sample({n!r})\nviews[{n!r}]" for n in names]
+    page = open_notebook(cells)
+    for name in names:
+        root = page.locator(f".l3-view[data-view={name}]")
+        root.scroll_into_view_if_needed()
+        root.locator(".l3-picture text, .l3-picture rect").first.wait_for(state="attached")
+        page.screenshot(f"{name}-light", f".l3-view[data-view={name}]")
+        shown = root.locator("[data-trait]:visible")
+        for trait in shown.evaluate_all("all => all.map(e => e.dataset.trait)"):
+            control = root.locator(f"[data-trait={trait}]")
+            before = page.python(f"views[{name!r}].{trait}")
+            move(page, control)
+            deadline = 40
+            while page.python(f"views[{name!r}].{trait}") == before and deadline:
+                page.page.wait_for_timeout(50)
+                deadline -= 1
+            assert page.python(f"views[{name!r}].{trait}") != before, f"{name}.{trait} did not move"
+            for _ in range(60):
+                shown = root.evaluate(_WORDS)
+                if page.python(f"words(views[{name!r}]) == {shown!r}") == "True":
+                    break
+                page.page.wait_for_timeout(50)
+            else:
+                pytest.fail(f"{name}: after a move of {trait} the page shows another picture")
+            title = root.locator(".l3-title").inner_text()
+            assert page.python(f"views[{name!r}].summary() == {title!r}") == "True"
+        assert root.locator(".l3-bad:visible").count() == 0
+    page.set_theme("dark")
+    for name in names:
+        page.locator(f".l3-view[data-view={name}]").scroll_into_view_if_needed()
+        page.screenshot(f"{name}-dark", f".l3-view[data-view={name}]")
