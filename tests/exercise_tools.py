@@ -14,8 +14,3 @@ def load_answers(chapter: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def in_place_of(right, function):
-    """The same form as a right answer, with this function for each function in it."""
-    return function if callable(right) else dict.fromkeys(right, function)

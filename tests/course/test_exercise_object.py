@@ -133,9 +133,14 @@ def test_the_mistake_that_explains_every_case_comes_first():
     assert told(exercise, lambda a, b: 17 * a).name == "f: the values differ"
 
 
-def test_a_knob_that_the_reference_lacks_is_refused():
+def test_a_mistake_that_nothing_makes_is_refused():
     with pytest.raises(ValueError, match="'sing' is no knob"):
         _sums().mistake("typing error", sing=-1)
+    for wrong in ((), ("One factor less.",)):
+        with pytest.raises(ValueError, match="'none': knobs of the reference, or functions"):
+            _sums().mistake("none", *wrong)
+    with pytest.raises(ValueError, match="'both': knobs of the reference, or functions"):
+        _sums().mistake("both", max, sign=-1)
 
 
 def test_what_nothing_explains_may_have_a_name_of_its_own():

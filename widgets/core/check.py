@@ -9,7 +9,6 @@ import os
 import pkgutil
 import re
 import traceback
-from types import SimpleNamespace
 
 from widgets.core.exercise import Exercise
 from widgets.core.judge import Mistake, said_by
@@ -88,21 +87,8 @@ def find_exercise(name: str) -> Exercise:
     known = exercises(matched[1]) if matched else {}
     if name in known:
         return importlib.import_module(known[name]).E
-    if matched and (old := _old(name)):
-        return old
     allowed = f"use one of {', '.join(known)}" if known else "names look like '01.1'"
     raise ValueError(f"name={name!r} is not an exercise: {allowed}")
-
-
-def _old(name: str) -> object:
-    """Until the last chapter has its exercises in files of their own: from a table."""
-    try:
-        package = importlib.import_module(f"widgets.ch{name[:2]}.exercises")
-    except ModuleNotFoundError:
-        return None
-    if name not in getattr(package, "CHECKS", ()):
-        return None
-    return SimpleNamespace(check=package.CHECKS[name], hints=package.HINTS[name])
 
 
 def _words(error: BaseException) -> str:

@@ -28,13 +28,6 @@ class Explained:
             mistake.why = sentence
 
 
-def _old_form(functions: tuple) -> tuple[str, tuple]:
-    """Until all chapters say `.why(…)`: the sentence as a second argument."""
-    if functions and isinstance(functions[0], str):
-        return functions[0], functions[1:]
-    return "", functions
-
-
 class Part:
     """One thing that is compared with a reference: a function, or one side of what it does.
 
@@ -57,8 +50,10 @@ class Part:
         self.what, self.key, self.mistakes = what, key, []
         self._steps, self._through = steps, through
         self._form = {"names": results, "tolerance": tolerance, "otherwise": otherwise}
-        self._reference: Callable | None = None
-        self._model: Callable | None = None
+        self.right: Callable | None = None
+        """The reference."""
+        self.model: Callable | None = None
+        """What has the knobs; with none turned it must do what the reference does."""
         self._cases: Callable | Sequence = ()
 
     def reference(self, function: Callable, *, model: Callable | None = None) -> Callable:
@@ -66,7 +61,7 @@ class Part:
 
         With `model` that is a second function of the same results, which has the knobs.
         """
-        self._reference, self._model = function, model or function
+        self.right, self.model = function, model or function
         return function
 
     def cases(self, cases: Callable[[], Sequence] | Sequence) -> object:
@@ -79,19 +74,20 @@ class Part:
         self._steps.append(lambda given: self._diagnosis.judge(self.used(self._of(given))))
         return cases
 
-    def mistake(self, name: str, *functions: Callable, **knobs: object) -> "Explained":
+    def mistake(self, name: str, *functions: Callable, **knobs: object) -> Explained:
         """A mistake with a name: the reference with other knobs, or functions that make it.
 
         `.why("…")` after it is what a learner is told beside the name.
         """
-        why, functions = _old_form(functions)
-        if not functions:
-            known = inspect.signature(self._model).parameters if self._model else ()
+        if bool(functions) == bool(knobs) or not all(map(callable, functions)):
+            raise ValueError(f"mistake {name!r}: knobs of the reference, or functions, are needed")
+        if knobs:
+            known = inspect.signature(self.model).parameters if self.model else ()
             for knob in knobs:
                 if knob not in known:
                     raise ValueError(f"mistake {name!r}: {knob!r} is no knob of the reference")
-            functions = (partial(self._model, **knobs),)
-        made = [Known(name, function, why) for function in functions]
+            functions = (partial(self.model, **knobs),)
+        made = [Known(name, function) for function in functions]
         self.mistakes += made
         return Explained(made)
 
@@ -107,23 +103,13 @@ class Part:
         """The function as it is used on a case."""
         return partial(self._through, function) if self._through else function
 
-    @property
-    def right(self) -> Callable:
-        """The reference."""
-        return self._reference
-
-    @property
-    def model(self) -> Callable:
-        """What has the knobs; with none turned it must do what the reference does."""
-        return self._model
-
     @cached_property
     def inputs(self) -> list[Case]:
         """The cases, with the words that a learner would type."""
         rows = self._cases() if callable(self._cases) else self._cases
         names = [
             name
-            for name, one in inspect.signature(self._reference).parameters.items()
+            for name, one in inspect.signature(self.right).parameters.items()
             if one.kind is one.POSITIONAL_OR_KEYWORD
         ]
         return [row if isinstance(row, Case) else Case(row, as_typed(names, row)) for row in rows]
@@ -131,7 +117,7 @@ class Part:
     @cached_property
     def _diagnosis(self) -> Diagnosis:
         known = [Known(one.name, self.used(one.function), one.why) for one in self.mistakes]
-        right = self.used(self._reference)
+        right = self.used(self.right)
         return Diagnosis(right, self.inputs, known, self.what, **self._form)
 
 
@@ -162,7 +148,7 @@ class Exercise(Part):
         """
         if self.what:
             part = Part(f"{self.what}, {name}", self._steps, through=through, **form)
-            part.reference(self._reference, model=self._model)
+            part.reference(self.right, model=self.model)
         else:
             part = Part(name, self._steps, key=name, through=through, **form)
         self.parts.append(part)

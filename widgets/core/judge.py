@@ -140,32 +140,3 @@ class Diagnosis:
         except Exception:  # a wrong function may stop on some case: then it explains nothing there
             return False
         return same(got, like(made, self.wanted[place]), self.tolerance)
-
-
-# Until the last chapter has its exercises in files of their own --------------------------------
-
-
-def attempt(function: Callable, case: Case) -> object:
-    """Run on copies of the inputs."""
-    return function(*fresh(case.inputs))
-
-
-def diagnose(
-    answer: Callable,
-    reference: Callable,
-    cases: Sequence[Case],
-    known: Sequence[Known],
-    *,
-    what: str,
-    tolerance: float = 1e-5,
-) -> None:
-    """`Diagnosis.judge`, for checkers that are not yet an `Exercise`."""
-    Diagnosis(reference, cases, known, what, tolerance).judge(answer)
-
-
-def functions_of(answer: object, names: Sequence[str]) -> list[Callable]:
-    """The functions handed to `check` as a dict, in the order asked for."""
-    if not isinstance(answer, dict) or set(answer) != set(names):
-        wanted = ", ".join(f'"{name}": {name}' for name in names)
-        raise Mistake("check needs all functions", why=f"Call it with {{{wanted}}}.")
-    return [answer[name] for name in names]

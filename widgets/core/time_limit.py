@@ -149,15 +149,3 @@ def within_limits(work: Callable[[TimeLimit], None]) -> None:
         raise limit.mistake() from stuck
     finally:
         limit.close()
-
-
-def patiently(name: str, checker: Callable[[Callable], None]) -> Callable[[object], None]:
-    """For checkers that are not yet an `Exercise`: one that ends also if the function does not."""
-
-    @wraps(checker)
-    def judge(answer: object) -> None:
-        if not callable(answer):
-            raise Mistake("check needs the function", why=f"Hand over {name} itself, not called.")
-        within_limits(lambda limit: checker(Watched(answer, limit)))
-
-    return judge

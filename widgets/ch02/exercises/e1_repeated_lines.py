@@ -42,31 +42,22 @@ def drop_repeated(
     return kept
 
 
-E.mistake(
-    "lines at the limit are removed too",
-    "'More than' keeps the limit itself.",
-    stays=lambda count, before, most: count < most,
+E.mistake("lines at the limit are removed too", stays=lambda count, before, most: count < most).why(
+    "'More than' keeps the limit itself."
 )
-E.mistake(
-    "documents are counted, not lines",
-    "A line counts once for every time it stands anywhere, also twice in one document.",
-    counted=set,
+E.mistake("documents are counted, not lines", counted=set).why(
+    "A line counts once for every time it stands anywhere, also twice in one document."
 )
-E.mistake(
-    "the first copies stay",
-    "A line over the limit goes everywhere, also from the documents that had it first.",
-    stays=lambda count, before, most: before < most,
+E.mistake("the first copies stay", stays=lambda count, before, most: before < most).why(
+    "A line over the limit goes everywhere, also from the documents that had it first."
 )
-E.mistake(
-    "one copy stays",
-    "A line over the limit goes from all documents.",
-    stays=lambda count, before, most: count <= most or not before,
+E.mistake("one copy stays", stays=lambda count, before, most: count <= most or not before).why(
+    "A line over the limit goes from all documents."
 )
 E.mistake(
     "order or doubles are lost",
-    "What stays must stay as it was: same order, same number.",
     lambda documents, most: [sorted(set(kept)) for kept in drop_repeated(documents, most)],
-)
+).why("What stays must stay as it was: same order, same number.")
 
 
 @E.cases

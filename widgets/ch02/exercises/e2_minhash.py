@@ -36,22 +36,17 @@ def signature(
 minhash.mistake(
     "the largest value is taken", value=lambda s, a, b: max((a * x + b) % _P for x in s)
 )
-minhash.mistake(
-    "the remainder is missing",
-    "Without it the order is that of the numbers themselves: no shuffle.",
-    value=lambda s, a, b: min(a * x + b for x in s),
+minhash.mistake("the remainder is missing", value=lambda s, a, b: min(a * x + b for x in s)).why(
+    "Without it the order is that of the numbers themselves: no shuffle."
 )
 minhash.mistake("the offset is missing", value=lambda s, a, b: min(a * x % _P for x in s))
 minhash.mistake(
-    "the least number is shuffled, not the numbers",
-    "First shuffle all, then take the least.",
-    value=lambda s, a, b: (a * min(s) + b) % _P,
-)
+    "the least number is shuffled, not the numbers", value=lambda s, a, b: (a * min(s) + b) % _P
+).why("First shuffle all, then take the least.")
 minhash.mistake(
     "all values are kept",
-    "One number for each shuffle: the least.",
     lambda s, factors, offsets: sorted((factors[0] * x + offsets[0]) % _P for x in s),
-)
+).why("One number for each shuffle: the least.")
 
 
 @minhash.cases
@@ -80,15 +75,13 @@ def estimate(one: list[int], other: list[int]) -> float:
 
 overlap.mistake(
     "signatures are compared as sets",
-    "Place i of one belongs to place i of the other: both used the same shuffle.",
     lambda one, other: len(set(one) & set(other)) / len(set(one) | set(other)),
-)
+).why("Place i of one belongs to place i of the other: both used the same shuffle.")
 overlap.mistake(
-    "equal places are counted, not their share", "", lambda one, other: sum(_equal(one, other))
+    "equal places are counted, not their share", lambda one, other: sum(_equal(one, other))
 )
 overlap.mistake(
     "it stops at the first difference",
-    "",
     lambda one, other: [*_equal(one, other), False].index(False) / len(one),
 )
 overlap.cases(

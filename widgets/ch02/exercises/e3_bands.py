@@ -43,22 +43,16 @@ def _search(
 
 
 E.reference(choose, model=_search)
-E.mistake(
-    "bands and rows are swapped", "Return (bands, rows).", lambda s, r, n: choose(s, r, n)[::-1]
+E.mistake("bands and rows are swapped", lambda s, r, n: choose(s, r, n)[::-1]).why(
+    "Return (bands, rows)."
 )
-E.mistake(
-    "the exponents are swapped",
-    "All rows of a band must agree (power rows); any band will do (power bands).",
-    chance=lambda s, bands, rows: _chance(s, rows, bands),
+E.mistake("the exponents are swapped", chance=lambda s, bands, rows: _chance(s, rows, bands)).why(
+    "All rows of a band must agree (power rows); any band will do (power bands)."
 )
-E.mistake(
-    "the fewest rows are taken",
-    "One row finds everything, also what is not alike. Which choice is sharpest?",
-    order=lambda numbers: range(1, numbers + 1),
+E.mistake("the fewest rows are taken", order=lambda numbers: range(1, numbers + 1)).why(
+    "One row finds everything, also what is not alike. Which choice is sharpest?"
 )
-E.mistake(
-    "a single band is looked at",
-    "There are many bands, and one that agrees is enough.",
-    chance=lambda s, bands, rows: s**rows,
+E.mistake("a single band is looked at", chance=lambda s, bands, rows: s**rows).why(
+    "There are many bands, and one that agrees is enough."
 )
 E.cases([(0.8, 0.95, 4), (0.8, 0.95, 112), (0.5, 0.9, 128), (0.9, 0.99, 256)])

@@ -89,25 +89,17 @@ def _plain(
 
 
 E.reference(learn_merges, model=_plain)
-E.mistake(
-    "words are counted once, however often they come",
-    "A pair in a word that comes 5 times counts 5.",
-    weight=lambda times: 1,
+E.mistake("words are counted once, however often they come", weight=lambda times: 1).why(
+    "A pair in a word that comes 5 times counts 5."
 )
 E.mistake(
-    "ties go to the largest pair",
-    "Of equally frequent pairs take the smallest.",
-    key=lambda n, pair: (-n, tuple(-ord(piece[0]) for piece in pair)),
+    "ties go to the largest pair", key=lambda n, pair: (-n, tuple(-ord(piece[0]) for piece in pair))
+).why("Of equally frequent pairs take the smallest.")
+E.mistake("the rarest pair is merged", key=lambda n, pair: (n, pair)).why(
+    "The most frequent pair comes first."
 )
-E.mistake(
-    "the rarest pair is merged",
-    "The most frequent pair comes first.",
-    key=lambda n, pair: (n, pair),
-)
-E.mistake(
-    "pieces are never joined",
-    "After a merge the new piece makes pairs with its neighbours.",
-    join=lambda parts, pair: parts,
+E.mistake("pieces are never joined", join=lambda parts, pair: parts).why(
+    "After a merge the new piece makes pairs with its neighbours."
 )
 
 

@@ -94,10 +94,8 @@ def most_harmed(
 harmed.mistake(
     "pages are counted, not their share", loss=lambda scores: sum(s < 0.5 for s in scores)
 )
-harmed.mistake(
-    "the mean score is compared",
-    "Who is dropped counts.",
-    loss=lambda scores: -sum(scores) / len(scores),
+harmed.mistake("the mean score is compared", loss=lambda scores: -sum(scores) / len(scores)).why(
+    "Who is dropped counts."
 )
 
 

@@ -39,91 +39,64 @@ def match_budget(
 
 
 costs = E.part("costs", through=lambda f, *given: f(*given)[0], tolerance=1e-9)
-costs.mistake(
-    "the 6 is forgotten",
-    "Each parameter takes part in several products for each token, forward and backward.",
-    cost=lambda n, d, budget: n * d,
+costs.mistake("the 6 is forgotten", cost=lambda n, d, budget: n * d).why(
+    "Each parameter takes part in several products for each token, forward and backward."
 )
-costs.mistake(
-    "the forward pass only",
-    "2 is what reading a token costs. Training goes backward too.",
-    cost=lambda n, d, budget: 2 * n * d,
+costs.mistake("the forward pass only", cost=lambda n, d, budget: 2 * n * d).why(
+    "2 is what reading a token costs. Training goes backward too."
 )
-costs.mistake(
-    "the backward pass only",
-    "The forward pass is paid for as well.",
-    cost=lambda n, d, budget: 4 * n * d,
+costs.mistake("the backward pass only", cost=lambda n, d, budget: 4 * n * d).why(
+    "The forward pass is paid for as well."
 )
-costs.mistake(
-    "the forward pass counted twice",
-    "That is training with recomputed activations. The rule of the paper leaves it out.",
-    cost=lambda n, d, budget: 8 * n * d,
+costs.mistake("the forward pass counted twice", cost=lambda n, d, budget: 8 * n * d).why(
+    "That is training with recomputed activations. The rule of the paper leaves it out."
 )
-costs.mistake(
-    "divided, not multiplied", "More parameters cost more.", cost=lambda n, d, budget: 6 * d / n
+costs.mistake("divided, not multiplied", cost=lambda n, d, budget: 6 * d / n).why(
+    "More parameters cost more."
 )
-costs.mistake(
-    "tokens for each parameter, not FLOPs",
-    "That is another useful number, but no cost.",
-    cost=lambda n, d, budget: d / n,
+costs.mistake("tokens for each parameter, not FLOPs", cost=lambda n, d, budget: d / n).why(
+    "That is another useful number, but no cost."
 )
-costs.mistake(
-    "the tokens are forgotten", "That is the cost of one token.", cost=lambda n, d, budget: 6 * n
+costs.mistake("the tokens are forgotten", cost=lambda n, d, budget: 6 * n).why(
+    "That is the cost of one token."
 )
 costs.mistake(
     "20 tokens for each parameter, whatever was trained on",
-    "The number of tokens is given. Use it.",
     cost=lambda n, d, budget: 6 * n * 20 * n,
+).why("The number of tokens is given. Use it.")
+costs.mistake("the budget itself for each model", cost=lambda n, d, budget: budget).why(
+    "Take the tokens that are given, not those that the budget would buy."
 )
-costs.mistake(
-    "the budget itself for each model",
-    "Take the tokens that are given, not those that the budget would buy.",
-    cost=lambda n, d, budget: budget,
-)
-costs.mistake(
-    "a share of the budget, not FLOPs",
-    "The table should hold the FLOPs themselves.",
-    cost=lambda n, d, budget: 6 * n * d / budget,
+costs.mistake("a share of the budget, not FLOPs", cost=lambda n, d, budget: 6 * n * d / budget).why(
+    "The table should hold the FLOPs themselves."
 )
 
 nearest = E.part("name", through=lambda f, *given: f(*given)[1])
 nearest.mistake(
-    "nearest as a difference, not as a ratio",
-    "Half the budget is as far off as twice the budget.",
-    score=lambda c, budget, n: abs(c - budget),
-)
+    "nearest as a difference, not as a ratio", score=lambda c, budget, n: abs(c - budget)
+).why("Half the budget is as far off as twice the budget.")
 nearest.mistake(
     "the largest that does not pass the budget",
-    "Nearest means from above, too.",
     score=lambda c, budget, n: budget - c if c <= budget else math.inf,
-)
+).why("Nearest means from above, too.")
 nearest.mistake(
     "the smallest that reaches the budget",
-    "Nearest means from below, too.",
     score=lambda c, budget, n: c - budget if c >= budget else math.inf,
+).why("Nearest means from below, too.")
+nearest.mistake("the farthest one", score=lambda c, budget, n: -abs(math.log(c / budget))).why(
+    "Is it the least distance that is looked for?"
 )
+nearest.mistake("the cheapest one", score=lambda c, budget, n: c).why(
+    "A cost far below the budget is far off as well. Is an abs missing?"
+)
+nearest.mistake("the dearest one", score=lambda c, budget, n: -c).why("The budget is not used.")
+nearest.mistake("the largest model, whatever it costs", score=lambda c, budget, n: -n).why(
+    "A small model on many tokens may cost more."
+)
+nearest.mistake("the first one", score=lambda c, budget, n: 0).why("Compare all of them.")
 nearest.mistake(
-    "the farthest one",
-    "Is it the least distance that is looked for?",
-    score=lambda c, budget, n: -abs(math.log(c / budget)),
-)
-nearest.mistake(
-    "the cheapest one",
-    "A cost far below the budget is far off as well. Is an abs missing?",
-    score=lambda c, budget, n: c,
-)
-nearest.mistake("the dearest one", "The budget is not used.", score=lambda c, budget, n: -c)
-nearest.mistake(
-    "the largest model, whatever it costs",
-    "A small model on many tokens may cost more.",
-    score=lambda c, budget, n: -n,
-)
-nearest.mistake("the first one", "Compare all of them.", score=lambda c, budget, n: 0)
-nearest.mistake(
-    "the last one",
-    "Compare all of them.",
-    lambda models, budget: (match_budget(models, budget)[0], list(models)[-1]),
-)
+    "the last one", lambda models, budget: (match_budget(models, budget)[0], list(models)[-1])
+).why("Compare all of them.")
 
 
 @E.rule

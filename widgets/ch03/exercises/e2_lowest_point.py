@@ -128,60 +128,43 @@ def _of_three(sizes: np.ndarray, losses: np.ndarray) -> float:
 best = E.part(
     "best size", through=_best_of, tolerance=0.02, otherwise=("lowest_point: another best size", "")
 )
-best.mistake(
-    "a parabola over the sizes, not over their logarithms",
-    "The sizes lie evenly on a logarithmic axis, and so does the curve's symmetry.",
-    vertex=_over_sizes,
+best.mistake("a parabola over the sizes, not over their logarithms", vertex=_over_sizes).why(
+    "The sizes lie evenly on a logarithmic axis, and so does the curve's symmetry."
 )
 best.mistake(
-    "the best of the sizes tried",
-    "The lowest point of the curve may lie between two runs, and noise picks a wrong one.",
-    vertex=lambda sizes, losses: sizes[losses.argmin()],
+    "the best of the sizes tried", vertex=lambda sizes, losses: sizes[losses.argmin()]
+).why("The lowest point of the curve may lie between two runs, and noise picks a wrong one.")
+best.mistake("the sign of the vertex", vertex=lambda sizes, losses: 1 / _vertex(sizes, losses)).why(
+    "At the lowest point the slope b + 2 a x is 0."
 )
 best.mistake(
-    "the sign of the vertex",
-    "At the lowest point the slope b + 2 a x is 0.",
-    vertex=lambda sizes, losses: 1 / _vertex(sizes, losses),
-)
-best.mistake(
-    "the half is missing in the vertex",
-    "The slope of a x² is 2 a x.",
-    vertex=lambda sizes, losses: _vertex(sizes, losses) ** 2,
-)
+    "the half is missing in the vertex", vertex=lambda sizes, losses: _vertex(sizes, losses) ** 2
+).why("The slope of a x² is 2 a x.")
 for formula in (
     lambda bend, slope, _: -bend / (2 * slope),
     lambda bend, slope, height: -slope / (2 * height),
 ):
-    best.mistake(
-        "bend and slope are mixed up",
-        "np.polyfit gives the highest power first.",
-        vertex=_fit(formula),
+    best.mistake("bend and slope are mixed up", vertex=_fit(formula)).why(
+        "np.polyfit gives the highest power first."
     )
 for power in (1 / math.log(10), math.log(10)):
     best.mistake(
         "ln and log10 are mixed up",
-        "exp undoes ln; log10 is undone by a power of 10.",
         vertex=lambda sizes, losses, power=power: _vertex(sizes, losses) ** power,
-    )
+    ).why("exp undoes ln; log10 is undone by a power of 10.")
 best.mistake(
-    "the logarithm is not undone",
-    "A size is wanted, not its logarithm.",
-    vertex=lambda sizes, losses: math.log(_vertex(sizes, losses)),
-)
+    "the logarithm is not undone", vertex=lambda sizes, losses: math.log(_vertex(sizes, losses))
+).why("A size is wanted, not its logarithm.")
 best.mistake(
     "the lowest loss, not the best size",
-    "Where is the lowest point, not how low?",
     vertex=lambda sizes, losses: fit_parabola(sizes, losses).lowest,
-)
+).why("Where is the lowest point, not how low?")
 best.mistake(
     "the middle is not added again",
-    "The parabola was fitted around the mean of ln size. Move its vertex back.",
     vertex=lambda sizes, losses: _vertex(sizes, losses) / math.exp(np.log(sizes).mean()),
-)
-best.mistake(
-    "only the three lowest runs are fitted",
-    "Three points are met exactly, with all their noise. Use every run.",
-    vertex=_of_three,
+).why("The parabola was fitted around the mean of ln size. Move its vertex back.")
+best.mistake("only the three lowest runs are fitted", vertex=_of_three).why(
+    "Three points are met exactly, with all their noise. Use every run."
 )
 best.cases(_best_cases)
 
@@ -196,9 +179,8 @@ nearly = E.part(
 )
 nearly.mistake(
     "a parabola of the logarithm of the loss",
-    "Only the size is put on a logarithmic axis.",
     vertex=lambda sizes, losses: _vertex(sizes, np.log(losses)),
-)
+).why("Only the size is put on a logarithmic axis.")
 nearly.cases(_best_cases)
 
 # The interval: mistakes that one of them shows ----------------------------------------------------
@@ -263,55 +245,38 @@ def _throws_its_dice(function: Callable) -> None:
 
 # The interval: mistakes that many of them show ----------------------------------------------------
 
-E.mistake(
-    "an interval of about 68 %",
-    "One standard deviation to each side is not enough for 95 %.",
-    ends=_quantiles(0.16, 0.84),
+E.mistake("an interval of about 68 %", ends=_quantiles(0.16, 0.84)).why(
+    "One standard deviation to each side is not enough for 95 %."
 )
-E.mistake(
-    "an interval of about 50 %",
-    "Between the quartiles lies half of the draws.",
-    ends=_quantiles(0.25, 0.75),
+E.mistake("an interval of about 50 %", ends=_quantiles(0.25, 0.75)).why(
+    "Between the quartiles lies half of the draws."
 )
-E.mistake(
-    "an interval of about 90 %",
-    "5 % on both sides together, not on each.",
-    ends=_quantiles(0.05, 0.95),
+E.mistake("an interval of about 90 %", ends=_quantiles(0.05, 0.95)).why(
+    "5 % on both sides together, not on each."
 )
-E.mistake(
-    "an interval of about 99 %",
-    "5 % of the draws should lie outside.",
-    ends=_quantiles(0.005, 0.995),
+E.mistake("an interval of about 99 %", ends=_quantiles(0.005, 0.995)).why(
+    "5 % of the draws should lie outside."
 )
 E.mistake(
     "from the least to the most of all draws",
-    "It grows with the number of resamples. 5 % of the draws should lie outside.",
     ends=lambda best, places: (places.min(), places.max()),
-)
-E.mistake(
-    "percent are taken for shares",
-    "np.percentile counts from 0 to 100, np.quantile from 0 to 1.",
-    ends=_quantiles(0.00025, 0.00975),
+).why("It grows with the number of resamples. 5 % of the draws should lie outside.")
+E.mistake("percent are taken for shares", ends=_quantiles(0.00025, 0.00975)).why(
+    "np.percentile counts from 0 to 100, np.quantile from 0 to 1."
 )
 E.mistake(
     "the standard error of a mean",
-    "More resamples do not make the best size surer. Divide by no number of draws.",
     ends=lambda best, places: best + np.array([-1.96, 1.96]) * places.std() / len(places) ** 0.5,
-)
+).why("More resamples do not make the best size surer. Divide by no number of draws.")
 E.mistake(
     "the noise is divided by the root of the number of runs",
-    "Each run has the noise of one run, not that of their mean.",
     spread=lambda left: _error(left) / len(left) ** 0.5,
-)
+).why("Each run has the noise of one run, not that of their mean.")
 E.mistake(
-    "the variance is taken for the standard deviation",
-    "Noise is drawn with a standard deviation. Is a root missing?",
-    spread=lambda left: _error(left) ** 2,
-)
-E.mistake(
-    "only the lower half",
-    "The best size may be larger, too.",
-    ends=lambda best, places: (np.quantile(places, 0.025), best),
+    "the variance is taken for the standard deviation", spread=lambda left: _error(left) ** 2
+).why("Noise is drawn with a standard deviation. Is a root missing?")
+E.mistake("only the lower half", ends=lambda best, places: (np.quantile(places, 0.025), best)).why(
+    "The best size may be larger, too."
 )
 
 

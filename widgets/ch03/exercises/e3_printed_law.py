@@ -54,53 +54,35 @@ def law_tokens(
     return tokens, partner(flops, tokens)
 
 
-law.mistake(
-    "the law predicts tokens, not parameters",
-    "Look at the y axis of Figure 3. Tokens come first, parameters follow from them.",
-    lambda *given: law_tokens(*given)[::-1],
+law.mistake("the law predicts tokens, not parameters", lambda *given: law_tokens(*given)[::-1]).why(
+    "Look at the y axis of Figure 3. Tokens come first, parameters follow from them."
+)
+law.mistake("the 6 is forgotten in the parameters", partner=lambda c, tokens: c / tokens).why(
+    "The budget is 6 times parameters times tokens."
+)
+law.mistake("the 6 stands above the line", partner=lambda c, tokens: 6 * c / tokens).why(
+    "The budget is 6 times parameters times tokens. Solve that for the parameters."
 )
 law.mistake(
-    "the 6 is forgotten in the parameters",
-    "The budget is 6 times parameters times tokens.",
-    partner=lambda c, tokens: c / tokens,
+    "the second result is FLOPs, not parameters", partner=lambda c, tokens: c * tokens * 6
+).why("Solve budget = 6 · parameters · tokens for the parameters.")
+law.mistake("20 tokens for each parameter", partner=lambda c, tokens: tokens / 20).why(
+    "That is Chinchilla's rule of thumb. Here the budget tells the parameters."
 )
-law.mistake(
-    "the 6 stands above the line",
-    "The budget is 6 times parameters times tokens. Solve that for the parameters.",
-    partner=lambda c, tokens: 6 * c / tokens,
+law.mistake("exponent and coefficient are swapped", power=lambda a, k, c: a * c**k).why(
+    "The coefficient stands before the power."
 )
-law.mistake(
-    "the second result is FLOPs, not parameters",
-    "Solve budget = 6 · parameters · tokens for the parameters.",
-    partner=lambda c, tokens: c * tokens * 6,
+law.mistake("the coefficient is forgotten", power=lambda a, k, c: c**a).why(
+    "The law is coefficient times budget to the exponent."
 )
-law.mistake(
-    "20 tokens for each parameter",
-    "That is Chinchilla's rule of thumb. Here the budget tells the parameters.",
-    partner=lambda c, tokens: tokens / 20,
+law.mistake("the coefficient is inside the power", power=lambda a, k, c: (k * c) ** a).why(
+    "Only the budget is raised to the exponent."
 )
-law.mistake(
-    "exponent and coefficient are swapped",
-    "The coefficient stands before the power.",
-    power=lambda a, k, c: a * c**k,
+law.mistake("a line, not a power", power=lambda a, k, c: k * c * a).why(
+    "The exponent is an exponent: use **."
 )
-law.mistake(
-    "the coefficient is forgotten",
-    "The law is coefficient times budget to the exponent.",
-    power=lambda a, k, c: c**a,
-)
-law.mistake(
-    "the coefficient is inside the power",
-    "Only the budget is raised to the exponent.",
-    power=lambda a, k, c: (k * c) ** a,
-)
-law.mistake(
-    "a line, not a power", "The exponent is an exponent: use **.", power=lambda a, k, c: k * c * a
-)
-law.mistake(
-    "the budget is divided by 6 first",
-    "The law takes the budget as it is.",
-    power=lambda a, k, c: k * (c / 6) ** a,
+law.mistake("the budget is divided by 6 first", power=lambda a, k, c: k * (c / 6) ** a).why(
+    "The law takes the budget as it is."
 )
 
 
@@ -120,45 +102,34 @@ def exponent_of(tokens: float, coefficient: float, flops: float) -> float:
 
 
 _SOLVED = "ln tokens = ln coefficient + exponent · ln budget."
-exponent_for.mistake(
-    "the coefficient is forgotten",
-    "Put your exponent into `law`: do the tokens come out?",
-    lambda t, k, c: math.log(t) / math.log(c),
+exponent_for.mistake("the coefficient is forgotten", lambda t, k, c: math.log(t) / math.log(c)).why(
+    "Put your exponent into `law`: do the tokens come out?"
 )
 exponent_for.mistake(
     "ln and log10 are mixed up",
-    "Take the same logarithm above and below the line.",
     lambda t, k, c: math.log(t / k) / math.log10(c),
     lambda t, k, c: math.log10(t / k) / math.log(c),
-)
+).why("Take the same logarithm above and below the line.")
 exponent_for.mistake(
-    "the fraction is upside down", _SOLVED, lambda t, k, c: math.log(c) / math.log(t / k)
-)
+    "the fraction is upside down", lambda t, k, c: math.log(c) / math.log(t / k)
+).why(_SOLVED)
 exponent_for.mistake(
-    "multiplied by the coefficient, not divided",
-    _SOLVED,
-    lambda t, k, c: math.log(t * k) / math.log(c),
-)
+    "multiplied by the coefficient, not divided", lambda t, k, c: math.log(t * k) / math.log(c)
+).why(_SOLVED)
 exponent_for.mistake(
     "the coefficient is divided outside the logarithm",
-    "Divide the tokens by it before you take the logarithm.",
     lambda t, k, c: math.log(t) / k / math.log(c),
-)
+).why("Divide the tokens by it before you take the logarithm.")
 exponent_for.mistake(
     "the coefficient is subtracted, not its logarithm",
-    _SOLVED,
     lambda t, k, c: (math.log(t) - k) / math.log(c),
-)
+).why(_SOLVED)
 exponent_for.mistake(
-    "the logarithm of a ratio is no ratio of logarithms",
-    "Divide one logarithm by the other.",
-    lambda t, k, c: math.log(t / k / c),
-)
+    "the logarithm of a ratio is no ratio of logarithms", lambda t, k, c: math.log(t / k / c)
+).why("Divide one logarithm by the other.")
 exponent_for.mistake(
-    "the exponent of the parameters",
-    "That of the tokens is asked for. The two add up to 1.",
-    lambda t, k, c: 1 - math.log(t / k) / math.log(c),
-)
+    "the exponent of the parameters", lambda t, k, c: 1 - math.log(t / k) / math.log(c)
+).why("That of the tokens is asked for. The two add up to 1.")
 
 
 @exponent_for.cases
@@ -190,55 +161,37 @@ def _parameters(exponent: float, coefficient: float, digits: int, flops: float) 
     return tuple(flops / 6 / tokens for tokens in corners(exponent, coefficient, digits, flops))
 
 
-box.mistake("fewest and most are swapped", "The fewest come first.", low=(1, 1), high=(-1, -1))
-box.mistake(
-    "parameters, not tokens",
-    "The box is one of tokens.",
-    lambda *given: _parameters(*given)[::-1],
-    _parameters,
+box.mistake("fewest and most are swapped", low=(1, 1), high=(-1, -1)).why("The fewest come first.")
+box.mistake("parameters, not tokens", lambda *given: _parameters(*given)[::-1], _parameters).why(
+    "The box is one of tokens."
 )
 _AT_MOST = "What rounds to a printed digit lies at most half a unit of that digit away."
-box.mistake("a whole unit, not half of one", _AT_MOST, half=lambda digits: 10.0**-digits)
-box.mistake(
-    "a whole unit of the next digit",
-    "0.534 rounds to 0.53, too.",
-    half=lambda digits: 10.0 ** -(digits + 1),
+box.mistake("a whole unit, not half of one", half=lambda digits: 10.0**-digits).why(_AT_MOST)
+box.mistake("a whole unit of the next digit", half=lambda digits: 10.0 ** -(digits + 1)).why(
+    "0.534 rounds to 0.53, too."
 )
-box.mistake("one digit too many", _AT_MOST, half=lambda digits: 0.5 * 10.0 ** -(digits + 1))
-box.mistake(
-    "one digit too few",
-    "digits counts the places after the point. With 2 of them a unit is 0.01.",
-    half=lambda digits: 0.5 * 10.0 ** (1 - digits),
+box.mistake("one digit too many", half=lambda digits: 0.5 * 10.0 ** -(digits + 1)).why(_AT_MOST)
+box.mistake("one digit too few", half=lambda digits: 0.5 * 10.0 ** (1 - digits)).why(
+    "digits counts the places after the point. With 2 of them a unit is 0.01."
 )
-box.mistake(
-    "rounding is taken for cutting off",
-    "A rounded number may be larger than the true one.",
-    low=(0, 0),
-    high=(2, 2),
+box.mistake("rounding is taken for cutting off", low=(0, 0), high=(2, 2)).why(
+    "A rounded number may be larger than the true one."
 )
 _BOTH = "Both printed numbers are rounded."
-box.mistake("only the exponent is moved", _BOTH, low=(-1, 0), high=(1, 0))
-box.mistake("only the coefficient is moved", _BOTH, low=(0, -1), high=(0, 1))
-box.mistake(
-    "the wrong corners of the box",
-    "When are the tokens fewest: with a small coefficient or a large one?",
-    low=(-1, 1),
-    high=(1, -1),
+box.mistake("only the exponent is moved", low=(-1, 0), high=(1, 0)).why(_BOTH)
+box.mistake("only the coefficient is moved", low=(0, -1), high=(0, 1)).why(_BOTH)
+box.mistake("the wrong corners of the box", low=(-1, 1), high=(1, -1)).why(
+    "When are the tokens fewest: with a small coefficient or a large one?"
 )
-box.mistake("only one corner", "The true pair may lie below the printed one, too.", low=(0, 0))
-box.mistake("only one corner", "The true pair may lie above the printed one, too.", high=(0, 0))
-box.mistake("only one corner", "Fewest and most lie at two different corners.", low=(1, 1))
-box.mistake("digits is not used", "The figure prints three places.", half=lambda digits: 0.005)
-box.mistake(
-    "the printed pair itself",
-    "Which other pairs would be printed the same way?",
-    low=(0, 0),
-    high=(0, 0),
+box.mistake("only one corner", low=(0, 0)).why("The true pair may lie below the printed one, too.")
+box.mistake("only one corner", high=(0, 0)).why("The true pair may lie above the printed one, too.")
+box.mistake("only one corner", low=(1, 1)).why("Fewest and most lie at two different corners.")
+box.mistake("digits is not used", half=lambda digits: 0.005).why("The figure prints three places.")
+box.mistake("the printed pair itself", low=(0, 0), high=(0, 0)).why(
+    "Which other pairs would be printed the same way?"
 )
-box.mistake(
-    "digits are counted as powers of e",
-    "A unit of the last place is a power of 10.",
-    half=lambda digits: 0.5 * math.exp(-digits),
+box.mistake("digits are counted as powers of e", half=lambda digits: 0.5 * math.exp(-digits)).why(
+    "A unit of the last place is a power of 10."
 )
 
 

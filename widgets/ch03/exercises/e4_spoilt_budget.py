@@ -172,70 +172,52 @@ def find_spoilt(
 
 
 budget = E.part("spoilt budget")
-budget.mistake(
-    "the budget whose parabola fits worst",
+budget.mistake("the budget whose parabola fits worst", spoilt=_most(scatter)).why(
     "Bad training moves all runs of a budget. Its own parabola may fit well; compare it with "
-    "the other budgets.",
-    spoilt=_most(scatter),
+    "the other budgets."
 )
-budget.mistake(
-    "the budget of the highest loss",
-    "A small budget has a high loss. Which one is too high for what was spent?",
-    spoilt=_most(_lowest),
+budget.mistake("the budget of the highest loss", spoilt=_most(_lowest)).why(
+    "A small budget has a high loss. Which one is too high for what was spent?"
 )
-budget.mistake(
-    "the budget of the lowest loss",
-    "The largest budget has the lowest loss. Which one breaks the row?",
-    spoilt=_most(lambda found: -_lowest(found)),
+budget.mistake("the budget of the lowest loss", spoilt=_most(lambda found: -_lowest(found))).why(
+    "The largest budget has the lowest loss. Which one breaks the row?"
 )
 budget.mistake(
     "the budget whose losses spread most",
-    "The spread of one curve depends on the sizes tried.",
     spoilt=_most(lambda found: np.ptp([one.loss for one in found])),
-)
-budget.mistake("always the smallest budget", "It may be any of them.", spoilt=min)
-budget.mistake("always the largest budget", "It may be any of them.", spoilt=max)
+).why("The spread of one curve depends on the sizes tried.")
+budget.mistake("always the smallest budget", spoilt=min).why("It may be any of them.")
+budget.mistake("always the largest budget", spoilt=max).why("It may be any of them.")
 
 exponent = E.part("exponent")
-exponent.mistake(
-    "the spoilt budget is left in",
-    "You know which one is spoilt. Fit the law to the others.",
-    exponent=lambda runs, rest: exponent_of(runs),
+exponent.mistake("the spoilt budget is left in", exponent=lambda runs, rest: exponent_of(runs)).why(
+    "You know which one is spoilt. Fit the law to the others."
 )
 exponent.mistake(
-    "the tokens' exponent, not the parameters'",
-    "The two add up to 1. That of the best parameters is asked for.",
-    exponent=lambda runs, rest: 1 - exponent_of(rest),
-)
+    "the tokens' exponent, not the parameters'", exponent=lambda runs, rest: 1 - exponent_of(rest)
+).why("The two add up to 1. That of the best parameters is asked for.")
 exponent.mistake(
     "the tokens' exponent, with the spoilt budget left in",
-    "That of the best parameters is asked for, from the other budgets.",
     exponent=lambda runs, rest: 1 - exponent_of(runs),
-)
+).why("That of the best parameters is asked for, from the other budgets.")
 exponent.mistake(
-    "the exponent of the loss",
-    "Which of the two laws is asked for: the best size, or its loss?",
-    exponent=lambda runs, rest: exponent_of(rest, _lowest),
-)
+    "the exponent of the loss", exponent=lambda runs, rest: exponent_of(rest, _lowest)
+).why("Which of the two laws is asked for: the best size, or its loss?")
 exponent.mistake(
     "the best of the sizes tried",
-    "The lowest point of each parabola lies between two sizes.",
     exponent=lambda runs, rest: exponent_of(
         rest, lambda found: min(found, key=lambda one: one.loss).parameters
     ),
-)
-exponent.mistake(
-    "one over the exponent",
-    "The budget stands on the x axis.",
-    exponent=lambda runs, rest: 1 / exponent_of(rest),
+).why("The lowest point of each parabola lies between two sizes.")
+exponent.mistake("one over the exponent", exponent=lambda runs, rest: 1 / exponent_of(rest)).why(
+    "The budget stands on the x axis."
 )
 exponent.mistake(
     "the mean size of the runs",
-    "Which size was tried says little. Which one was the best?",
     exponent=lambda runs, rest: exponent_of(
         rest, lambda found: float(np.mean([one.parameters for one in found]))
     ),
-)
+).why("Which size was tried says little. Which one was the best?")
 
 
 @E.rule

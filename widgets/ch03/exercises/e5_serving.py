@@ -73,78 +73,51 @@ E.reference(served_until_cheaper, model=_by_hand)
 _SAME_LOSS = "A larger model reaches the same loss with fewer tokens. How many does the law say?"
 _SAVED = "What counts is how much less a token costs with the small one."
 E.mistake(
-    "the other one is not trained to the same loss",
-    f"Yours is 0 whenever the other one is larger. {_SAME_LOSS}",
-    # as many tokens, tokens for each parameter or FLOPs for both: all end here
-    tokens=lambda law, small, large: small[1],
-)
+    "the other one is not trained to the same loss", tokens=lambda law, small, large: small[1]
+).why(f"Yours is 0 whenever the other one is larger. {_SAME_LOSS}")
 E.mistake(
-    "as many training tokens for both",
-    _SAME_LOSS,
-    tokens=lambda law, small, large: small[1],
-    ends=False,
-)
+    "as many training tokens for both", tokens=lambda law, small, large: small[1], ends=False
+).why(_SAME_LOSS)
 E.mistake(
     "as many tokens for each parameter for both",
-    _SAME_LOSS,
     tokens=lambda law, small, large: small[1] / small[0] * large,
     ends=False,
-)
+).why(_SAME_LOSS)
 for ends in (True, False):
     E.mistake(
-        "20 tokens for each parameter",
-        _SAME_LOSS,
-        tokens=lambda law, small, large: 20 * large,
-        ends=ends,
-    )
-E.mistake(
-    "the law's floor E is not subtracted",
-    "loss = E + A/N^alpha + B/D^beta. What is left for the last term?",
-    tokens=_no_floor,
+        "20 tokens for each parameter", tokens=lambda law, small, large: 20 * large, ends=ends
+    ).why(_SAME_LOSS)
+E.mistake("the law's floor E is not subtracted", tokens=_no_floor).why(
+    "loss = E + A/N^alpha + B/D^beta. What is left for the last term?"
 )
-E.mistake(
-    "training and serving cost the same",
-    "Training goes forward and backward, serving only forward.",
-    serve=lambda small, large: 6 * (large - small),
+E.mistake("training and serving cost the same", serve=lambda small, large: 6 * (large - small)).why(
+    "Training goes forward and backward, serving only forward."
 )
-E.mistake(
-    "serving costs 1 FLOP",
-    "Each parameter multiplies and adds.",
-    serve=lambda small, large: large - small,
+E.mistake("serving costs 1 FLOP", serve=lambda small, large: large - small).why(
+    "Each parameter multiplies and adds."
 )
-E.mistake("the large one serves at no cost", _SAVED, serve=lambda small, large: 2 * small)
-E.mistake("the small one serves at no cost", _SAVED, serve=lambda small, large: 2 * large)
-E.mistake("the large one is trained at no cost", "Both have to be trained.", train=(6.0, 0.0))
-E.mistake(
-    "FLOPs, not tokens",
-    "How many served tokens save as many FLOPs?",
-    serve=lambda small, large: 1.0,
+E.mistake("the large one serves at no cost", serve=lambda small, large: 2 * small).why(_SAVED)
+E.mistake("the small one serves at no cost", serve=lambda small, large: 2 * large).why(_SAVED)
+E.mistake("the large one is trained at no cost", train=(6.0, 0.0)).why("Both have to be trained.")
+E.mistake("FLOPs, not tokens", serve=lambda small, large: 1.0).why(
+    "How many served tokens save as many FLOPs?"
 )
-E.mistake(
-    "the costs of training are added, not subtracted",
-    "Only what the small one costs more has to be earned back.",
-    train=(6.0, -6.0),
+E.mistake("the costs of training are added, not subtracted", train=(6.0, -6.0)).why(
+    "Only what the small one costs more has to be earned back."
 )
-E.mistake(
-    "the sign is turned round",
-    "The small one is behind by what its training costs more.",
-    lambda *given: -_by_hand(*given, ends=False),
+E.mistake("the sign is turned round", lambda *given: -_by_hand(*given, ends=False)).why(
+    "The small one is behind by what its training costs more."
 )
-E.mistake(
-    "below zero",
-    "When the small one is the cheaper one from the start, the number is 0.",
-    ends=False,
+E.mistake("below zero", ends=False).why(
+    "When the small one is the cheaper one from the start, the number is 0."
 )
 E.mistake(
     "never is forgotten",
-    "The other model may be the smaller one. The first then never becomes the cheaper one.",
     lambda *given: max(0.0, _by_hand(*given, ends=False)),
     lambda *given: _by_hand(*given, never=0.0),
-)
-E.mistake(
-    "a loss out of reach of the other one",
-    "With so few parameters no number of tokens is enough. Then the first is the only one.",
-    unreached=math.inf,
+).why("The other model may be the smaller one. The first then never becomes the cheaper one.")
+E.mistake("a loss out of reach of the other one", unreached=math.inf).why(
+    "With so few parameters no number of tokens is enough. Then the first is the only one."
 )
 
 

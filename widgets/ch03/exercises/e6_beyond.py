@@ -175,7 +175,7 @@ def _bent(points: Points, flops: float) -> float:
 def _mistake(name: str, why: str, *laws: Law) -> None:
     """Losses alone: they are judged before the intervals."""
     for law in laws:
-        E.mistake(name, why, lambda *given, law=law: (law(*given),) * 3)
+        E.mistake(name, lambda *given, law=law: (law(*given),) * 3).why(why)
 
 
 _FLOOR = "More compute does not remove the text's own uncertainty. What is left over at the end?"

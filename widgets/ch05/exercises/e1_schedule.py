@@ -41,65 +41,42 @@ def rate(
     return floor * minimum + fall(peak, minimum) * shape(way(step, warmup, total))
 
 
-E.mistake(
-    "the cosine is counted from step 0",
-    "The fall begins where the warm-up ends. There the rate is `peak`, and not yet less.",
-    way=lambda s, w, t: min(1.0, s / t),
+E.mistake("the cosine is counted from step 0", way=lambda s, w, t: min(1.0, s / t)).why(
+    "The fall begins where the warm-up ends. There the rate is `peak`, and not yet less."
+)
+E.mistake("the fall has the wrong length", way=lambda s, w, t: min(1.0, (s - w) / t)).why(
+    "From the end of the warm-up to `total` there are total - warmup steps."
+)
+E.mistake("the half is missing", shape=lambda way: 1 + math.cos(math.pi * way)).why(
+    "1 + cos goes from 2 to 0, so the rate jumps to twice the height after the warm-up."
+)
+E.mistake("the bare cosine goes below zero", shape=lambda way: math.cos(math.pi * way)).why(
+    "The cosine goes from 1 to -1. What is wanted goes from 1 to 0."
 )
 E.mistake(
-    "the fall has the wrong length",
-    "From the end of the warm-up to `total` there are total - warmup steps.",
-    way=lambda s, w, t: min(1.0, (s - w) / t),
+    "a quarter of a wave, not half of one", shape=lambda way: math.cos(math.pi / 2 * way)
+).why("The curve should be flat at both of its ends.")
+E.mistake("a straight line, not a cosine", shape=lambda way: 1 - way).why(
+    "It should fall slowly at first, fast in the middle, slowly at the end."
+)
+E.mistake("it never reaches the minimum", fall=lambda peak, minimum: peak, floor=0.0).why(
+    "At `total` the rate should be `minimum`, not 0."
+)
+E.mistake("the minimum is added on top of the peak", fall=lambda peak, minimum: peak).why(
+    "Right after the warm-up the rate is above `peak`. How high is the fall?"
+)
+E.mistake("the warm-up begins at the peak", rise=lambda s, w: 1.0).why(
+    "At step 0 the rate should be 0."
+)
+E.mistake("the warm-up is one step ahead", rise=lambda s, w: (s + 1) / w).why(
+    "Step 0 should have rate 0, and step `warmup` the peak."
+)
+E.mistake("after the end it rises again", way=lambda s, w, t: (s - w) / (t - w)).why(
+    "A cosine is a wave: it comes back. After `total` the rate should stay."
 )
 E.mistake(
-    "the half is missing",
-    "1 + cos goes from 2 to 0, so the rate jumps to twice the height after the warm-up.",
-    shape=lambda way: 1 + math.cos(math.pi * way),
-)
-E.mistake(
-    "the bare cosine goes below zero",
-    "The cosine goes from 1 to -1. What is wanted goes from 1 to 0.",
-    shape=lambda way: math.cos(math.pi * way),
-)
-E.mistake(
-    "a quarter of a wave, not half of one",
-    "The curve should be flat at both of its ends.",
-    shape=lambda way: math.cos(math.pi / 2 * way),
-)
-E.mistake(
-    "a straight line, not a cosine",
-    "It should fall slowly at first, fast in the middle, slowly at the end.",
-    shape=lambda way: 1 - way,
-)
-E.mistake(
-    "it never reaches the minimum",
-    "At `total` the rate should be `minimum`, not 0.",
-    fall=lambda peak, minimum: peak,
-    floor=0.0,
-)
-E.mistake(
-    "the minimum is added on top of the peak",
-    "Right after the warm-up the rate is above `peak`. How high is the fall?",
-    fall=lambda peak, minimum: peak,
-)
-E.mistake(
-    "the warm-up begins at the peak", "At step 0 the rate should be 0.", rise=lambda s, w: 1.0
-)
-E.mistake(
-    "the warm-up is one step ahead",
-    "Step 0 should have rate 0, and step `warmup` the peak.",
-    rise=lambda s, w: (s + 1) / w,
-)
-E.mistake(
-    "after the end it rises again",
-    "A cosine is a wave: it comes back. After `total` the rate should stay.",
-    way=lambda s, w, t: (s - w) / (t - w),
-)
-E.mistake(
-    "after the end it falls to 0",
-    "After `total` the rate should stay.",
-    lambda s, p, w, t, m: 0.0 if s > t else rate(s, p, w, t, m),
-)
+    "after the end it falls to 0", lambda s, p, w, t, m: 0.0 if s > t else rate(s, p, w, t, m)
+).why("After `total` the rate should stay.")
 E.cases(
     [
         (0, 1.0, 2, 10, 0.0),

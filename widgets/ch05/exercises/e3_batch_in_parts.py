@@ -49,54 +49,39 @@ def losses(
     ]
 
 
-E.mistake(
-    "a mean of means",
-    "A target in a part with few of them weighs more than one in a part with many.",
-    divisor=lambda targets, own: _count(own) * len(targets),
+E.mistake("a mean of means", divisor=lambda targets, own: _count(own) * len(targets)).why(
+    "A target in a part with few of them weighs more than one in a part with many."
+)
+E.mistake("the means of the parts are added", divisor=lambda targets, own: _count(own)).why(
+    "The sum grows with the number of parts."
+)
+E.mistake("divided by the number of parts", divisor=lambda targets, own: len(targets)).why(
+    "A mean over targets is divided by the number of targets."
+)
+E.mistake("ignored targets are counted", divisor=lambda targets, own: _size(targets)).why(
+    "Targets of -100 are not scored, so they must not be counted either."
+)
+E.mistake("only summed", divisor=lambda targets, own: 1).why(
+    "The loss of a larger batch would be larger."
 )
 E.mistake(
-    "the means of the parts are added",
-    "The sum grows with the number of parts.",
-    divisor=lambda targets, own: _count(own),
-)
-E.mistake(
-    "divided by the number of parts",
-    "A mean over targets is divided by the number of targets.",
-    divisor=lambda targets, own: len(targets),
-)
-E.mistake(
-    "ignored targets are counted",
-    "Targets of -100 are not scored, so they must not be counted either.",
-    divisor=lambda targets, own: _size(targets),
-)
-E.mistake(
-    "only summed", "The loss of a larger batch would be larger.", divisor=lambda targets, own: 1
-)
-E.mistake(
-    "divided by the count of the first part",
-    "All parts need one divisor, but that of the whole batch.",
-    divisor=lambda targets, own: _count(targets[0]),
-)
+    "divided by the count of the first part", divisor=lambda targets, own: _count(targets[0])
+).why("All parts need one divisor, but that of the whole batch.")
 E.mistake(
     "divided by the count of the largest part",
-    "All parts need one divisor, but that of the whole batch.",
     divisor=lambda targets, own: max(map(_count, targets)),
-)
+).why("All parts need one divisor, but that of the whole batch.")
 E.mistake(
     "means of parts weighed by their size with padding",
-    "Weigh a part by its targets that count.",
     divisor=lambda targets, own: _count(own) / own.numel() * _size(targets),
-)
+).why("Weigh a part by its targets that count.")
 E.mistake(
     "ignored targets are scored",
-    "A target of -100 gives no loss.",
     scored=lambda own: own.clamp(min=0),
     divisor=lambda targets, own: _size(targets),
-)
-E.mistake(
-    "ignored targets are scored",
-    "A target of -100 gives no loss.",
-    scored=lambda own: own.clamp(min=0),
+).why("A target of -100 gives no loss.")
+E.mistake("ignored targets are scored", scored=lambda own: own.clamp(min=0)).why(
+    "A target of -100 gives no loss."
 )
 
 
