@@ -71,6 +71,9 @@ def stored(file: Path, lab: Lab, browser: object) -> nbformat.NotebookNode:
     book = nbformat.read(lab.root / page.name, 4)
     shown = pictures(page, book.cells)
     page.finish()
+    wrong = [o.evalue for c in book.cells for o in c.get("outputs", []) if o.output_type == "error"]
+    if wrong:
+        raise RuntimeError(f"{file} is not stored, a cell failed: {wrong[0]}")
     for i, pngs in shown.items():
         views = [output for output in book.cells[i].outputs if has_picture(output)]
         for output, png in zip(views, pngs, strict=True):

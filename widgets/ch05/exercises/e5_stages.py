@@ -9,6 +9,7 @@ from llama3lib.checkpoint import load_model
 from llama3lib.data.tokens import TokenShard
 from llama3lib.eval import copy_grid
 from llama3lib.train import ablations
+from llama3lib.worlds import domains
 from widgets.ch05.exercises.training import fit, folder, lengthen_table
 from widgets.core.exercise import Exercise
 from widgets.core.forms import is_number
@@ -34,7 +35,7 @@ Stages = list[tuple[int, int]]
 
 @cache
 def _copies(length: int) -> TokenShard:
-    return ablations.copy_shards(folder("copies"), (length,))[f"copy-{length}"]
+    return domains.copy_shards(folder("copies"), (length,))[f"copy-{length}"]
 
 
 def train_stages(

@@ -9,6 +9,7 @@ from llama3lib.checkpoint import load_model
 from llama3lib.data.tokens import TokenShard
 from llama3lib.eval import held_out_loss
 from llama3lib.train import Phase, ablations
+from llama3lib.worlds import domains
 from llama3lib.worlds.miniweb import prose
 from widgets.ch05.exercises.training import fit, shards
 from widgets.core.exercise import Exercise
@@ -38,16 +39,16 @@ _OWN = 1_234
 def _sources() -> dict[str, TokenShard]:
     """Default data, the hidden sets, and texts of both kinds to measure on; none in `tiny-half`."""
     rng = random.Random(_OWN)
-    sums = ablations.maths_texts(300, _OWN)
+    sums = domains.maths_texts(300, _OWN)
     return shards(
         {
-            "general": ablations.general_texts(200, _OWN),
-            "maths": ablations.maths_texts(40, _OWN + 1),
+            "general": domains.general_texts(200, _OWN),
+            "maths": domains.maths_texts(40, _OWN + 1),
             "sums": sums,
             "shuffled-sums": [_shuffled(text, rng) for text in sums],
             "server-logs": ["\n".join(prose.log(rng)) for _ in range(60)],
-            "default-test": ablations.general_texts(12, _OWN + 2),
-            "target-test": ablations.maths_texts(20, _OWN + 2),
+            "default-test": domains.general_texts(12, _OWN + 2),
+            "target-test": domains.maths_texts(20, _OWN + 2),
         }
     )
 

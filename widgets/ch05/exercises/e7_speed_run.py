@@ -8,6 +8,7 @@ from llama3lib.data.tokens import TokenShard
 from llama3lib.eval import held_out_loss
 from llama3lib.model.flops import flops_per_token
 from llama3lib.train import DivergedError, Phase, TrainConfig, ablations
+from llama3lib.worlds import domains
 from widgets.ch05.exercises.training import fit, lengthen_table, shards
 from widgets.core.exercise import Exercise
 from widgets.core.judge import Case, Mistake, run, said_by
@@ -47,8 +48,8 @@ def house_recipe(budget: float) -> TrainConfig:
 def _texts() -> dict[str, TokenShard]:
     return shards(
         {
-            "general": ablations.general_texts(800, 0),
-            "race-test": ablations.general_texts(30, 1_000_003),
+            "general": domains.general_texts(800, 0),
+            "race-test": domains.general_texts(30, 1_000_003),
         }
     )
 
