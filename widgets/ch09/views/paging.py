@@ -318,7 +318,7 @@ def draw_board(paper: Paper, moment: Moment, size: int, slot: float) -> None:
 def draw_room(paper: Paper, moment: Moment, size: int, x: float, y: float) -> None:
     """What is reserved and empty: now, and in a realistic batch."""
     now, wide = room(moment, size), min(150, paper.width - x - 190)
-    paper.text(x, y + 16, "tokens reserved now, and how much is empty", "soft")
+    paper.text(x, y + 16, "tokens reserved now; how much is empty", "soft")
     for place, (name, share, reserved) in enumerate(
         (
             ("in one piece", now.waste_alone, now.reserved_alone),
