@@ -232,7 +232,7 @@ def draw_axes(paper: Paper, entries: list[Entry]) -> tuple[Plot, tuple[float, fl
         Linear(low, high, "score", ticks=ticks),
         left=48,
         top=30,
-        width=paper.width - 48 - 194 - (0 if paper.narrow else STRIP),
+        width=paper.width - 48 - 200 - (0 if paper.narrow else STRIP),
         height=220 if paper.narrow else 294,
     )  # fmt: skip
     down = plot.height + 88 if paper.narrow else 0
