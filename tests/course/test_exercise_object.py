@@ -261,9 +261,9 @@ def test_many_slow_calls_are_ended_and_nothing_comes_after(monkeypatch):
 
 def test_what_the_exercise_itself_does_inside_a_call_is_not_counted(monkeypatch):
     monkeypatch.setattr(time_limit, "SECONDS_PER_CALL", 0.4)
-    _ruled(lambda f: f(f.uncounted(lambda: time.sleep(0.9)))).check(lambda help: help())
+    _ruled(lambda f: f(f.uncounted(lambda: time.sleep(2.5)))).check(lambda help: help())
     with pytest.raises(Mistake, match="does not end"):
-        _ruled(lambda f: f(f.uncounted(int))).check(lambda help: [help(), time.sleep(0.9)])
+        _ruled(lambda f: f(f.uncounted(int))).check(lambda help: [help(), time.sleep(2.5)])
 
 
 def test_a_rule_may_set_a_limit_of_its_own():
