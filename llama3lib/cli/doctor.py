@@ -24,7 +24,12 @@ NEEDED = (
     "tqdm",
     "tyro",
 )
-COURSE = ("jupyterlab", "anywidget", "ipywidgets", "plotly")
+COURSE = (
+    *("jupyterlab", "ipykernel", "nbformat", "anywidget", "ipywidgets", "platformdirs", "plotly"),
+    *("duckdb", "lxml", "py3langid", "warcio", "zstandard"),
+    *("filelock", "scipy"),
+    *("fastapi", "prometheus_client", "pydantic", "uvicorn"),
+)
 # package -> its part that JupyterLab must find
 FRONT_ENDS = {"anywidget": "anywidget", "ipywidgets": "@jupyter-widgets/jupyterlab-manager"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")

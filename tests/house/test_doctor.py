@@ -2,8 +2,10 @@
 
 import importlib.metadata
 import io
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -64,8 +66,21 @@ def test_an_old_package_is_named(monkeypatch):
 
 
 def test_least_versions_are_those_of_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    needed = _floors(project["dependencies"])
+    course = {}
+    for name in ("course", "widgets", "data", "scaling", "serve"):
+        course |= _floors(extras[name])
+    assert set(doctor.NEEDED) - {"llama3lib"} == set(needed)
+    assert set(doctor.COURSE) == set(course)
     least = doctor._least_versions()
-    assert least["torch"] == "2.10" and least["jupyterlab"] == "4.4"
+    assert least.items() >= (needed | course).items()
+
+
+def _floors(requirements):
+    pairs = (re.match(r"(\w+)>=([0-9.]+)", line) for line in requirements)
+    return dict(pair.groups() for pair in pairs if pair)
 
 
 @pytest.mark.parametrize(
