@@ -1,6 +1,6 @@
 """Train the small models behind the law of the mix in chapter 02, and store their losses.
 
-    python scripts/run_mixes.py            # about three minutes on two cores
+    python scripts/run_mixes.py            # about five minutes on two cores
 
 Ten mixes of three sources, three seeds each; everything follows from the seeds. The result goes to
 `llama3lib/assets/mixes/runs.json` with its provenance.
@@ -33,7 +33,7 @@ MIXES = (
     (0.20, 0.20, 0.60),
     (0.34, 0.33, 0.33),
 )
-PAGES, SEED, TEST_SEED, CHARACTERS, STEPS, SEEDS = 2000, 0, 77, 150_000, 500, (0, 1, 2)
+PAGES, SEED, TEST_SEED, CHARACTERS, STEPS, SEEDS = 2000, 0, 77, 150_000, 1000, (0, 1, 2)
 
 
 def texts_of(pages: int, seed: int) -> dict[str, list[str]]:
