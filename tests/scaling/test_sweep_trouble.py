@@ -20,10 +20,10 @@ from timing_tools import deadline, patient, wait_until
 
 from llama3lib.scaling import Budget, SweepConfig, cells, finished, one_run, run_sweep
 from llama3lib.scaling import sweep as sweep_module
-from llama3lib.scaling.locks import locked
 from llama3lib.scaling.records import record_path
 from llama3lib.scaling.sweep import BusyError, prepare, waiting
 from llama3lib.scaling.workers import side_by_side
+from llama3lib.utils.locks import locked
 
 CONFIG = SweepConfig(
     budgets=(Budget(flops=2e8, models=((4, 1), (6, 1)), batch_size=1),),

@@ -15,6 +15,8 @@ from llama3lib.train import sources as module
 from llama3lib.train.config import TrainConfig
 from llama3lib.worlds import stories
 
+BYTES = load_tokenizer("bytes")
+
 
 def config(source, held_out=None, **more):
     given = {"model": ARGS.replace(vocab_size=768), "tokenizer": "bytes"} | more
@@ -45,16 +47,21 @@ def documents(tmp_path):
     return path
 
 
-def texts_of(shard, tokenizer=None):
-    rows = [shard.document(n).tolist() for n in range(shard.index["documents"])]
-    return [bytes(row[:-1]).decode() if tokenizer is None else row for row in rows]
+def rows_of(shard):
+    return [shard.document(n).tolist() for n in range(shard.index["documents"])]
+
+
+def texts_of(shard):
+    """The texts of a shard of bytes, each of which begins and ends as a document does."""
+    rows = rows_of(shard)
+    assert all((row[0], row[-1]) == (BYTES.bos_id, BYTES.eos_id) for row in rows)
+    return [bytes(row[1:-1]).decode() for row in rows]
 
 
 def test_stories_documents_and_shards(tmp_path, documents):
     shard = open_sources(config(SourceConfig(stories=3, seed=4)), tmp_path / "s")["a"]
     supply = stories(4)
     assert texts_of(shard) == [next(supply) for _ in range(3)]
-    assert shard.tokens[shard.starts[1:] - 1].tolist() == [0, 0, 0]
     shard = open_sources(config(SourceConfig(documents=str(documents))), tmp_path / "d")["a"]
     assert texts_of(shard) == [f"text {n} é" for n in range(9)]
     again = open_sources(config(SourceConfig(shard=str(tmp_path / "d" / "a"))), tmp_path / "none")
@@ -66,13 +73,14 @@ def test_a_tokenizer_opens_and_closes_each_document(tmp_path, documents):
     shard = open_sources(config(source, tokenizer="tiny-base"), tmp_path)["a"]
     tokenizer = load_tokenizer("tiny-base")
     wanted = [tokenizer.encode(f"text {n} é", bos=True) + [tokenizer.eos_id] for n in range(9)]
-    assert texts_of(shard, tokenizer) == wanted and shard.index["vocab_size"] == tokenizer.n_vocab
+    assert rows_of(shard) == wanted and shard.index["vocab_size"] == tokenizer.n_vocab
 
 
-def test_bytes_that_close_a_document_are_taken_out_of_texts(tmp_path):
-    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "one\0two"}) + "\n")
+def test_any_text_survives_as_bytes(tmp_path):
+    odd = "one\0two \x7f \xc0 \u07ff \uffff \U0010ffff <|end_of_text|>"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": odd}) + "\n")
     shard = open_sources(config(SourceConfig(documents=str(tmp_path / "a.jsonl"))), tmp_path)["a"]
-    assert texts_of(shard) == ["onetwo"]
+    assert texts_of(shard) == [odd] and shard.index["vocab_size"] == 256
 
 
 def test_held_out_text_is_a_source_of_its_own(tmp_path):
@@ -177,6 +185,9 @@ def test_what_is_missing_or_does_not_fit_is_told(tmp_path, documents):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             open_sources(told, tmp_path / "data")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "a.jsonl").write_text('{"text": ""}\n')
-    with pytest.raises(ValueError, match="a shard needs a document"):
-        open_sources(config(SourceConfig(documents=str(tmp_path / "empty"))), tmp_path / "data")
+    for content, why in (('{"text": " \\n"}\n', "left out 1 of 1 rows"), ("", "there is no row")):
+        (tmp_path / "empty" / "a.jsonl").write_text(content)
+        for told in (config(SourceConfig(documents=str(tmp_path / "empty"), most_left_out=1.0)),):
+            with pytest.raises(ValueError, match=rf"^data\.a: no text is left: {why}"):
+                open_sources(told, tmp_path / "data")
+    assert not (tmp_path / "data" / "a").exists()
