@@ -34,7 +34,8 @@ class Progress(contextlib.AbstractContextManager):
         clock = time.monotonic()
         if self._first is None:  # from here on: what comes before it is of another kind
             self._first, now = (done, clock), True
-        if now or done % max(1, self._total // _LINES) == 0 or clock - self._told > _PATIENCE:
+        due = done % max(1, self._total // _LINES) == 0 or done == self._total
+        if now or due or clock - self._told > _PATIENCE:
             self._told = clock
             begun, start = self._first
             if done > begun:

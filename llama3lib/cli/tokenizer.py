@@ -66,7 +66,7 @@ class TrainTokenizer:
             yield text
         if problem := account.problem(self.most_left_out):
             raise ValueError(f"{self.source}: {problem}")
-        print(f"{account.rows - account.lost:,} documents", *account.lines(), sep="\n")
+        print(f"{account.texts:,} documents", *account.lines(), sep="\n")
 
 
 @dataclass(frozen=True, kw_only=True)

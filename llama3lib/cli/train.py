@@ -71,14 +71,14 @@ class Train:
         from llama3lib.train.interrupt import terminated_in_order
         from llama3lib.train.prepare import check_run_folder, run_locked
 
-        folder = Path(self.out)
+        folder, trainer = Path(self.out), None
         check_run_folder(folder)
         with run_locked(folder), terminated_in_order():
             try:
                 trainer = self._trainer(config, folder, tell)
                 _train(trainer, plan)
             except KeyboardInterrupt:
-                self._tell_stop(folder)
+                self._tell_stop(trainer)
                 return 130
             except (DivergedError, StoppedError) as error:
                 print(f"llama3: {error}", file=sys.stderr)
@@ -104,12 +104,10 @@ class Train:
             config, sources, folder, gate=gate, evaluate=evaluate, tensorboard=self.tensorboard
         )
 
-    def _tell_stop(self, folder: Path) -> None:
+    def _tell_stop(self, trainer: "Trainer | None") -> None:
         """What there is now, and the line that goes on."""
-        from llama3lib.checkpoint import CheckpointManager
-
-        saved = CheckpointManager(folder / "checkpoints").steps()
-        kept = f"saved after step {saved[-1]:,}" if saved else "no step is saved yet"
+        step = None if trainer is None else trainer.saved_step()
+        kept = "no step was made" if step is None else f"saved after step {step:,}"
         words = ["llama3", "train", self.recipe, str(self.out)]
         words += [word for change in self.set for word in ("--set", change)]
         words += ["--tensorboard"] if self.tensorboard else []

@@ -4,18 +4,32 @@ Nothing is lost in silence: each row of each file is either a text or is counted
 the name of the first one, so that whoever trains can be told before the run.
 """
 
+import importlib.util
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llama3lib.data.document import Document, Drop, Dropped
 from llama3lib.data.readers import input_files, read_documents
+
+if TYPE_CHECKING:
+    from llama3lib.data.extract import Extract
 
 _HTML = re.compile(
     r"[\s\ufeff]*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+)?html\b", re.I | re.S
 )
 _HEAD = 2000  # letters in which a page without a type must show that it is one
+_CUT = "cut short, but kept"
+# reasons of records of an archive that are no pages: told, but no loss
+_NO_PAGES = ("other record", "other status", "other type")
+_NEEDS = {
+    **dict.fromkeys((".html", ".htm", ".xhtml"), "lxml"),
+    **dict.fromkeys((".warc", ".warc.gz"), "warcio"),
+    ".parquet": "duckdb",
+    ".zst": "zstandard",
+}
 
 
 @dataclass
@@ -25,33 +39,39 @@ class Account:
     files: int = 0
     rows: int = 0
     """Read or refused."""
+    texts: int = 0
     lost_files: int = 0
     """Files of which nothing, or nothing from some place on, could be read."""
-    left_out: dict[str, int] = field(default_factory=dict)
-    """Rows by the reason why they are no text."""
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Rows by the reason why they are no text, or not the whole one."""
     first: dict[str, str] = field(default_factory=dict)
     """By reason, the first such row and what is known about it."""
     other_files: dict[str, int] = field(default_factory=dict)
     """Files in the folder that no reader takes, by the end of their names."""
 
-    @property
-    def lost(self) -> int:
-        """Rows that are left out."""
-        return sum(self.left_out.values())
-
-    def leave_out(self, dropped: Dropped) -> None:
-        """Count a row that is no text."""
-        reason, name = dropped.reason, dropped.document.id
-        self.left_out[reason] = self.left_out.get(reason, 0) + 1
-        self.first.setdefault(reason, f"{name}: {dropped.detail}" if dropped.detail else name)
+    def add(self, item: Document | Dropped) -> None:
+        """Count a row, and keep its reason if it is no whole text."""
+        self.rows += 1
+        document, reason, detail = item, "", ""
+        if isinstance(item, Dropped):
+            document, reason, detail = item.document, item.reason, item.detail
+            self.lost_files += reason == "damaged file" or "#" not in document.id
+        else:
+            self.texts += 1
+            if detail := item.metadata.get("truncated"):  # by the archive
+                reason = _CUT
+        if reason:
+            self.reasons[reason] = self.reasons.get(reason, 0) + 1
+            self.first.setdefault(reason, f"{document.id}: {detail}" if detail else document.id)
 
     def lines(self) -> list[str]:
-        """For people; none if every row is a text."""
+        """For people; none if every row is a whole text."""
         told = []
-        if self.left_out:
-            reasons = sorted(self.left_out, key=self.left_out.__getitem__, reverse=True)
-            each = (f"{r} {self.left_out[r]:,} (first: {self.first[r]})" for r in reasons)
-            told = [f"left out {self.lost:,} of {self.rows:,} rows: {', '.join(each)}"]
+        if self.reasons:
+            sizes, kept = self.reasons, self.reasons.get(_CUT, 0)
+            reasons = sorted(sizes, key=sizes.__getitem__, reverse=True)
+            each = ", ".join(f"{r} {sizes[r]:,} (first: {self.first[r]})" for r in reasons)
+            told = [f"left out {sum(sizes.values()) - kept:,} of {self.rows:,} rows: {each}"]
         if self.other_files:
             kinds = ", ".join(f"{kind} {n:,}" for kind, n in sorted(self.other_files.items()))
             told.append(f"not read: files of other kinds ({kinds})")
@@ -64,9 +84,11 @@ class Account:
         counts as lost as a whole: nobody knows how much was in it.
         """
         told = "; ".join(self.lines()) or "there is no row in it"
-        if self.lost == self.rows:
+        if not self.texts:
             return f"no text is left: {told}"
-        if self.lost > most * self.rows or self.lost_files > most * self.files:
+        others = sum(self.reasons.get(reason, 0) for reason in _NO_PAGES)
+        lost = sum(self.reasons.values()) - others
+        if lost > most * (self.rows - others) or self.lost_files > most * self.files:
             return f"{told}; most_left_out={most:g} is the largest share of its rows or files"
         return ""
 
@@ -75,7 +97,7 @@ def text_files(path: str | Path) -> list[Path]:
     """The files that `read_texts` reads.
 
     Raises ValueError if there is none, or for the whole output of `llama3 data`, which also holds
-    what was dropped.
+    what was dropped; ModuleNotFoundError if a package is needed that is not there.
     """
     path = Path(path)
     if (path / "run.json").is_file() and (path / "documents").is_dir():
@@ -83,26 +105,29 @@ def text_files(path: str | Path) -> list[Path]:
             f"input={str(path)!r} is not allowed: it is all that llama3 data wrote; take "
             f"{str(path / 'documents')!r}"
         )
-    return input_files(path)
+    files = input_files(path)
+    for suffix, package in _NEEDS.items():
+        if importlib.util.find_spec(package) is None:
+            for file in files:
+                if file.name.lower().endswith(suffix):
+                    raise ModuleNotFoundError(f"{file} needs {package}", name=package)
+    return files
 
 
 def read_texts(path: str | Path, account: Account) -> Iterator[str]:
     """The texts of a file or folder, in order; `account` is filled in as they are read.
 
-    Raises ValueError as `text_files`.
+    Raises as `text_files`.
     """
     path, files = Path(path), text_files(path)
     account.files, account.other_files = len(files), _others(path, set(files))
     main_text = _MainText()
     for item in read_documents(path):
-        account.rows += 1
         if isinstance(item, Document):
             item = main_text(item)
+        account.add(item)
         if isinstance(item, Document):
             yield item.text
-            continue
-        account.lost_files += item.reason == "damaged file" or "#" not in item.document.id
-        account.leave_out(item)
 
 
 class _MainText:
@@ -112,7 +137,7 @@ class _MainText:
     """
 
     def __init__(self) -> None:
-        self._extract = None
+        self._extract: Extract | None = None
 
     def __call__(self, document: Document) -> Document | Dropped:
         kind = document.metadata.get("content_type")

@@ -278,7 +278,7 @@ def _anchored(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for source in (*(data.values() if isinstance(data, dict) else ()), table.get("held_out")):
         for kind in ("shard", "documents"):
             if isinstance(source, dict) and isinstance(source.get(kind), str) and source[kind]:
-                source[kind] = os.path.abspath(folder / source[kind])
+                source[kind] = os.path.abspath(folder / os.path.expanduser(source[kind]))
     tokenizer = table.get("tokenizer")
     if isinstance(tokenizer, str) and tokenizer and (folder / tokenizer).exists():
         table["tokenizer"] = os.path.abspath(folder / tokenizer)

@@ -86,12 +86,10 @@ def _look(
         if counted < _LETTERS:
             counted += len(text)
             tokens += len(tokenizer.encode(text)) + 2  # with begin- and end-of-text
-    if source.stories is not None and source.stories > documents:
-        times = source.stories / documents
-        return Stock(source.stories, round(times * tokens), account, exact=False)
-    if letters > counted:
-        return Stock(documents, round(tokens * letters / counted), account, exact=False)
-    return Stock(documents, tokens, account)
+    every = source.stories or documents  # of stories only the first ones were read
+    if documents:
+        tokens = round(tokens * letters / counted * every / documents)
+    return Stock(every, tokens, account, exact=(counted, documents) == (letters, every))
 
 
 def _too_short(config: TrainConfig, stocks: Mapping[str, Stock]) -> list[str]:

@@ -346,12 +346,15 @@ class Trainer:
         with atomic_write(self.folder / "config.json") as file:
             file.write_text(json.dumps(self.config.describe(), indent=2) + "\n", encoding="utf-8")
 
-    def _last_good(self) -> str:
+    def saved_step(self) -> int | None:
+        """Step of the newest checkpoint; None if there is none yet."""
         with contextlib.suppress(CheckpointError):  # one that is being written may be the last
             self.checkpoints.wait()
-        steps = self.checkpoints.steps()
-        where = self.checkpoints.folder
-        return f"Last checkpoint: step {steps[-1]} in {where}" if steps else "No checkpoint yet"
+        return max(self.checkpoints.steps(), default=None)
+
+    def _last_good(self) -> str:
+        step, where = self.saved_step(), self.checkpoints.folder
+        return "No checkpoint yet" if step is None else f"Last checkpoint: step {step} in {where}"
 
 
 def _precision(name: str, device: torch.device) -> torch.dtype:
