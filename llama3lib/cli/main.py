@@ -24,17 +24,19 @@ from llama3lib.cli.info import Info
 from llama3lib.cli.scaling import Scaling
 from llama3lib.cli.serve import Serve
 from llama3lib.cli.tokenize import Tokenize
+from llama3lib.cli.tokenizer import Tokenizer
 from llama3lib.cli.train import Train
 
 PROGRAM = "llama3"
 DISTRIBUTION = "llama3lib"
-COMMANDS = (Info, Generate, Chat, Serve, Tokenize, Data, Train, Scaling, Export, Doctor)
+COMMANDS = (Info, Generate, Chat, Serve, Tokenize, Tokenizer, Data, Train, Scaling, Export, Doctor)
 EXTRAS = {
     **dict.fromkeys(("duckdb", "lxml", "py3langid", "warcio", "zstandard"), "data"),
     **dict.fromkeys(("datatrove", "ray"), "cluster"),
     **dict.fromkeys(("fastapi", "prometheus_client", "pydantic", "pydantic_core"), "serve"),
     **dict.fromkeys(("starlette", "uvicorn"), "serve"),
     "scipy": "scaling",
+    "tensorboard": "train",
 }
 
 
