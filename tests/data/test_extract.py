@@ -73,6 +73,7 @@ PAGES = [
     ("<table><tr><td colspan=2>both<td>c<tr><td>1<td>2<td>3</table>", "both\t\tc\n1\t2\t3"),
     ("<table><tr><td><p>one</p><td><div>two</div></table>", "one\ttwo"),
     ("<table><tr><td><p>one<p>two<td>side</table>", "one\ntwo\nside"),
+    ("<table><tr><td>side<td><h1>Title</h1><p>one</table>", "side\nTitle\none"),
     ("<table><tr><td><table><tr><td>a<td>b</table></table>", "a\tb"),
     ("<table><tr><td class=linenos><pre>1\n2</pre><td><pre>a\n b</pre></table>", "a\n b"),
     # code to the byte
@@ -93,7 +94,7 @@ PAGES = [
      "</mtd><mtd><mn>1</mn></mtd></mtr></mtable></math>", "[1, 0; 0, 1]"),
     # a picture alone is no text, unless it is a formula
     ("<p>a</p><div><img src=x alt='A red fox'></div>", "a"),
-    ("<p>a</p><div><img src=x alt='\\frac{1}{2}'></div>", "a\n$\\frac{1}{2}$"),
+    ("<p>a</p><div><img src=x alt='\\frac{1}{2}'></div>", "a\n\\frac{1}{2}"),
 ]
 
 

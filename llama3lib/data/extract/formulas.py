@@ -27,11 +27,12 @@ def formula_of(element: Element) -> str | None:
 
 
 def image_text(element: Element) -> str:
-    """The `alt` text of an image: between dollars if it is a formula."""
+    """The `alt` text of an image: between dollars if its class says that it is a formula."""
     alt = _SPACE.sub(" ", element.attributes.get("alt", "")).strip()
     if not alt:
         return ""
-    return f"${alt}$" if is_formula_image(element) else f" {alt} "
+    named = _MATHS_IMAGE.search(element.attributes.get("class", ""))
+    return f"${alt}$" if named else f" {alt} "
 
 
 def is_formula_image(element: Element) -> bool:

@@ -8,6 +8,7 @@ from llama3lib.data.extract.tree import BLOCKS, HEADINGS, Element
 
 _BREAK = "\u2028"  # a line break that white space in the source is not
 _SPACE = re.compile(r"[ \t\r\n\f\v\u00a0]+")
+_LAYOUT = HEADINGS | {"pre", "table"}
 _SAID = 60
 _MARK = re.compile(r"[#§¶\U0001f517]?")  # the link of a heading to itself
 
@@ -140,7 +141,7 @@ def _is_row_of_data(row: Element) -> bool:
         if cell.tag not in ("td", "th"):
             return False
         below = [element.tag for element in cell.walk() if element is not cell]
-        if "table" in below or "pre" in below or below.count("p") > 1 or cell.chars > 1000:
+        if _LAYOUT.intersection(below) or below.count("p") > 1 or cell.chars > 1000:
             return False
     return True
 
