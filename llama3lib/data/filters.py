@@ -143,10 +143,11 @@ class DropWords(DocumentStep):
     @cached_property
     def _listed(self) -> "regex.Pattern[str]":
         entries = {" ".join(entry.lower().split()) for entry in self.words}
-        signs = set(filter(is_unspaced, entries))
-        return regex.compile(
-            r"(?<!\w)\L<whole>(?!\w)|\L<signs>", whole=list(entries - signs), signs=list(signs)
-        )
+        unspaced = set(filter(is_unspaced, entries))
+        lists = {"spaced": sorted(entries - unspaced), "unspaced": sorted(unspaced)}
+        patterns = {"spaced": r"(?<!\w)\L<spaced>(?!\w)", "unspaced": r"\L<unspaced>"}
+        there = {name: words for name, words in lists.items() if words}
+        return regex.compile("|".join(patterns[name] for name in there), **there)
 
     def apply(self, document: Document) -> Document | Drop:
         if not self.words:
@@ -208,7 +209,7 @@ class GopherRules(DocumentStep):
         if lettered < self.letters:
             return Drop("no letters", f"{lettered:.2f} < {self.letters:g}")
         few = len(_STOP_WORDS & {word.lower() for word in words}) < self.stop_words
-        if few and _language(document) == "en":
+        if few and _may_be_english(document):
             return Drop("no stop words")
         return document
 
@@ -225,10 +226,11 @@ class GopherRules(DocumentStep):
         ]
 
 
-def _language(document: Document) -> str:
-    """The language as noted, or as it looks if no step before has noted it."""
-    noted = document.metadata.get("language")
-    return str(noted) if noted else identify_language(document.text)[0]
+def _may_be_english(document: Document) -> bool:
+    """By the language that a step before has noted, else by its looks."""
+    if noted := document.metadata.get("language"):
+        return noted == "en"
+    return identify_language(document.text)[0] in ("en", "und", _NO_LANGUAGE)
 
 
 _NO_LANGUAGE = "zxx"  # what the language model calls a text that is in none

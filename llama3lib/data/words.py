@@ -27,7 +27,7 @@ _BLOCKS = re.compile(
     "[\u0e00-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u2e80-\ua4cf\ua9e0-\uaadf"
     "\uf900-\ufaff\uff66-\uff9f\U00011700-\U0001174f\U00016fe0-\U0001b2ff\U00020000-\U0003ffff]"
 )
-_LETTER = regex.compile(r"[^\s\p{M}]")
+_LETTER = regex.compile(r"[^\s\p{Script=Inherited}\p{InSC=Virama}]")
 
 
 def is_unspaced(text: str) -> bool:
@@ -58,9 +58,9 @@ def count_words(text: str) -> int:
 
 
 def count_letters(word: str) -> int:
-    """Letters and signs without accents and vowel signs; a Korean syllable is 2 or 3 of them.
+    """Letters, vowel signs and other signs, but no accents; a Korean syllable is 2 or 3 letters.
 
-    So that the length of a word means the same in Korean, Malayalam and English.
+    So that the length of a word means the same in Korean, Hindi and English.
     """
     if word.isascii():
         return len(word)
