@@ -1,6 +1,5 @@
 """Files to documents: round trips, odd bytes, damage, and bombs that must not swell."""
 
-import codecs
 import functools
 import gzip
 import json
@@ -18,7 +17,7 @@ from timing_tools import patient
 
 from llama3lib.data import readers
 from llama3lib.data.document import Document, Dropped
-from llama3lib.data.encoding import decode, stable_hash
+from llama3lib.data.encoding import stable_hash
 from llama3lib.data.readers import Limits, read_documents, write_jsonl
 
 TEXTS = [
@@ -187,46 +186,6 @@ def test_zstandard_keeps_all_that_came_before_the_damage(tmp_path):
     skippable = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"note"
     found = reasons(read(in_file(tmp_path, "b.jsonl.zst", skippable + zst(rows) + skippable)))
     assert found == ["ok"] * 500
-
-
-PAGES = [
-    (codecs.BOM_UTF8 + "<p>é".encode(), None, "<p>é"),
-    (codecs.BOM_UTF16_LE + "<p>é".encode("utf-16-le"), "utf-8", "<p>é"),
-    (codecs.BOM_UTF16_BE + "<p>é".encode("utf-16-be"), None, "<p>é"),
-    ("<p>é".encode(), None, "<p>é"),
-    (b"<p>\xe9 \x93", None, "<p>é “"),
-    (b"<p>\xe9 \x93", "iso-8859-1", "<p>é “"),
-    (b"<p>\xe9 \x93", "us-ascii", "<p>é “"),
-    ("<p>привет".encode("koi8-r"), "KOI8-R", "<p>привет"),
-    ("<p>é".encode(), "no-such-set", "<p>é"),
-    ("<p>é".encode(), "hex", "<p>é"),
-    ("<p>é".encode(), "idna\x00", "<p>é"),
-    (b"<p>+AGE-", "utf-7", "<p>+AGE-"),
-    (b"<p>C:\\dir \\ud800", "unicode_escape", "<p>C:\\dir \\ud800"),
-    (b"\xff\xfe\x00", None, "\ufffd"),
-    (b"\xff\xff\x81\x8d", None, "ÿÿ\ufffd\ufffd"),
-    (b"", "utf-16", ""),
-]
-
-
-@pytest.mark.parametrize(("raw", "declared", "text"), PAGES)
-def test_pages_in_every_set_of_characters(raw, declared, text):
-    assert decode(raw, declared) == text
-
-
-@pytest.mark.parametrize(
-    ("tag", "name", "text"),
-    [
-        ('<meta charset="windows-1251">', "cp1251", "привет"),
-        ("<META http-equiv=x content='text/html; charset=Shift_JIS'>", "shift_jis", "日本語"),
-        ('<meta charset="latin1">', "cp1252", "“é”"),
-        ('<meta charset="utf-16">', "utf-8", "even or odd é"),  # what can't be true
-        ('<meta charset="utf-16le">', "utf-8", "even or odd e"),
-    ],
-)
-def test_the_set_that_a_page_names_itself(tmp_path, tag, name, text):
-    page = in_file(tmp_path, "a.html", (tag + text).encode(name))
-    assert read(page)[0].text == tag + text
 
 
 BOMB = """
