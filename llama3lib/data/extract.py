@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from llama3lib.data.document import Document, DocumentStep, Drop
+from llama3lib.data.invisible import drop_invisible
 from llama3lib.data.sandbox import Refused, Sandbox
 from llama3lib.utils.require import one_of, require
 
@@ -229,7 +230,7 @@ def _as_text(block: _Block) -> str:
         text = text.replace(_BREAK, "\n").replace("\r\n", "\n")
         lines = [line.rstrip() for line in text.split("\n")]
         return "\n".join(lines).strip("\n")
-    cells = [_SPACE.sub(" ", cell).strip() for cell in re.split(r"\t", text)]
+    cells = [_SPACE.sub(" ", cell).strip() for cell in re.split(r"\t", drop_invisible(text))]
     joined = "\t".join(cell for cell in cells if cell)
     lines = [line.strip() for line in re.split(f" ?{_BREAK} ?", joined)]
     return "\n".join(line for line in lines if line)
@@ -279,7 +280,7 @@ def strip_markdown(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Extract(DocumentStep):
-    """Turn HTML documents into text; documents of other types pass as they are.
+    """Turn HTML documents into text; of other types only what nobody sees is taken out.
 
     Runs in a child process with limits, for the parser reads what anybody may have put on the web.
     Drops: `no text`, and what the sandbox refuses: `too slow`, `too much memory`, `crashed`,
@@ -299,9 +300,15 @@ class Extract(DocumentStep):
         one_of("engine", self.engine, sorted(_ENGINES))
         require(self.seconds > 0, "seconds", self.seconds, "more than 0")
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What the engine is imported from."""
+        return ("trafilatura",) if self.engine == "trafilatura" else ("lxml",)
+
     def apply(self, document: Document) -> Document | Drop:
         if document.metadata.get("content_type", "text/html") == "text/plain":
-            return document
+            text = drop_invisible(document.text)
+            return document if text == document.text else document.but(text)
         try:
             text = self.sandbox.call(_ENGINES[self.engine], document.text, seconds=self.seconds)
         except Refused as refusal:
