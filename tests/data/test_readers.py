@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 
 import duckdb
+import orjson
 import pytest
 import zstandard
 from timing_tools import patient
@@ -81,6 +82,44 @@ def test_values_of_a_table_can_be_written_as_json(tmp_path):
     assert found[0].metadata["day"] == "2020-01-02" and found[0].metadata["x"] == "1.50"
     assert write_jsonl(found, tmp_path / "b.jsonl") == 1
     assert json.loads((tmp_path / "b.jsonl").read_bytes())["metadata"]["m"] == {"2020-01-01": 1}
+
+
+NO_NUMBERS = [
+    "SELECT 'hi' AS text, 'NaN'::DOUBLE AS a, {'b': ['-inf'::FLOAT, 1.5]} AS metadata",
+    """SELECT 'NaN, Infinity "-Infinity"' AS text, MAP {'k': 'inf'::DOUBLE} AS a""",
+]
+
+
+@pytest.mark.parametrize("query", NO_NUMBERS)
+def test_what_is_no_number_becomes_null_and_words_stay(tmp_path, query):
+    found = read(parquet(tmp_path / "a.parquet", query))
+    write_jsonl(found, tmp_path / "b.jsonl")
+    row = orjson.loads((tmp_path / "b.jsonl").read_bytes())  # a strict parser
+    assert row["text"] == found[0].text
+    assert row["metadata"] in ({"a": None, "b": [None, 1.5]}, {"a": {"k": None}})
+
+
+def test_json_lines_with_what_is_no_json_are_written_as_json(tmp_path):
+    line = (
+        b'{"text": "NaN", "a": NaN, "b": [Infinity, -Infinity, 1e999, {"c": [[[NaN]]]}], "NaN": 1}'
+    )
+    write_jsonl(read(in_file(tmp_path, "a.jsonl", line)), tmp_path / "b.jsonl")
+    row = orjson.loads((tmp_path / "b.jsonl").read_bytes())
+    known = {"a": None, "b": [None, None, None, {"c": [[[None]]]}], "NaN": 1}
+    assert row == {"text": "NaN", "id": "a.jsonl#0", "metadata": known}
+
+
+def test_rows_without_a_text_are_told_by_their_address(tmp_path):
+    rows = b'{"url": "http://a/1"}\n{"text": 5, "metadata": {"url": "http://a/2"}}\n{"url": 7}\n[]'
+    found = read(in_file(tmp_path, "a.jsonl", rows))
+    addresses = [item.document.metadata for item in found]
+    assert addresses == [{"url": "http://a/1"}, {"url": "http://a/2"}, {}, {}]
+    query = "SELECT NULL::TEXT AS text, 'http://a/3' AS url UNION ALL SELECT repeat('x', 99), 'u4'"
+    found = read(parquet(tmp_path / "b.parquet", query), record_bytes=50)
+    assert {(item.reason, item.document.metadata["url"]) for item in found} == {
+        ("no text field", "http://a/3"),
+        ("too large", "u4"),
+    }
 
 
 def test_a_parquet_file_is_read_alone_whatever_it_is_called(tmp_path):
