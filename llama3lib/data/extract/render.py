@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from llama3lib.data.extract.formulas import formula_of, image_text, is_formula_image
 from llama3lib.data.extract.tree import BLOCKS, HEADINGS, Element
+from llama3lib.data.invisible import drop_invisible
 
 _BREAK = "\u2028"  # a line break that white space in the source is not
 _SPACE = re.compile(r"[ \t\r\n\f\v\u00a0]+")
@@ -30,7 +31,8 @@ class Block:
             return whole.replace(_BREAK, "\n").strip("\n")
         if self.pictures and not self._has_words(whole):
             return ""
-        lines = (line.strip() for line in _SPACE.sub(" ", whole).split(_BREAK))
+        whole = _SPACE.sub(" ", drop_invisible(whole))
+        lines = (line.strip() for line in whole.split(_BREAK))
         return "\n".join(line for line in lines if line)
 
     def is_menu(self, text: str) -> bool:

@@ -7,6 +7,7 @@ from llama3lib.data.document import Document, DocumentStep, Drop
 from llama3lib.data.extract.main_text import find_main_text
 from llama3lib.data.extract.render import Renderer
 from llama3lib.data.extract.tree import parse
+from llama3lib.data.invisible import drop_invisible
 from llama3lib.data.sandbox import Refused, Sandbox
 from llama3lib.utils.require import one_of, require
 
@@ -35,7 +36,7 @@ def _extract(page: str) -> tuple[str, list[str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Extract(DocumentStep):
-    """Turn HTML documents into text; plain text and Markdown pass as they are.
+    """Turn HTML documents into text; of other types only what nobody sees is taken out.
 
     Lines that stood in `pre` are listed in the metadata, as `code_lines`, for later steps.
 
@@ -57,9 +58,15 @@ class Extract(DocumentStep):
         one_of("engine", self.engine, sorted(_ENGINES))
         require(self.seconds > 0, "seconds", self.seconds, "more than 0")
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What the engine is imported from."""
+        return ("trafilatura",) if self.engine == "trafilatura" else ("lxml",)
+
     def apply(self, document: Document) -> Document | Drop:
         if document.metadata.get("content_type", "text/html") in AS_THEY_ARE:
-            return document
+            text = drop_invisible(document.text)
+            return document if text == document.text else document.but(text)
         try:
             text, code = self.sandbox.call(
                 _ENGINES[self.engine], document.text, seconds=self.seconds
