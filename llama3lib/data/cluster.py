@@ -7,7 +7,6 @@ by bucket. What comes out is, byte for byte, what the plain loop gives.
 """
 
 import json
-import multiprocessing
 import shutil
 import struct
 from collections.abc import Callable, Iterator
@@ -46,7 +45,7 @@ from llama3lib.data.shards import (
     write_decision,
 )
 from llama3lib.utils.files import atomic_write
-from llama3lib.utils.processes import end_with_parent, without_main_file
+from llama3lib.utils.processes import end_with_parent, without_main_file, worker_context
 from llama3lib.utils.require import require
 
 _SILENT = 1  # datatrove prints what the worker with local rank 0 says
@@ -263,9 +262,9 @@ class LocalExecutor(LocalPipelineExecutor):
             ranks = self.get_incomplete_ranks(range(self.tasks))
             if not ranks:
                 return
-            context = multiprocessing.get_context("spawn")
             workers = min(self.workers, len(ranks))
             try:
+                context = worker_context()
                 with (
                     without_main_file(),
                     ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool,

@@ -153,7 +153,7 @@ def test_a_folder_of_pages_in_the_order_of_names(tmp_path):
     found = read(tmp_path)
     assert [d.id for d in found] == ["a.TXT", "b.html", "b/z.htm", "n.md"]
     kinds = [d.metadata["content_type"] for d in found]
-    assert kinds == ["text/plain", "text/html", "text/html", "text/plain"]
+    assert kinds == ["text/plain", "text/html", "text/html", "text/markdown"]
     in_file(tmp_path, "a.txt", b"x" * 11)
     (tmp_path / "broken.html").symlink_to(tmp_path / "nowhere")
     assert "too large" in reasons(read(tmp_path, record_bytes=10))

@@ -211,6 +211,7 @@ HALVES = gzip.compress(BODY[:50]) + gzip.compress(BODY[50:])
         ("utf-8", BODY),
         ("none", BODY),
     ],
+    ids=range(11),  # packed bytes tell the time: no two processes would agree on the names
 )
 def test_however_a_page_is_packed(tmp_path, coding, packed):
     (page,) = read(tmp_path, record(answer(packed, f"Content-Encoding: {coding}")), "a.warc")
