@@ -27,7 +27,7 @@ _BLOCKS = re.compile(
     "[\u0e00-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u2e80-\ua4cf\ua9e0-\uaadf"
     "\uf900-\ufaff\uff66-\uff9f\U00011700-\U0001174f\U00016fe0-\U0001b2ff\U00020000-\U0003ffff]"
 )
-_LETTER = regex.compile(r"[^\s\p{Script=Inherited}\p{InSC=Virama}]")
+_NO_LETTER = regex.compile(r"[\p{Script=Inherited}\p{InSC=Virama}]")
 
 
 def is_unspaced(text: str) -> bool:
@@ -64,4 +64,5 @@ def count_letters(word: str) -> int:
     """
     if word.isascii():
         return len(word)
-    return len(_LETTER.findall(unicodedata.normalize("NFD", word)))
+    signs = unicodedata.normalize("NFD", word)
+    return len(signs) - len(_NO_LETTER.findall(signs))
