@@ -181,7 +181,7 @@ def groups(slow: float) -> dict[str, list[str]]:
     every = ["-m", "not (browser or gpu or long)", *NBVAL, cells, "--durations=10"]
     return {
         "chapters, solutions, library": [*every, "chapters", "solutions", "tests"],
-        "in a real browser": ["-m", "browser", "--durations=5", "tests"],
+        "in a real browser": ["-m", "browser and not long", "--durations=5", "tests"],
     }
 
 

@@ -33,6 +33,11 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_runtest_setup(item):
+    """Shapes are checked in every test but those that repeat thousands of steps."""
+    jaxtyping.config.update("jaxtyping_disable", "many_steps" in item.keywords)
+
+
 @pytest.fixture(autouse=True)
 def _private_progress(tmp_path, monkeypatch):
     """No test reads or writes the progress file of whoever runs it."""

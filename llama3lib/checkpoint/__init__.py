@@ -20,6 +20,7 @@ __all__ = [
     "load_tokenizer",
     "save_hf",
     "save_meta",
+    "write_tokenizer",
 ]
 
 # torch takes seconds to import, torch.distributed one more: who only asks for help shall not wait
@@ -30,6 +31,6 @@ __getattr__ = lazy_names(
         "errors": ("CheckpointError",),
         "load": ("bundled_path", "is_chat_model", "load_args", "load_model", "load_tokenizer"),
         "manager": ("CheckpointManager", "Restored"),
-        "save": ("save_hf", "save_meta"),
+        "save": ("save_hf", "save_meta", "write_tokenizer"),
     },
 )

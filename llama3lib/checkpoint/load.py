@@ -33,12 +33,14 @@ def load_args(path: str | Path) -> ModelArgs:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer of a file, a folder or a bundled checkpoint; the released one for "llama3".
+    """The tokenizer of a file, a folder or a bundled checkpoint.
 
+    The released one for "llama3", plain bytes for "bytes".
     Raises FileNotFoundError or ValueError naming the file.
     """
-    if str(path).lower() == "llama3" and not Path(path).exists():
-        return Tokenizer.llama3()
+    named = {"llama3": Tokenizer.llama3, "bytes": Tokenizer.of_bytes}.get(str(path).lower())
+    if named is not None and not Path(path).exists():
+        return named()
     return Tokenizer.from_file(_folder(path))
 
 

@@ -52,7 +52,7 @@ def save_hf(
         ids = {}
         if tokenizer is not None:
             ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
-            _save_tokenizer(tokenizer, folder)
+            write_tokenizer(tokenizer, folder)
             _write_json(
                 folder / "generation_config.json",
                 {"bos_token_id": tokenizer.bos_id, "eos_token_id": sorted(tokenizer.stop_ids)},
@@ -92,6 +92,25 @@ def save_meta(
             tokenizer.save(folder / "tokenizer.model")
 
 
+def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write what `load_tokenizer` and transformers read: `tokenizer.json` and its config.
+
+    And `tokenizer.model` for Llama 3's layout.
+    """
+    _write_json(folder / "tokenizer.json", to_hf_json(tokenizer))
+    _write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": "<|begin_of_text|>",
+            "eos_token": "<|end_of_text|>",
+            "clean_up_tokenization_spaces": False,
+        },
+    )
+    if tokenizer.fits_meta_format():
+        tokenizer.save(folder / "tokenizer.model")
+
+
 def _check_model(model: Transformer) -> None:
     if None in (model.tok_embeddings, model.norm, model.output):
         raise ValueError("model is a stage with parts missing: a whole model is needed")
@@ -120,21 +139,6 @@ def _plan_shards(model: Transformer, limit: int) -> Iterator[list[str]]:
 def _hf_tensor(model: Transformer, name: str) -> tuple[str, Tensor]:
     theirs, tensor = hf.to_hf_tensor(name, model.get_parameter(name).detach().cpu(), model.args)
     return theirs, tensor.contiguous()
-
-
-def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    _write_json(folder / "tokenizer.json", to_hf_json(tokenizer))
-    _write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": "<|begin_of_text|>",
-            "eos_token": "<|end_of_text|>",
-            "clean_up_tokenization_spaces": False,
-        },
-    )
-    if tokenizer.fits_meta_format():
-        tokenizer.save(folder / "tokenizer.model")
 
 
 def _write_json(path: Path, data: dict) -> None:

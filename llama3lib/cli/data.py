@@ -84,16 +84,9 @@ def table(funnel: "Funnel") -> str:
 
 def _tokenize(folder: Path, tokenizer: "Tokenizer") -> str:
     """Write `tokens/` beside the documents; says how many there are."""
-    from llama3lib.data.tokens import write_token_shard
+    from llama3lib.data.tokens import write_shard
 
-    shard = write_token_shard(
-        _texts(folder / "documents"),
-        tokenizer.encode,
-        folder / "tokens",
-        vocab_size=tokenizer.n_vocab,
-        end=tokenizer.eos_id,
-        overwrite=True,
-    )
+    shard = write_shard(_texts(folder / "documents"), folder / "tokens", tokenizer)
     letters = sum(len(text) for text in _texts(folder / "documents"))
     per_token = letters / len(shard)
     return f"Tokens: {len(shard):,} in {folder / 'tokens'}, {per_token:.2f} characters each"

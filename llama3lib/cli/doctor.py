@@ -20,6 +20,7 @@ NEEDED = (
     "safetensors",
     "tiktoken",
     "regex",
+    "filelock",
     "jaxtyping",
     "tqdm",
     "tyro",
@@ -27,7 +28,7 @@ NEEDED = (
 COURSE = (
     *("jupyterlab", "ipykernel", "nbformat", "anywidget", "ipywidgets", "platformdirs", "plotly"),
     *("charset_normalizer", "duckdb", "lxml", "py3langid", "warcio", "webencodings", "zstandard"),
-    *("filelock", "scipy"),
+    "scipy",
     *("fastapi", "prometheus_client", "pydantic", "uvicorn"),
 )
 # package -> its part that JupyterLab must find

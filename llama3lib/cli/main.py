@@ -24,11 +24,12 @@ from llama3lib.cli.info import Info
 from llama3lib.cli.scaling import Scaling
 from llama3lib.cli.serve import Serve
 from llama3lib.cli.tokenize import Tokenize
+from llama3lib.cli.tokenizer import Tokenizer
 from llama3lib.cli.train import Train
 
 PROGRAM = "llama3"
 DISTRIBUTION = "llama3lib"
-COMMANDS = (Info, Generate, Chat, Serve, Tokenize, Data, Train, Scaling, Export, Doctor)
+COMMANDS = (Info, Generate, Chat, Serve, Tokenize, Tokenizer, Data, Train, Scaling, Export, Doctor)
 # what pip installs for a module that may be missing: an extra of ours, or a package of its own
 _DATA = ("charset_normalizer", "duckdb", "lxml", "py3langid", "warcio", "webencodings", "zstandard")
 _SERVE = ("fastapi", "prometheus_client", "pydantic", "pydantic_core", "starlette", "uvicorn")

@@ -1,12 +1,15 @@
-"""`llama3 train`: tell the plan, train with a progress bar, hand over."""
+"""`llama3 train`: tell the plan and what the sources hold, train, hand over."""
 
+import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, UseAppendAction, arg
+
+from llama3lib.cli.progress import Progress, watch_texts
 
 if TYPE_CHECKING:
     from llama3lib.eval import GateReport
@@ -14,7 +17,9 @@ if TYPE_CHECKING:
     from llama3lib.tokenizer import Tokenizer
     from llama3lib.train import TrainConfig, Trainer
     from llama3lib.train.plan import Plan
+    from llama3lib.train.sources import Stock
 
+Tell = Callable[[str, "Stock"], None]
 _DEPTHS = (0.0, 0.5, 1.0)
 
 
@@ -27,42 +32,66 @@ class Train:
     out: Annotated[Positional[str | None], arg(metavar="RUN")] = None
     """Folder of the run, new or interrupted; none shows RECIPE."""
     set: UseAppendAction[tuple[str, ...]] = ()
-    """Change a setting, as in optimizer.peak=1e-3 or phases.0.steps=50; may be given often."""
+    """Change a setting, as in optimizer.peak=1e-3 or data.text.documents=FOLDER; may be given
+    often."""
     dry_run: bool = False
-    """Only tell the plan: size, steps, time, memory, loss."""
+    """Only tell the plan and look through all sources: size, steps, time, memory, loss, epochs."""
     tensorboard: bool = False
     """Log to RUN/tensorboard too."""
 
     def run(self) -> int:
         """Do it; returns the exit code."""
         from llama3lib.train.config import load_config, recipe_path
+        from llama3lib.train.metrics import check_tensorboard
         from llama3lib.train.plan import check_hardware, make_plan
+        from llama3lib.train.survey import survey
 
         if self.out is None and not self.dry_run:
             load_config(self.recipe)  # what is shown is right
             print(recipe_path(self.recipe).read_text(encoding="utf-8"), end="")
             return 0
         config = load_config(self.recipe, self.set)
+        if self.tensorboard:
+            check_tensorboard()
         plan = make_plan(config)
         print(f"{config.title} ({self.recipe})")
         print("\n".join(plan.lines()))
         if line := expected(config):
             print(line)
+        tell = _teller(config)
         if self.dry_run:
+            survey(config, Path(self.out or "."), watch=watch_texts, on_source=tell)
             return 0
         check_hardware(config, plan)
-        return _train(self._trainer(config), plan)
+        return self._in_folder(config, plan, tell)
 
-    def _trainer(self, config: "TrainConfig") -> "Trainer":
+    def _in_folder(self, config: "TrainConfig", plan: "Plan", tell: Tell) -> int:
+        """Train in RUN, alone there, until the end or until somebody stops it."""
+        from llama3lib.train import DivergedError, StoppedError
+        from llama3lib.train.interrupt import terminated_in_order
+        from llama3lib.train.prepare import check_run_folder, run_locked
+
+        folder, trainer = Path(self.out), None
+        check_run_folder(folder)
+        with run_locked(folder), terminated_in_order():
+            try:
+                trainer = self._trainer(config, folder, tell)
+                _train(trainer, plan)
+            except KeyboardInterrupt:
+                self._tell_stop(trainer)
+                return 130
+            except (DivergedError, StoppedError) as error:
+                print(f"llama3: {error}", file=sys.stderr)
+                return 1
+        return 0
+
+    def _trainer(self, config: "TrainConfig", folder: Path, tell: Tell) -> "Trainer":
         from llama3lib.eval import held_out_loss
         from llama3lib.train.gates import make_evaluation, make_gate
-        from llama3lib.train.prepare import check_run_folder
         from llama3lib.train.sources import open_sources
         from llama3lib.train.trainer import Trainer
 
-        folder = Path(self.out)
-        check_run_folder(folder)
-        sources = open_sources(config, folder / "data")
+        sources = open_sources(config, folder / "data", watch=watch_texts, on_source=tell)
         evaluate = make_evaluation(
             config,
             sources,
@@ -74,6 +103,21 @@ class Train:
         return Trainer(
             config, sources, folder, gate=gate, evaluate=evaluate, tensorboard=self.tensorboard
         )
+
+    def _tell_stop(self, trainer: "Trainer | None") -> None:
+        """What there is now, and the line that goes on."""
+        step = None if trainer is None else trainer.saved_step()
+        kept = "no step was made" if step is None else f"saved after step {step:,}"
+        words = ["llama3", "train", self.recipe, str(self.out)]
+        words += [word for change in self.set for word in ("--set", change)]
+        words += ["--tensorboard"] if self.tensorboard else []
+        print(f"stopped; {kept}. This line goes on from there:\n{shlex.join(words)}")
+
+
+def _teller(config: "TrainConfig") -> Tell:
+    from llama3lib.train.survey import source_lines
+
+    return lambda name, stock: print(*source_lines(config, name, stock), sep="\n", flush=True)
 
 
 def _judge(
@@ -91,37 +135,29 @@ def _judge(
     return LongContextGate(reference_loss=before).check(loss, grid, length)
 
 
-def _train(trainer: "Trainer", plan: "Plan") -> int:
-    from tqdm import tqdm
-
-    from llama3lib.train import DivergedError, StoppedError
-
+def _train(trainer: "Trainer", plan: "Plan") -> None:
     begun = trainer.state.place.step
     if begun:
         print(f"goes on after step {begun:,}")
-    quiet = not sys.stderr.isatty()
-    bar = tqdm(total=plan.steps, initial=begun, unit="step", disable=quiet)
+    with Progress("step", plan.steps, begun) as progress:
 
-    def on_step(record: dict[str, Any]) -> None:
-        bar.update()
-        shown = {"loss": f"{record['loss']:.3f}", "tokens/s": f"{record['tokens_per_s']:.0f}"}
-        bar.set_postfix(phase=record["phase"], **shown, refresh=False)
+        def on_step(record: dict[str, Any]) -> None:
+            loss, speed = f"loss {record['loss']:.3f}", f"{record['tokens_per_s']:,.0f} tokens/s"
+            words = (record["phase"], loss, *_held_out(trainer), speed)
+            evaluated = trainer.evaluated_at == record["step"]
+            progress.reach(record["step"], *words, now=evaluated)
 
-    try:
-        with bar:
-            result = trainer.fit(on_step)
-    except KeyboardInterrupt:
-        saved = trainer.checkpoints.steps()
-        print(f"stopped; saved after step {saved[-1]:,}." if saved else "stopped; nothing saved.")
-        print("The same line goes on from there.")
-        return 130
-    except (DivergedError, StoppedError) as error:
-        print(f"llama3: {error}", file=sys.stderr)
-        return 1
-    print(f"{result.steps:,} steps, {result.tokens:,} tokens, last loss {result.loss:.3f}")
+        result = trainer.fit(on_step)
+    ends = f"{result.steps:,} steps", f"{result.tokens:,} tokens", f"last loss {result.loss:.3f}"
+    print(", ".join([*ends, *_held_out(trainer)]))
     print(f"loss spikes: {result.spikes}")
     _hand_over(trainer, result.averaged)
-    return 0
+
+
+def _held_out(trainer: "Trainer") -> list[str]:
+    """The last held-out loss, if there is one."""
+    loss, step = trainer.evaluation.get("held_out_loss"), trainer.evaluated_at
+    return [] if loss is None else [f"held-out loss {loss:.3f} (step {step:,})"]
 
 
 def _hand_over(trainer: "Trainer", averaged: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ The paper packs documents one after the other and masks attention so that no tok
 document (section 3.2). The mask is made from the document ids that are cut out here.
 """
 
+from collections.abc import Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ class Packed:
     document_ids: np.ndarray
 
 
-def window_count(shard: TokenShard, length: int) -> int:
+def window_count(shard: Sized, length: int) -> int:
     """How many windows of `length` + 1 tokens a shard has; they overlap by one token.
 
     Raises ValueError if it has not even one.
@@ -32,7 +33,7 @@ def window_count(shard: TokenShard, length: int) -> int:
     at_least("length", length, 1)
     count = (len(shard) - 1) // length
     if count < 1:
-        raise ValueError(f"the shard has {len(shard)} tokens, a window needs {length + 1}")
+        raise ValueError(f"the text has {len(shard)} tokens, a window needs {length + 1}")
     return count
 
 

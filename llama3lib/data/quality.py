@@ -25,6 +25,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from llama3lib.data.document import CorpusStep, Document, DocumentStep, Drop
+from llama3lib.data.words import split_words
+from llama3lib.tokenizer import Tokenizer
 from llama3lib.utils.files import atomic_folder
 from llama3lib.utils.require import one_of, require, require_all
 
@@ -54,7 +56,7 @@ class NgramClassifier(nn.Module):
 
     def features(self, text: str) -> list[int]:
         """Bins of the words and word pairs of a text; never empty."""
-        words = [word.encode("utf-8", "replace") for word in text.lower().split()[:_WORDS]]
+        words = [word.encode("utf-8", "replace") for word in split_words(text.lower())[:_WORDS]]
         pairs = [b" ".join(pair) for pair in zip(words, words[1:], strict=False)]
         return [zlib.crc32(gram) % self.bins for gram in words + pairs] or [0]
 
@@ -187,12 +189,12 @@ class YesNoJudge:
     """Ask a chat model about each text; the verdict is P(yes) / (P(yes) + P(no)).
 
     The paper gave Llama 2 chat the cleaned documents and quality requirements in words (section
-    3.1.1); its prompts are not published. `model` and `encode` are any Llama and its tokenizer;
-    `prompt` must hold `{text}` and end where the answer begins.
+    3.1.1); its prompts are not published. `prompt` must hold `{text}` and end where the answer
+    begins.
     """
 
     model: nn.Module
-    encode: Callable[[str], list[int]]
+    tokenizer: Tokenizer
     prompt: str = (
         "Here is a text from a web page:\n\n{text}\n\nDoes it inform, in whole sentences and "
         "without advertising? Answer yes or no.\nAnswer:"
@@ -203,19 +205,21 @@ class YesNoJudge:
 
     def __post_init__(self) -> None:
         require("{text}" in self.prompt, "prompt", self.prompt, "it must hold {text}")
-        if not self.encode(self.yes) or not self.encode(self.no):
+        yes, no = self.tokenizer.encode(self.yes), self.tokenizer.encode(self.no)
+        if not yes or not no:
             raise ValueError(f"yes={self.yes!r} and no={self.no!r}: one of them has no token")
-        if self.encode(self.yes)[:1] == self.encode(self.no)[:1]:
+        if yes[:1] == no[:1]:
             raise ValueError(f"yes={self.yes!r} and no={self.no!r} begin with the same token")
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> list[float]:
         """A verdict from 0 to 1 for each text; one forward pass each."""
-        yes, no = self.encode(self.yes)[0], self.encode(self.no)[0]
+        yes, no = (self.tokenizer.encode(answer)[0] for answer in (self.yes, self.no))
         device = next(self.model.parameters()).device
         verdicts = []
         for text in texts:
-            ids = self.encode(self.prompt.replace("{text}", text[: self.most_characters]))
+            asked = self.prompt.replace("{text}", text[: self.most_characters])
+            ids = self.tokenizer.encode(asked, bos=True)
             logits = self.model(torch.tensor([ids], device=device))[0, -1].float()
             verdicts.append(float(torch.stack([logits[yes], logits[no]]).softmax(0)[0]))
         return verdicts

@@ -25,6 +25,7 @@ from llama3lib.utils.require import require
 
 Item = Document | Dropped
 PAGE_SUFFIXES = (".html", ".htm", ".xhtml", ".txt", ".md", ".rst")
+_PAGE_TYPES = dict.fromkeys((".html", ".htm", ".xhtml"), "text/html") | {".md": "text/markdown"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,9 +234,9 @@ def read_page(path: Path, root: Path, limits: Limits) -> Iterator[Item]:
     except OSError as error:
         yield refused(name, "damaged file", f"{type(error).__name__}: {error}")
         return
-    html = path.suffix.lower() in (".html", ".htm", ".xhtml")
-    kind = "text/html" if html else "text/plain"
-    yield Document(decode(raw, html=html), name, {"source": name, "content_type": kind})
+    kind = _PAGE_TYPES.get(path.suffix.lower(), "text/plain")
+    text = decode(raw, html=kind == "text/html")
+    yield Document(text, name, {"source": name, "content_type": kind})
 
 
 class _Capped(io.RawIOBase):

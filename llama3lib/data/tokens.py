@@ -2,12 +2,12 @@
 
 A shard folder holds `tokens.bin` (ids as 16- or 32-bit numbers, one document after the other),
 `starts.npy` (where each document begins, and where the last one ends) and `index.json` (counts,
-vocabulary size, checksum). All three are written whole or not at all.
+vocabulary size, checksum, and whose tokens they are). All three are written whole or not at all.
 """
 
 import json
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,6 @@ from llama3lib.utils.files import atomic_folder, sha256_file
 from llama3lib.utils.require import require
 
 _FORMAT = "llama3lib-tokens-1"
-BYTES = 256
-"""The vocabulary of text without a tokenizer."""
-END_BYTE = 0
-"""Closes a document of bytes; it does not occur in text."""
 
 
 def write_token_shard(
@@ -31,8 +27,11 @@ def write_token_shard(
     vocab_size: int,
     end: int,
     overwrite: bool = False,
+    tokenizer: str | None = None,
 ) -> "TokenShard":
-    """Tokenize texts into a shard; each document is closed by the token `end`.
+    """Any ids into a shard, each document closed by the token `end`; of text see `write_shard`.
+
+    tokenizer: digest of the one that made the ids, for readers to compare.
 
     Raises ValueError if an id does not fit the vocabulary or there is no text at all.
     """
@@ -55,6 +54,7 @@ def write_token_shard(
             "format": _FORMAT,
             "dtype": kind.str,
             "vocab_size": vocab_size,
+            "tokenizer": tokenizer,
             "documents": len(starts) - 1,
             "tokens": starts[-1],
             "sha256": sha256_file(temporary / "tokens.bin"),
@@ -64,28 +64,20 @@ def write_token_shard(
     return TokenShard(folder)
 
 
-def write_shard(texts: Iterable[str], folder: Path, tokenizer: Tokenizer | None) -> "TokenShard":
-    """Texts as tokens, or as bytes without a tokenizer; each begins and ends like a document."""
-    if tokenizer is None:
-        return write_token_shard(
-            texts, _as_bytes, folder, vocab_size=BYTES, end=END_BYTE, overwrite=True
-        )
+def write_shard(texts: Iterable[str], folder: str | Path, tokenizer: Tokenizer) -> "TokenShard":
+    """Texts into a shard: begin-of-text, text, end-of-text. What is in the folder is replaced.
 
-    def encode(text: str) -> list[int]:
-        return tokenizer.encode(text, bos=True)
-
+    Raises ValueError if there is no text at all.
+    """
     return write_token_shard(
         texts,
-        encode,
+        partial(tokenizer.encode, bos=True),
         folder,
         vocab_size=tokenizer.n_vocab,
         end=tokenizer.eos_id,
         overwrite=True,
+        tokenizer=tokenizer.digest,
     )
-
-
-def _as_bytes(text: str) -> list[int]:
-    return list(text.replace("\0", "").encode("utf-8", "replace"))
 
 
 class TokenShard:

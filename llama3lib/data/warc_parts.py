@@ -75,7 +75,7 @@ class Part(io.RawIOBase):
         return block
 
     def _goes_on(self) -> bool:
-        """Begin the next member, unless it begins with a record or is none: then this is the end."""
+        """Begin the next member, unless it begins with a record or is none: the end, then."""
         place = self.file.seek(self.file.tell() - len(self._unpacker.unused_data))
         if _starts_a_record(self.file, place) is not False:
             self._end = place

@@ -53,8 +53,9 @@ def lm_eval_model(
     """An `lm_eval.api.model.LM` around a model: log-likelihoods, rolling ones, and generation.
 
     generate: for tasks that want text; without it they raise ValueError.
-    bos: begin-of-text token in front of every prompt, as Llama 3 was trained. (The same model
-    exported and read by lm-eval's own `hf` gets none unless its tokenizer adds it.)
+    bos: begin-of-text token in front of every prompt, as Llama 3 was trained and as lm-eval's own
+    `hf` has it from an exported folder. (A rolling log-likelihood asks for what follows it; `hf`
+    puts a second one there, and scores it, unless it is given `add_bos_token=False`.)
     max_new_tokens: of a task that says nothing.
 
     Texts longer than the position table lose their beginning, as with lm-eval's own models.

@@ -8,14 +8,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from llama3lib.checkpoint import load_tokenizer
 from llama3lib.data.packing import window_count
 from llama3lib.data.tokens import TokenShard, write_token_shard
-from llama3lib.scaling.locks import locked
 from llama3lib.scaling.plan import TEXT, Cell, SweepConfig, cells, train_config, vocabulary
 from llama3lib.scaling.records import read_json
 from llama3lib.train.config import HELD_OUT, SourceConfig
-from llama3lib.train.sources import open_source, open_tokenizer
+from llama3lib.train.sources import open_source
 from llama3lib.utils.files import atomic_write
+from llama3lib.utils.locks import locked
 from llama3lib.utils.require import require
 from llama3lib.worlds.language import MEAN_TOKENS, InventedLanguage
 
@@ -98,7 +99,7 @@ def _in_use(folder: Path) -> bool:
 def _shards(config: SweepConfig, folder: Path) -> dict[str, TokenShard]:
     """Tokens to train on and to measure on; those that are missing are written."""
     if config.invented is None:
-        tokenizer = open_tokenizer(config.tokenizer)
+        tokenizer = load_tokenizer(config.tokenizer)
         sources: dict[str, SourceConfig | None] = {TEXT: config.train, HELD_OUT: config.held_out}
         return {n: open_source(s, tokenizer, folder / n) for n, s in sources.items() if s}
     sizes = {TEXT: (config.invented, 0), HELD_OUT: (_TEST_DOCUMENTS, TEST_SEED)}

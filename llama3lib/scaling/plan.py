@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from llama3lib.data.tokens import BYTES
+from llama3lib.checkpoint import load_tokenizer
 from llama3lib.model import ModelArgs
 from llama3lib.model.flops import count_parameters, flops_per_token
 from llama3lib.scaling.points import STORED
 from llama3lib.train.config import OptimizerConfig, Phase, SourceConfig, TrainConfig
 from llama3lib.train.plan import make_plan
-from llama3lib.train.sources import open_tokenizer
 from llama3lib.utils.require import is_whole, one_of, positive, require, whole
 from llama3lib.utils.settings import build, read_toml, refuse_unknown, with_overrides
 from llama3lib.worlds.language import WORDS
@@ -158,11 +157,10 @@ class Cell:
 
 
 def vocabulary(config: SweepConfig) -> int:
-    """Tokens there are: one a word of the invented language and one that ends a text, or 256."""
+    """Tokens there are: the tokenizer's, or one a word of the invented language and an end."""
     if config.invented is not None:
         return WORDS + 1
-    tokenizer = open_tokenizer(config.tokenizer)
-    return BYTES if tokenizer is None else tokenizer.n_vocab
+    return load_tokenizer(config.tokenizer).n_vocab
 
 
 def cells(config: SweepConfig) -> list[Cell]:

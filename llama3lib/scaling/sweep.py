@@ -20,7 +20,6 @@ from llama3lib.data.tokens import TokenShard
 from llama3lib.eval import held_out_loss
 from llama3lib.model import Transformer
 from llama3lib.scaling.folder import TEST_SEED, open_sweep_data, prepare, repeats
-from llama3lib.scaling.locks import locked
 from llama3lib.scaling.plan import TEXT, Cell, SweepConfig, cells, share, train_config
 from llama3lib.scaling.points import Run
 from llama3lib.scaling.records import Record, as_run, record_path, stored_record, write_record
@@ -30,6 +29,7 @@ from llama3lib.train.config import HELD_OUT
 from llama3lib.train.step import DivergedError
 from llama3lib.train.trainer import Trainer
 from llama3lib.utils.device import pick_device
+from llama3lib.utils.locks import locked
 from llama3lib.utils.logging import get_logger
 from llama3lib.utils.require import at_least
 from llama3lib.utils.seed import one_thread

@@ -5,7 +5,6 @@ pipe that is closed means "stop", whether its other end closed it or was killed.
 """
 
 import contextlib
-import multiprocessing
 import pickle
 import signal
 import traceback
@@ -17,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from llama3lib.utils.logging import get_logger
-from llama3lib.utils.processes import without_main_file
+from llama3lib.utils.processes import without_main_file, worker_context
 
 _log = get_logger(__name__)
 Job = TypeVar("Job")
@@ -62,7 +61,7 @@ def side_by_side(
 
 
 def _start(work: Work[Job, Result]) -> tuple[Connection, BaseProcess]:
-    context = multiprocessing.get_context("spawn")
+    context = worker_context()
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, work))
     with without_main_file():

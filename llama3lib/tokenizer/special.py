@@ -11,6 +11,8 @@ PYTHON_TAG = "<|python_tag|>"
 IMAGE = "<|image|>"
 
 N_SPECIAL = 256
+UNUSED_BYTES = (0xC0, 0xC1, *range(0xF5, 0x100))
+"""Byte values that no UTF-8 text has: where a vocabulary of bytes keeps its special tokens."""
 _NAMED = (
     BEGIN_OF_TEXT,
     END_OF_TEXT,
@@ -32,6 +34,14 @@ def special_tokens(n_ranks: int) -> dict[str, int]:
 
     With Llama 3's 128,000 ordinary tokens they are 128,000 to 128,255.
     """
+    return dict(zip(_names(), range(n_ranks, n_ranks + N_SPECIAL), strict=True))
+
+
+def byte_special_tokens() -> dict[str, int]:
+    """The first of these tokens, one for each byte value that text does not need."""
+    return dict(zip(_names(), UNUSED_BYTES, strict=False))
+
+
+def _names() -> list[str]:
     reserved = N_SPECIAL - len(_NAMED)
-    names = [*_NAMED, *(f"<|reserved_special_token_{2 + i}|>" for i in range(reserved))]
-    return {name: n_ranks + i for i, name in enumerate(names)}
+    return [*_NAMED, *(f"<|reserved_special_token_{2 + i}|>" for i in range(reserved))]

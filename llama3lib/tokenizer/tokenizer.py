@@ -2,12 +2,19 @@
 
 Text that comes from a user is only ever text: a string that looks like `<|eot_id|>` becomes the
 tokens of its letters unless the caller asks for special tokens by `allow_special=True`.
+
+Both ends of a text are the same everywhere, as in the released model: a document to train or to
+measure on is begin-of-text, the text, end-of-text; a prompt is begin-of-text and the text. So
+shards are written, so generation, the server and the adapter to lm-eval read, and so the
+`tokenizer.json` of an exported folder does by itself.
 """
 
 import base64
 import codecs
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import tiktoken
@@ -34,7 +41,7 @@ class Tokenizer:
     pattern: how text is cut into words before merging.
     rank_to_id: for vocabularies whose ids are not the ranks.
 
-    Raises ValueError if a single byte is missing or two tokens share an id.
+    Raises ValueError if a byte that text needs is missing, or two tokens share an id.
     """
 
     def __init__(
@@ -46,7 +53,8 @@ class Tokenizer:
         rank_to_id: list[int] | None = None,
         name: str = "llama3lib",
     ) -> None:
-        missing = [i for i in range(256) if bytes([i]) not in mergeable_ranks]
+        needed = [i for i in range(256) if i not in special.UNUSED_BYTES]
+        missing = [i for i in needed if bytes([i]) not in mergeable_ranks]
         if missing:
             raise ValueError(
                 f"mergeable_ranks lacks {len(missing)} single bytes, first {missing[0]}"
@@ -96,6 +104,20 @@ class Tokenizer:
         Raises FileNotFoundError saying how to get it.
         """
         return cls.from_file(readers.find_llama3_vocabulary())
+
+    @classmethod
+    def of_bytes(cls) -> "Tokenizer":
+        """256 tokens: each byte of text is its own id, with no merges.
+
+        The special tokens take the ids of the 13 byte values that UTF-8 never has.
+        """
+        used = [i for i in range(256) if i not in special.UNUSED_BYTES]
+        return cls(
+            {bytes([i]): rank for rank, i in enumerate(used)},
+            special_tokens=special.byte_special_tokens(),
+            rank_to_id=used,
+            name="bytes",
+        )
 
     def encode(
         self, text: str, *, bos: bool = False, eos: bool = False, allow_special: bool = False
@@ -158,6 +180,14 @@ class Tokenizer:
         expected = special.special_tokens(len(self.mergeable_ranks))
         same = self.special_tokens == expected and self.pattern == LLAMA3_PATTERN
         return same and self._rank_to_id is None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that ids depend on: the same for the same tokenizer, whatever its file."""
+        digest = hashlib.sha256(self.pattern.encode("utf-8"))
+        for token_id, token in sorted(self._bytes.items()):
+            digest.update(b"%d %d %d " % (token_id, self.is_special(token_id), len(token)) + token)
+        return digest.hexdigest()
 
     def id_of_rank(self, rank: int) -> int:
         """The id of the ordinary token with that rank; in Llama 3's layout the same number."""

@@ -6,7 +6,6 @@ tokenizer favours one side.
 """
 
 import math
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from tqdm.auto import tqdm
 
 from llama3lib.model import DocumentMask, ModelArgs, Transformer
 from llama3lib.train.optim import lr_at, make_adamw
-from llama3lib.utils.processes import without_main_file
+from llama3lib.utils.processes import without_main_file, worker_context
 from llama3lib.utils.require import at_least
 
 END = 0  # the byte that closes a document; it does not occur in text
@@ -151,8 +150,7 @@ def compare_texts(
     run = run or ByteRun()
     jobs = [(name, replace(run, seed=seed)) for seed in seeds for name in corpora]
     results: dict[str, list[dict[str, float]]] = {name: [] for name in corpora}
-    context = multiprocessing.get_context("spawn")
-    with without_main_file(), ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with without_main_file(), ProcessPoolExecutor(processes, mp_context=worker_context()) as pool:
         waiting = [pool.submit(_train_and_test, corpora[name], held_out, r) for name, r in jobs]
         bar = tqdm(total=len(jobs), desc="small models", disable=not progress)
         for done in waiting:

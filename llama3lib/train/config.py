@@ -4,9 +4,11 @@ A recipe is a TOML file. Everything in it is checked before anything is computed
 is refused together with the nearest one that exists.
 """
 
+import copy
 import dataclasses
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llama3lib.model import ModelArgs, get_preset
-from llama3lib.utils.require import at_least, positive, require
+from llama3lib.utils.require import at_least, between, positive, require
 from llama3lib.utils.settings import build, read_toml, refuse_unknown, with_overrides
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -22,6 +24,8 @@ RECIPES = ASSETS / "recipes"
 Rate = Literal["schedule", "constant", "anneal"]
 HELD_OUT = "held-out"
 """What the held-out text is called among the sources."""
+KINDS = ("shard", "documents", "stories")
+"""Where a source may come from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +40,17 @@ class SourceConfig:
     """So many small stories of our own grammar."""
     seed: int = 0
     """Of the stories."""
+    most_left_out: float = 0.05
+    """Largest share of the rows of `documents` that may hold no text, and of files that break off.
+    Beyond it the run is refused; below it, what is left out is told."""
 
     def __post_init__(self) -> None:
-        given = [n for n in ("shard", "documents", "stories") if getattr(self, n) is not None]
+        given = [n for n in KINDS if getattr(self, n) is not None]
         if len(given) != 1:
-            raise ValueError(f"{given} are given: exactly one of shard, documents, stories")
+            raise ValueError(f"{given} are given: exactly one of {', '.join(KINDS)}")
+        require("" not in (self.shard, self.documents), given[0], "", "a file or a folder")
         require(self.stories is None or self.stories >= 1, "stories", self.stories, "1 or more")
+        between("most_left_out", self.most_left_out, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +155,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     title: str = "Training"
     tokenizer: str = "bytes"
-    """`bytes`, `llama3`, a tokenizer file, a checkpoint folder or a bundled name."""
+    """`bytes`, `llama3`, a tokenizer file, a folder that holds one, or a bundled name."""
     held_out: SourceConfig | None = None
     """Text to measure on; never trained on."""
     seed: int = 0
@@ -211,6 +220,14 @@ class TrainConfig:
                 return {name: phase.mix.get(name, 0.0) for name in self.data}
         return dict.fromkeys(self.data, 1.0)
 
+    def tokens_from(self, name: str) -> float:
+        """Tokens of a source that all phases read."""
+        total = 0.0
+        for number, phase in enumerate(self.phases):
+            mix = self.mix_of(number)
+            total += phase.tokens * mix[name] / sum(mix.values())
+        return total
+
     def describe(self) -> dict[str, Any]:
         """All settings, for JSON."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
@@ -241,16 +258,47 @@ def recipe_path(name: str) -> Path:
 def load_config(name: str, changes: Sequence[str] = ()) -> TrainConfig:
     """Read a recipe; `changes` such as `optimizer.peak=1e-3` override it.
 
-    Paths in it are relative to its folder.
+    Paths in it are relative to its folder, paths in a change to the one we are in. A change that
+    says where a source comes from, such as `data.text.documents=FOLDER`, takes the place of what
+    the recipe says, of whatever kind.
 
     Raises ValueError naming the setting that is wrong.
     """
     path = recipe_path(name)
-    table = with_overrides(read_toml(path, "recipe"), changes)
-    return make_config(table, folder=path.parent)
+    table = _anchored(read_toml(path, "recipe"), path.parent)
+    table = with_overrides(_making_way(table, changes), changes)
+    return make_config(_anchored(table, Path()))
 
 
-def make_config(table: Mapping[str, Any], folder: Path | None = None) -> TrainConfig:
+def _anchored(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A recipe whose paths hold wherever it is read: those of sources, and that of a tokenizer
+    that is there (other names of tokenizers are no paths)."""
+    table = copy.deepcopy(dict(table))
+    data = table.get("data")
+    for source in (*(data.values() if isinstance(data, dict) else ()), table.get("held_out")):
+        for kind in ("shard", "documents"):
+            if isinstance(source, dict) and isinstance(source.get(kind), str) and source[kind]:
+                source[kind] = os.path.abspath(folder / os.path.expanduser(source[kind]))
+    tokenizer = table.get("tokenizer")
+    if isinstance(tokenizer, str) and tokenizer and (folder / tokenizer).exists():
+        table["tokenizer"] = os.path.abspath(folder / tokenizer)
+    return table
+
+
+def _making_way(table: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """Without what a recipe says of a source where a change says where that comes from."""
+    for change in changes:
+        *where, kind = change.partition("=")[0].strip().split(".")
+        if kind in KINDS and (where == ["held_out"] or (len(where) == 2 and where[0] == "data")):
+            source: Any = table
+            for part in where:
+                source = source.get(part) if isinstance(source, dict) else None
+            for other in KINDS if isinstance(source, dict) else ():
+                source.pop(other, None)
+    return table
+
+
+def make_config(table: Mapping[str, Any]) -> TrainConfig:
     """A config from the contents of a recipe.
 
     Raises ValueError as `load_config` does.
@@ -265,14 +313,4 @@ def make_config(table: Mapping[str, Any], folder: Path | None = None) -> TrainCo
             table["model"] = get_preset(str(model["preset"])).replace(**rest)
         except (TypeError, ValueError) as error:
             raise ValueError(f"recipe.model: {error}") from None
-    config = build(TrainConfig, table, "recipe")
-    if folder is None:
-        return config
-    data = {name: _absolute(source, folder) for name, source in config.data.items()}
-    held_out = None if config.held_out is None else _absolute(config.held_out, folder)
-    return dataclasses.replace(config, data=data, held_out=held_out)
-
-
-def _absolute(source: SourceConfig, folder: Path) -> SourceConfig:
-    paths = {n: getattr(source, n) for n in ("shard", "documents") if getattr(source, n)}
-    return dataclasses.replace(source, **{n: str(folder / path) for n, path in paths.items()})
+    return build(TrainConfig, table, "recipe")

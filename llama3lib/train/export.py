@@ -8,11 +8,16 @@ from typing import Any
 
 import torch
 
-from llama3lib.checkpoint import CheckpointManager, average_checkpoints, save_hf
+from llama3lib.checkpoint import (
+    CheckpointManager,
+    average_checkpoints,
+    load_tokenizer,
+    save_hf,
+)
 from llama3lib.model import Transformer
+from llama3lib.tokenizer import Tokenizer
 from llama3lib.train.config import TrainConfig, make_config
 from llama3lib.train.metrics import read_metrics
-from llama3lib.train.sources import open_tokenizer
 from llama3lib.train.state import config_of
 from llama3lib.utils.files import sha256_file
 
@@ -27,7 +32,7 @@ def export(
 ) -> None:
     """Write a step of a run, or the average of a phase, as a Hugging Face folder with provenance.
 
-    Raises ValueError if there is no such step or phase.
+    Raises ValueError if there is no such step or phase, or the tokenizer is not there any more.
     """
     folder = Path(run_folder)
     manager = CheckpointManager(folder / "checkpoints")
@@ -49,8 +54,21 @@ def export(
             )
         weights = average_checkpoints(folder / "weights" / phase, kept[phase])
     model = _model(config, weights, meta["state"]["place"]["phase"])
-    save_hf(model, out, tokenizer=open_tokenizer(config.tokenizer), overwrite=overwrite)
+    tokenizer = _tokenizer(config, meta["state"].get("tokenizer"))
+    save_hf(model, out, tokenizer=tokenizer, overwrite=overwrite)
     _write_provenance(folder, Path(out), config, meta, step, phase)
+
+
+def _tokenizer(config: TrainConfig, digest: str | None) -> Tokenizer | None:
+    """That of the run's tokens; None for tokens that are no text, such as those of a lesson."""
+    if digest is None and config.tokenizer == "bytes":
+        return None
+    tokenizer = load_tokenizer(config.tokenizer)
+    if digest not in (None, tokenizer.digest):
+        raise ValueError(
+            f"tokenizer={config.tokenizer!r} is not allowed: it is another one than in training"
+        )
+    return tokenizer
 
 
 def _model(config: TrainConfig, weights: dict[str, torch.Tensor], phase: int) -> Transformer:
@@ -81,6 +99,7 @@ def _write_provenance(
     data = {}
     for name, source in config.data.items():
         given = {k: v for k, v in dataclasses.asdict(source).items() if v is not None}
+        del given["most_left_out"]
         data[name] = given | {"tokens_sha256": digests.get(name)}
     weights = out / "model.safetensors"
     provenance = {

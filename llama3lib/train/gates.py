@@ -6,16 +6,15 @@ How a loss or a long context is measured comes as an argument: `train` knows no 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from llama3lib.data.packing import window_count
+from llama3lib.checkpoint import load_tokenizer
 from llama3lib.data.tokens import TokenShard
 from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
 from llama3lib.train.config import HELD_OUT, Phase, TrainConfig
 from llama3lib.train.metrics import read_metrics
-from llama3lib.train.sources import open_tokenizer
+from llama3lib.train.prepare import held_out_windows
 from llama3lib.train.trainer import Evaluate, Gate, GateReport
 
-_HELD_OUT_WINDOWS = 32
 _TEXTS = 20
 
 HeldOutLoss = Callable[[Transformer, TokenShard, int, int], float]
@@ -34,10 +33,7 @@ def make_evaluation(
     if HELD_OUT not in sources:
         return None
     shard, length = sources[HELD_OUT], config.phases[0].length
-    try:
-        windows = min(_HELD_OUT_WINDOWS, window_count(shard, length))
-    except ValueError as error:
-        raise ValueError(f"held_out is not allowed: {error}") from None
+    windows = held_out_windows(config, shard)
 
     def evaluate(model: Transformer) -> dict[str, float]:
         return {"held_out_loss": held_out_loss(model, shard, length, windows)}
@@ -58,11 +54,11 @@ def make_gate(
     log in `folder` has it, so that a run that was interrupted has the same; the loss now if there
     is none.
 
-    Raises ValueError if there is no tokenizer or no held-out text to judge by.
+    Raises ValueError if there is no held-out text to judge by.
     """
-    tokenizer = open_tokenizer(config.tokenizer)
-    if tokenizer is None or evaluate is None:
-        raise ValueError("gate=true is not allowed: it needs a tokenizer and held_out text")
+    tokenizer = load_tokenizer(config.tokenizer)
+    if evaluate is None:
+        raise ValueError("gate=true is not allowed: it needs held_out text")
     texts = _plain_texts(sources[HELD_OUT], tokenizer)
 
     def gate(model: Transformer, phase: Phase) -> GateReport:

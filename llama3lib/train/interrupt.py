@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps instead of in the midst of one."""
+"""Ctrl-C between two steps instead of in the midst of one, and SIGTERM as if it were Ctrl-C."""
 
 import contextlib
 import signal
@@ -27,3 +27,23 @@ def stop_between_steps() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def terminated_in_order() -> Iterator[None]:
+    """SIGTERM, as of a job array that is cancelled, does what Ctrl-C does: save, then stop."""
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield  # only the main thread gets signals; None: a handler that is not Python's
+        return
+
+    def on_end(number: int, frame: object) -> None:
+        if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):  # as behind nohup
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, on_end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

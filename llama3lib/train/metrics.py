@@ -1,6 +1,7 @@
 """What a run tells while it goes: one JSON line a step, TensorBoard, speed, spikes."""
 
 import contextlib
+import importlib.util
 import json
 import math
 import os
@@ -17,9 +18,7 @@ import torch
 from llama3lib.model import ModelArgs
 from llama3lib.model.flops import flops_per_token
 from llama3lib.utils.files import atomic_write
-from llama3lib.utils.logging import get_logger
 
-_log = get_logger(__name__)
 _IS_MAC = sys.platform == "darwin"  # where the unit is bytes, not kibibytes
 H100_PEAK = 989.4e12
 """FLOP a second in bfloat16, dense, of the chip that the paper's own share is counted against."""
@@ -36,6 +35,8 @@ class MetricLog:
     def __init__(
         self, folder: str | Path, *, from_step: int = 0, tensorboard: bool = False
     ) -> None:
+        if tensorboard:
+            check_tensorboard()
         self.path = Path(folder) / "metrics.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._step, self._told = from_step, self._take_back(from_step)
@@ -81,12 +82,16 @@ class MetricLog:
             self._board.flush()
 
 
+def check_tensorboard() -> None:
+    """Raises ModuleNotFoundError if there is no TensorBoard to write for."""
+    if importlib.util.find_spec("tensorboard") is None:
+        message = "no TensorBoard: pip install 'llama3lib[train]' brings it"
+        raise ModuleNotFoundError(message, name="tensorboard")
+
+
 def _open_board(folder: Path, from_step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        _log.warning("no TensorBoard: pip install 'llama3lib[train]' brings it")
-        return None
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(str(folder / "tensorboard"), purge_step=from_step + 1)
 
 

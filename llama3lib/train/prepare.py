@@ -4,8 +4,9 @@ A recipe that does not fit its data is refused here: not hours later, when the p
 does not fit.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sized
 from pathlib import Path
 
 import torch
@@ -15,7 +16,12 @@ from llama3lib.data.packing import window_count
 from llama3lib.data.tokens import TokenShard
 from llama3lib.model import Transformer
 from llama3lib.train.config import TrainConfig
+from llama3lib.train.sources import check_vocabulary
 from llama3lib.train.state import RunState
+from llama3lib.utils.locks import locked
+from llama3lib.utils.require import require
+
+_HELD_OUT_WINDOWS = 32
 
 
 def starting_model(config: TrainConfig, model: Transformer | None) -> Transformer:
@@ -60,22 +66,36 @@ def check_sources(config: TrainConfig, sources: Mapping[str, TokenShard], state:
         raise ValueError(f"sources is not allowed: {missing[0]!r} of the recipe is missing")
     for name in config.data:
         index = sources[name].index
-        if index["vocab_size"] > config.model.vocab_size:
-            raise ValueError(
-                f"model.vocab_size={config.model.vocab_size} is not allowed: "
-                f"the tokens of {name!r} go up to {index['vocab_size'] - 1}"
-            )
+        check_vocabulary(config, name, index["vocab_size"])
         if state.data.get(name, index["sha256"]) != index["sha256"]:
             raise ValueError(
                 f"data.{name} is not allowed: its tokens are not those the run was begun with"
             )
-    for number in range(state.place.phase, len(config.phases)):
-        phase = config.phases[number]
+    check_lengths(config, sources, state.place.phase)
+
+
+def check_lengths(config: TrainConfig, sources: Mapping[str, Sized], first: int = 0) -> None:
+    """The phases from `first` on against the number of tokens in each source.
+
+    Raises ValueError for a source that is shorter than a window of a phase that reads it.
+    """
+    for number, phase in enumerate(config.phases[first:], first):
         for name, share in config.mix_of(number).items():
             try:
                 window_count(sources[name], phase.length if share else 1)
             except ValueError as error:
                 raise ValueError(f"phases.{number} ({phase.name}), data.{name}: {error}") from None
+
+
+def held_out_windows(config: TrainConfig, held_out: Sized) -> int:
+    """How many windows, each as long as those of the first phase, are measured on.
+
+    Raises ValueError if the held-out text is too short for one.
+    """
+    try:
+        return min(_HELD_OUT_WINDOWS, window_count(held_out, config.phases[0].length))
+    except ValueError as error:
+        raise ValueError(f"held_out is not allowed: {error}") from None
 
 
 def make_loader(
@@ -101,7 +121,19 @@ def make_loader(
         loader.load_state_dict(saved)
         state.loader = None  # from now on the loader knows it
     state.data |= {name: sources[name].index["sha256"] for name in loader.names}
+    state.tokenizer = sources[loader.names[0]].index.get("tokenizer")
     return loader
+
+
+@contextlib.contextmanager
+def run_locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of the folder of a run inside the block.
+
+    Raises ValueError if another one is at work there.
+    """
+    with locked(folder / ".lock", shared=True) as ours:
+        require(ours, "RUN", str(folder), "another process is at work in this folder")
+        yield
 
 
 def check_run_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +31,8 @@ class RunState:
     """By length, windows of each source used up in the phases before this one."""
     data: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the tokens of each source that was read from."""
+    tokenizer: str | None = None
+    """Digest of the tokenizer that made those tokens, if it is known."""
     kept: dict[str, list[int]] = field(default_factory=dict)
     """By phase, the steps whose weights were kept for its average."""
     loader: dict[str, Any] | None = None
@@ -62,8 +65,10 @@ class RunState:
 
 def _must_fit(old: Mapping[str, Any], new: Mapping[str, Any], phase: int) -> None:
     """What has been computed with must not change: the same steps would have other results."""
-    for name in ("model", "tokenizer", "seed", "optimizer", "precision", "document_mask"):
+    for name in ("model", "seed", "optimizer", "precision", "document_mask"):
         _same(name, old[name], new[name])
+    # its folder may have moved: what is in it shows in the tokens, which are compared too
+    _same("tokenizer", *(Path(recipe["tokenizer"]).name for recipe in (old, new)))
     if len(new["phases"]) < phase:
         count = len(new["phases"])
         raise ValueError(f"phases has {count}, which is not allowed: the run has finished {phase}")

@@ -24,7 +24,13 @@ from llama3lib.train.config import Phase, TrainConfig
 from llama3lib.train.interrupt import stop_between_steps
 from llama3lib.train.metrics import MetricLog, Speed, SpikeAlarm, memory_bytes, peak_flops
 from llama3lib.train.optim import make_adamw
-from llama3lib.train.prepare import check_sources, make_loader, set_positions, starting_model
+from llama3lib.train.prepare import (
+    check_sources,
+    make_loader,
+    run_locked,
+    set_positions,
+    starting_model,
+)
 from llama3lib.train.schedule import rate_at
 from llama3lib.train.state import RunState, model_tensors, training_tensors
 from llama3lib.train.step import DivergedError, part_loss, train_step
@@ -71,13 +77,16 @@ class TrainResult:
 class Trainer:
     """Runs a recipe on one device, writing to `folder`; a folder with checkpoints is gone on with.
 
+    While it is made and while it trains, no other process can have a trainer in that folder.
+
     sources: the tokens of each source of the recipe.
     gate: asked at the end of each phase that has one (section 3.4.2).
     evaluate: asked every `evaluate_every` steps and after each phase.
     model: weights to begin with, instead of drawn ones.
     probe: called with the name of each place where a crash would matter; for tests.
 
-    Raises ValueError if the recipe does not fit the sources, the device or what is in the folder.
+    Raises ValueError if the recipe does not fit the sources, the device or what is in the folder,
+    or another process trains there; ModuleNotFoundError for `tensorboard` without that package.
     """
 
     def __init__(
@@ -96,6 +105,8 @@ class Trainer:
             raise ValueError("gate=None is not allowed: a phase of the recipe has a gate")
         self.config, self.sources, self.folder = config, sources, Path(folder)
         self.gate, self.evaluate = gate, evaluate
+        self.evaluation: dict[str, float] = {}  # what the last one found, and when
+        self.evaluated_at = -1
         self.probe = probe or (lambda place: None)
         self.device = pick_device(config.device)
         self.dtype = _precision(config.precision, self.device)
@@ -112,6 +123,16 @@ class Trainer:
             self.folder / "checkpoints", keep_last=config.keep_last, probe=probe
         )
         self._kept: dict[str, CheckpointManager] = {}
+        self._torn = False
+        with run_locked(self.folder):
+            self._begin(tensorboard)
+        if config.checkpointing:
+            apply_activation_checkpointing(self.model)
+        self.loss_of = torch.compile(part_loss) if config.compile else part_loss
+
+    def _begin(self, tensorboard: bool) -> None:
+        """Go on with what is in the folder: state, place in the data, log."""
+        config, sources = self.config, self.sources
         self.state = self._resumed()
         check_sources(config, sources, self.state)
         set_positions(self.model, config, self.state.place.phase)  # of a finished run too
@@ -119,12 +140,8 @@ class Trainer:
         if not self._is_over():
             self.loader = make_loader(config, sources, self.state)
         self.alarm, self.gate_passed = SpikeAlarm(self.state.losses), False
-        self._evaluated_at, self._torn = -1, False
-        self._note_config()
         self.log = MetricLog(self.folder, from_step=self.state.place.step, tensorboard=tensorboard)
-        if config.checkpointing:
-            apply_activation_checkpointing(self.model)
-        self.loss_of = torch.compile(part_loss) if config.compile else part_loss
+        self._note_config()
 
     # ---- the loop
 
@@ -140,13 +157,14 @@ class Trainer:
                 "checkpoint"
             )
         self.speed = Speed(self.model.args, peak_flops(self.device, self.dtype))
-        try:
-            if not self._is_over():
-                with stop_between_steps() as stop:
-                    self._run(stop, on_step)
-                self._save_and_wait()
-        finally:
-            self.log.flush()
+        with run_locked(self.folder):
+            try:
+                if not self._is_over():
+                    with stop_between_steps() as stop:
+                        self._run(stop, on_step)
+                    self._save_and_wait()
+            finally:
+                self.log.flush()
         state = self.state
         averaged = {name: self.averaged(name) for name in state.kept}
         return TrainResult(
@@ -220,11 +238,11 @@ class Trainer:
     def _evaluate(self) -> None:
         """At most once a step: a phase may end where an evaluation was due anyway."""
         step = self.state.place.step
-        if self.evaluate is not None and self._evaluated_at != step:
-            found = self.evaluate(self.model.eval())
+        if self.evaluate is not None and self.evaluated_at != step:
+            self.evaluation = dict(self.evaluate(self.model.eval()))
             self.model.train()
-            self._tell(**(dict(found) | {"step": step}))
-            self._evaluated_at = step
+            self._tell(**(self.evaluation | {"step": step}))
+            self.evaluated_at = step
 
     def _tell(self, step: int, **values: Any) -> None:
         with self._log_errors():
@@ -328,12 +346,15 @@ class Trainer:
         with atomic_write(self.folder / "config.json") as file:
             file.write_text(json.dumps(self.config.describe(), indent=2) + "\n", encoding="utf-8")
 
-    def _last_good(self) -> str:
+    def saved_step(self) -> int | None:
+        """Step of the newest checkpoint; None if there is none yet."""
         with contextlib.suppress(CheckpointError):  # one that is being written may be the last
             self.checkpoints.wait()
-        steps = self.checkpoints.steps()
-        where = self.checkpoints.folder
-        return f"Last checkpoint: step {steps[-1]} in {where}" if steps else "No checkpoint yet"
+        return max(self.checkpoints.steps(), default=None)
+
+    def _last_good(self) -> str:
+        step, where = self.saved_step(), self.checkpoints.folder
+        return "No checkpoint yet" if step is None else f"Last checkpoint: step {step} in {where}"
 
 
 def _precision(name: str, device: torch.device) -> torch.dtype:

@@ -5,18 +5,27 @@ and strings of symbols that repeat, for which the right next symbol is known.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from llama3lib.data.tokens import TokenShard, write_shard, write_token_shard
+from llama3lib.data.tokens import TokenShard, write_token_shard
 from llama3lib.worlds.miniweb import prose
 from llama3lib.worlds.stories import stories
 
 SYMBOLS = 64
 """Of the strings to copy; one more token ends each."""
+
+
+def byte_shard(texts: Iterable[str], folder: Path) -> TokenShard:
+    """Bytes of texts as symbols of a lesson, for which no tokenizer is needed; a 0 ends each."""
+    return write_token_shard(texts, _as_bytes, folder, vocab_size=256, end=0, overwrite=True)
+
+
+def _as_bytes(text: str) -> bytes:
+    return text.replace("\0", "").encode("utf-8", "replace")
 
 
 def general_texts(count: int, seed: int) -> list[str]:
@@ -46,14 +55,14 @@ def text_shards(folder: Path, seed: int = 0) -> dict[str, TokenShard]:
         "general-test": general_texts(60, seed + 1_000_003),
         "maths-test": maths_texts(100, seed + 1_000_003),
     }
-    return {name: write_shard(iter(texts), folder / name, None) for name, texts in made.items()}
+    return {name: byte_shard(texts, folder / name) for name, texts in made.items()}
 
 
 def story_shards(folder: Path, count: int, seed: int = 0) -> dict[str, TokenShard]:
     """Stories as bytes, to train on and to measure on."""
     made = {"stories": stories(seed), "stories-test": stories(seed + 1_000_003)}
     counts = {"stories": count, "stories-test": 100}
-    return {n: write_shard(islice(s, counts[n]), folder / n, None) for n, s in made.items()}
+    return {n: byte_shard(islice(s, counts[n]), folder / n) for n, s in made.items()}
 
 
 def repeated(count: int, length: int, seed: int) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Every view in JupyterLab: it appears, each control moves, the picture is the one Python draws."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,8 @@ def test_views_of_a_chapter(open_notebook, chapter):
             title = root.locator(".l3-title").inner_text()
             assert page.python(f"views[{name!r}].summary() == {title!r}") == "True"
         assert root.locator(".l3-bad:visible").count() == 0
+    if not os.environ.get("LLAMA3_SCREENSHOTS"):
+        return
     page.set_theme("dark")
     for name in names:
         page.locator(f".l3-view[data-view={name}]").scroll_into_view_if_needed()

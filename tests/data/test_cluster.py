@@ -38,7 +38,7 @@ WORDS = [f"word{n}" for n in range(500)]
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
     folder = tmp_path_factory.mktemp("web")
-    crawl(make_web(400, seed=3), folder)
+    crawl(make_web(150, seed=3), folder)
     return folder
 
 

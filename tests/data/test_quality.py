@@ -21,9 +21,11 @@ from llama3lib.data.quality import (
     train_classifier,
 )
 from llama3lib.model import Transformer, get_preset
+from llama3lib.tokenizer import Tokenizer
 
 GOOD = "the town river bridge founded council market history winter garden letter".split()
 BAD = "buy cheap offer click now winner prize free discount bonus casino".split()
+BYTES = Tokenizer.of_bytes()
 BOTH = "and of a to in it was with for on".split()
 
 
@@ -235,10 +237,6 @@ def test_distill_refuses_verdicts_that_are_no_shares(verdict):
         distill(lambda texts: [verdict], ["a"], bins=8)
 
 
-def encode(text):
-    return list(text.encode("utf-8"))
-
-
 @pytest.fixture(scope="module")
 def llama():
     model = Transformer(get_preset("tiny"))
@@ -247,11 +245,11 @@ def llama():
 
 
 def test_judge_reads_the_two_logits_after_the_prompt(llama):
-    judge = YesNoJudge(llama, encode, prompt="Text: {text}\nGood?", yes="y", no="n")
+    judge = YesNoJudge(llama, BYTES, prompt="Text: {text}\nGood?", yes="y", no="n")
     texts = ["a small town", "", "{text} {0}", "über"]
     verdicts = judge(texts)
     for text, verdict in zip(texts, verdicts, strict=True):
-        ids = encode("Text: " + text + "\nGood?")
+        ids = BYTES.encode("Text: " + text + "\nGood?", bos=True)
         with torch.no_grad():
             logits = llama(torch.tensor([ids]))[0, -1].double()
         yes, no = logits[ord("y")], logits[ord("n")]
@@ -260,8 +258,8 @@ def test_judge_reads_the_two_logits_after_the_prompt(llama):
 
 
 def test_judge_turns_round_and_cuts(llama):
-    ask = YesNoJudge(llama, encode, prompt="{text}?", yes="y", no="n", most_characters=5)
-    turned = YesNoJudge(llama, encode, prompt="{text}?", yes="n", no="y", most_characters=5)
+    ask = YesNoJudge(llama, BYTES, prompt="{text}?", yes="y", no="n", most_characters=5)
+    turned = YesNoJudge(llama, BYTES, prompt="{text}?", yes="n", no="y", most_characters=5)
     assert ask(["abcdefgh"]) == ask(["abcde"])
     assert ask(["abc"])[0] + turned(["abc"])[0] == pytest.approx(1)
 
@@ -277,7 +275,7 @@ def test_judge_turns_round_and_cuts(llama):
 )
 def test_judge_refuses_what_it_cannot_ask(llama, settings, message):
     with pytest.raises(ValueError, match=message):
-        YesNoJudge(llama, encode, **settings)
+        YesNoJudge(llama, BYTES, **settings)
 
 
 def test_keep_quality_and_tag_kind(folder):

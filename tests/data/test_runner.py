@@ -329,7 +329,7 @@ def test_kill_9_at_random_moments(archives, tmp_path):
         command = [sys.executable, "-c", RUN, str(archives), str(folder)]
         env = os.environ | {"OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(command, stderr=subprocess.PIPE, env=env)
-        if kills < 6:
+        if kills < 4:
             marks = len(list(folder.rglob("*.json*")))
             # let it write some files more, then kill it in the midst of whatever it does
             wanted, end = marks + rng.randint(1, 9), time.monotonic() + patient(60)
@@ -343,5 +343,5 @@ def test_kill_9_at_random_moments(archives, tmp_path):
             break
         assert process.returncode == -signal.SIGKILL, errors.decode()
         kills += 1
-    assert process.returncode == 0 and kills >= 3
+    assert process.returncode == 0 and kills >= 2
     assert everything(folder) == everything(tmp_path / "whole")

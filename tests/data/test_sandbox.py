@@ -12,7 +12,6 @@ import psutil
 import pytest
 from timing_tools import alive, wait_until
 
-from llama3lib.data import extract
 from llama3lib.data.extract import Extract
 from llama3lib.data.sandbox import Refused, Sandbox
 
@@ -156,7 +155,6 @@ def test_two_threads_do_not_mix_their_answers(sandbox):
 def test_a_step_can_be_sent_to_another_process():
     step = pickle.loads(pickle.dumps(Extract(seconds=3)))
     assert step == Extract(seconds=3) and step.sandbox._child is None
-    assert extract._ENGINES["llama3lib"] is extract.extract_text
 
 
 def test_a_sandbox_that_nobody_holds_any_more_ends_its_child():

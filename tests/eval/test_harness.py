@@ -82,7 +82,7 @@ def test_sizes_are_checked_before_anything_is_imported(model, tokenizer, field):
         lm_eval_model(model, tokenizer, **{field: 0})
 
 
-def lm_evals_own(model, tokenizer, folder):
+def lm_evals_own(model, tokenizer, folder, **options):
     """lm-eval's own model over transformers, reading our exported folder."""
     pytest.importorskip("lm_eval")
     transformers = pytest.importorskip("transformers")
@@ -91,7 +91,8 @@ def lm_evals_own(model, tokenizer, folder):
     save_hf(model, folder, tokenizer=tokenizer)
     theirs = transformers.LlamaForCausalLM.from_pretrained(folder).eval()
     words = transformers.AutoTokenizer.from_pretrained(folder)
-    return HFLM(pretrained=theirs, tokenizer=words, batch_size=3, device="cpu", max_length=512)
+    given = {"batch_size": 3, "device": "cpu", "max_length": 512} | options
+    return HFLM(pretrained=theirs, tokenizer=words, **given)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def peer(model, tokenizer, tmp_path_factory):
 
 
 def test_log_likelihoods_are_those_of_lm_evals_own_model(model, tokenizer, peer):
-    ours = lm_eval_model(model, tokenizer, bos=False, batch_size=4)
+    ours = lm_eval_model(model, tokenizer, batch_size=4)
     requests = instances("loglikelihood", TEXTS)
     got, want = (lm.loglikelihood(requests, disable_tqdm=True) for lm in (ours, peer))
     for (sum_, greedy), (their_sum, their_greedy) in zip(got, want, strict=True):
@@ -109,9 +110,13 @@ def test_log_likelihoods_are_those_of_lm_evals_own_model(model, tokenizer, peer)
 
 
 @pytest.mark.parametrize("repeats", [1, 40, 160])
-def test_rolling_log_likelihoods_are_those_of_lm_evals_own_model(model, tokenizer, peer, repeats):
+def test_rolling_log_likelihoods_are_those_of_lm_evals_own_model(
+    model, tokenizer, tmp_path, repeats
+):
+    # by itself theirs also scores the begin-of-text that it puts behind the first one
+    peer = lm_evals_own(model, tokenizer, tmp_path / "m", add_bos_token=False)
     text = "Ada went to the mill. The 語 was red. " * repeats
-    ours = lm_eval_model(model, tokenizer, bos=False)
+    ours = lm_eval_model(model, tokenizer)
     requests = instances("loglikelihood_rolling", [(text,), ("short",)])
     got, want = (lm.loglikelihood_rolling(requests, disable_tqdm=True) for lm in (ours, peer))
     assert got == pytest.approx(want, rel=1e-6, abs=1e-4)
@@ -125,7 +130,7 @@ def test_generation_is_that_of_lm_evals_own_model(tokenizer, tmp_path):
     wishes = {"until": [" the"], "max_gen_toks": 12, "do_sample": False}
     texts = [text for text, _ in TEXTS if text]
     requests = instances("generate_until", [(text, dict(wishes)) for text in texts])
-    ours = lm_eval_model(trained, tokenizer, writer(trained, tokenizer), bos=False)
+    ours = lm_eval_model(trained, tokenizer, writer(trained, tokenizer))
     want = [peer.generate_until([request], disable_tqdm=True)[0] for request in requests]
     assert ours.generate_until(requests, disable_tqdm=True) == want
     assert len(set(want)) > 2

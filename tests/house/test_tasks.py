@@ -113,7 +113,7 @@ def test_test_runs_everything_but_gpu_and_long_tests(tasks, capsys):
     every, browser = tasks.ran[1:]
     assert every[every.index("-m", 3) + 1] == "not (browser or gpu or long)"
     assert {"--nbval-lax", "chapters", "solutions", "tests", "--durations=10"} <= set(every)
-    assert browser[browser.index("-m", 3) + 1] == "browser"
+    assert browser[browser.index("-m", 3) + 1] == "browser and not long"
     told = capsys.readouterr().out
     assert "2 groups passed, 0 failed" in told and "of CPU" in told
 

@@ -70,6 +70,7 @@ def test_samples_of_one_prompt_share_it_and_go_their_own_ways(model):
     assert texts[0] == alone  # the first sample has the request's own seed
 
 
+@pytest.mark.many_steps
 def test_texts_stops_and_reasons_are_those_of_generate(tokenizer):
     net = load_model("tiny-base", dtype=torch.float64)
     cases = [
@@ -216,6 +217,7 @@ def test_a_closed_engine_takes_nothing(model):
         engine.add_request([1], SamplingParams(max_tokens=2))
 
 
+@pytest.mark.many_steps
 def test_a_request_is_called_off_whatever_its_samples_do(model):
     """Some still read, some made room, some ended: whenever it goes, all of its blocks go."""
     dice = SamplingParams(max_tokens=25, temperature=2.0, seed=1, stop_token_ids=tuple(range(3)))
@@ -264,6 +266,7 @@ def drawn(model, requests, **sizes):
         ]
 
 
+@pytest.mark.many_steps
 def test_a_seed_gives_its_text_whatever_runs_beside_it(model):
     kinds = [{}, {"top_p": 0.8}, {"top_k": 5}, {"min_p": 0.05}, {"temperature": 2.0}]
     requests = [

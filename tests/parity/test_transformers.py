@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from llama3lib.checkpoint import load_model, load_tokenizer, save_hf
+from llama3lib.checkpoint import bundled_path, load_model, load_tokenizer, save_hf
 from llama3lib.inference import SamplingParams, generate_tokens
 from llama3lib.tokenizer import ChatFormat
 
@@ -107,6 +107,9 @@ def test_tiny_base_opens_in_transformers_model_and_tokenizer(tmp_path):
     text = "One windy day Ada found three shells."
     ids = tokenizer.encode(text)
     assert words(text, add_special_tokens=False)["input_ids"] == ids
+    assert words(text)["input_ids"] == tokenizer.encode(text, bos=True)
+    bundled = AutoTokenizer.from_pretrained(bundled_path("tiny-base"))
+    assert bundled(text)["input_ids"] == words(text)["input_ids"]
     assert words.decode(ids) == text
     tokens = torch.tensor([ids])
     with torch.no_grad():

@@ -20,10 +20,10 @@ from timing_tools import deadline, patient, wait_until
 
 from llama3lib.scaling import Budget, SweepConfig, cells, finished, one_run, run_sweep
 from llama3lib.scaling import sweep as sweep_module
-from llama3lib.scaling.locks import locked
 from llama3lib.scaling.records import record_path
 from llama3lib.scaling.sweep import BusyError, prepare, waiting
 from llama3lib.scaling.workers import side_by_side
+from llama3lib.utils.locks import locked
 
 CONFIG = SweepConfig(
     budgets=(Budget(flops=2e8, models=((4, 1), (6, 1)), batch_size=1),),
@@ -220,37 +220,3 @@ def test_two_sweeps_in_one_folder_share_the_runs(made, tmp_path):
     assert told.count("trained") == len(cells(CONFIG))
     assert not list((tmp_path / "work").glob("*"))
     assert finished(CONFIG, tmp_path) == finished(CONFIG, made)
-
-
-def hold(path, there, go):
-    with locked(path):
-        there.set()
-        go.wait()
-
-
-@pytest.mark.slow
-def test_a_lock_is_lost_with_the_process_that_held_it(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    there, go = context.Event(), context.Event()
-    child = context.Process(target=hold, args=(tmp_path / "a.lock", there, go))
-    child.start()
-    assert there.wait(60)
-    with locked(tmp_path / "a.lock") as ours:
-        assert not ours
-    child.kill()
-    with locked(tmp_path / "a.lock", wait=True) as ours:
-        assert ours
-        with locked(tmp_path / "a.lock") as twice:
-            assert not twice
-    child.join()
-
-
-@posix
-def test_without_locks_the_sweep_goes_on_and_says_so(tmp_path, monkeypatch, caplog):
-    def flock(handle, what):
-        raise OSError(37, "No locks available")
-
-    monkeypatch.setattr("fcntl.flock", flock)
-    with locked(tmp_path / "a.lock") as ours:
-        assert ours
-    assert "a.lock cannot be locked" in caplog.text

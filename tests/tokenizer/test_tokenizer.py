@@ -158,6 +158,53 @@ def test_files_of_both_kinds_give_the_same_tokenizer(small, tmp_path):
         assert foreign.encode(text, add_special_tokens=False).ids == small.encode(text), text
 
 
+@pytest.mark.parametrize("name", ["small", "bytes"])
+def test_a_written_tokenizer_reads_a_prompt_as_we_do(small, name):
+    """Begin-of-text in front of a text and of each of a pair, special tokens where they are on."""
+    ours = small if name == "small" else Tokenizer.of_bytes()
+    foreign = tokenizers.Tokenizer.from_str(json.dumps(to_hf_json(ours)))
+    assert all(foreign.token_to_id(token) == i for token, i in ours.special_tokens.items())
+    rng = random.Random(2)
+    texts = [*TEXTS, *(_random_text(rng) for _ in range(1000))]
+    for text, other in zip(texts, texts[1:], strict=False):
+        ids = ours.encode(text, bos=True, allow_special=True)
+        assert foreign.encode(text).ids == ids, text
+        both = ids + ours.encode(other, bos=True, allow_special=True)
+        assert foreign.encode(text, other).ids == both, (text, other)
+
+
+def test_bytes_hold_every_text_and_their_special_tokens_no_text(tmp_path):
+    ours = Tokenizer.of_bytes()
+    rng = random.Random(3)
+    for text in ["\0", "\x7f\x80\u07ff\u0800\uffff\U00010000\U0010ffff", *TEXTS, _random_text(rng)]:
+        assert ours.encode(text) == list(text.encode()) and ours.decode(ours.encode(text)) == text
+    ends = [ours.bos_id, ours.eos_id]
+    assert ours.encode("é", bos=True, eos=True) == [ends[0], 0xC3, 0xA9, ends[1]]
+    assert ours.n_vocab == 256 and len(ours.special_tokens) == 13
+    for i in ours.special_tokens.values():
+        with pytest.raises(UnicodeDecodeError):
+            bytes([i]).decode()
+        for last in range(0x80, 0xC0):  # nor with what may follow
+            with pytest.raises(UnicodeDecodeError):
+                bytes([i, last]).decode()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(to_hf_json(ours)), encoding="utf-8")
+    again = Tokenizer.from_file(tmp_path)
+    assert again.digest == ours.digest == load_tokenizer("bytes").digest
+    assert again.encode("é<|eot_id|>", allow_special=True) == [0xC3, 0xA9, ours.eot_id]
+
+
+def test_a_digest_tells_tokenizers_apart(small):
+    ranks = small.mergeable_ranks
+    others = [
+        Tokenizer(ranks, pattern=r"\S+|\s+"),
+        Tokenizer(ranks, special_tokens={"<|begin_of_text|>": 900}),
+        Tokenizer({token: rank for token, rank in ranks.items() if rank < 300}),
+        Tokenizer.of_bytes(),
+    ]
+    digests = {tokenizer.digest for tokenizer in (small, *others)}
+    assert len(digests) == 5 and Tokenizer(ranks, name="other").digest == small.digest
+
+
 @pytest.mark.parametrize("own_pattern", [True, False])
 def test_vocabularies_trained_elsewhere_give_their_ids(tmp_path, own_pattern):
     foreign = tokenizers.Tokenizer(models.BPE())

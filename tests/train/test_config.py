@@ -139,6 +139,70 @@ length = 8
     assert config.model.n_layers == 2
 
 
+OWN = """
+tokenizer = "words"
+[model]
+preset = "8B"
+[data.a]
+stories = 3
+[data.b]
+documents = "text"
+[held_out]
+stories = 2
+[[phases]]
+name = "one"
+steps = 200
+batch_size = 1
+length = 8
+"""
+
+
+def test_a_source_in_a_change_takes_the_place_of_the_recipe_s(tmp_path, monkeypatch):
+    """Its path is one of the folder that we are in; those of the recipe stay where they are."""
+    (tmp_path / "recipes" / "words").mkdir(parents=True)
+    (tmp_path / "recipes" / "r.toml").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    changes = ["data.a.documents=mine", "data.b.shard=../mine", "held_out.documents=~/test"]
+    config = load_config("recipes/r.toml", [*changes, "data.c.stories=1"])
+    assert config.data["a"] == SourceConfig(documents=str(tmp_path / "mine"))
+    assert config.data["b"] == SourceConfig(shard=str(tmp_path.parent / "mine"))
+    assert config.data["c"] == SourceConfig(stories=1)
+    assert config.held_out == SourceConfig(documents=str(tmp_path / "home" / "test"))
+    assert config.tokenizer == str(tmp_path / "recipes" / "words")
+    with pytest.raises(ValueError, match="'documents', 'stories'. are given"):
+        load_config("recipes/r.toml", ["data.a.documents=x", "data.a.stories=4"])
+    config = load_config("recipes/r.toml", ["data.a.seed=5", "tokenizer=tiny-base"])
+    assert config.data["a"] == SourceConfig(stories=3, seed=5) and config.tokenizer == "tiny-base"
+    assert config.data["b"].documents == str(tmp_path / "recipes" / "text")
+
+
+@pytest.mark.parametrize("name", ["125m-gpu", "1b-gpu", "8b-multi"])
+def test_recipes_that_come_along_take_text_of_one_s_own(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load_config(name, ["data.text.documents=mine"])
+    assert config.data == {"text": SourceConfig(documents=str(tmp_path / "mine"), seed=1)}
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_shares_that_may_be_left_out(share):
+    with pytest.raises(ValueError, match=f"most_left_out={share}"):
+        SourceConfig(stories=1, most_left_out=share)
+
+
+def test_tokens_from_a_source_follow_the_mixes():
+    phases = (
+        Phase(name="a", steps=10, batch_size=2, length=8, mix={"x": 3.0, "y": 1.0}),
+        Phase(name="b", steps=5, batch_size=1, length=16),
+        Phase(name="c", steps=1, batch_size=1, length=8, mix={"x": 2.0}),
+    )
+    data = {name: SourceConfig(stories=1) for name in "xy"}
+    model = make_config(TABLE).model
+    config = TrainConfig(model=model, data=data, phases=phases, optimizer=OptimizerConfig(warmup=1))
+    assert config.tokens_from("x") == 0.75 * 160 + 0.75 * 80 + 8
+    assert config.tokens_from("x") + config.tokens_from("y") == config.total_tokens
+
+
 def test_a_config_survives_its_own_description():
     config = make_config(TABLE)
     told = config.describe()

@@ -96,11 +96,11 @@ def test_tensorboard_hides_only_what_will_be_told_again(tmp_path):
     assert found == {1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0, 5: 50.0}
 
 
-def test_tensorboard_may_be_missing(tmp_path, monkeypatch, caplog):
-    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    log = MetricLog(tmp_path, tensorboard=True)
-    log.write(1, loss=1.0)
-    assert steps(tmp_path) == [1] and "no TensorBoard" in caplog.text
+def test_a_missing_tensorboard_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'llama3lib\[train\]'"):
+        MetricLog(tmp_path / "run", tensorboard=True)
+    assert not (tmp_path / "run").exists()
 
 
 def alarmed(losses, **options):

@@ -32,6 +32,7 @@ from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.train import OptimizerConfig, SourceConfig, StoppedError, Trainer
 from llama3lib.train import trainer as module
 
+pytestmark = pytest.mark.many_steps
 PARTS = (
     phase("one", 4, 2, 16, mix={"a": 1.0, "b": 1.0}),
     phase("two", 5, 4, 16, mix={"a": 3.0, "b": 1.0}),

@@ -1,11 +1,8 @@
 """`llama3 scaling sweep`: make the runs that are missing."""
 
-import contextlib
-import signal
-import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +10,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 if TYPE_CHECKING:
     from llama3lib.scaling import Cell, SweepConfig
+    from llama3lib.scaling.records import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,20 +59,21 @@ class Sweep:
 
     def _make(self, config: "SweepConfig", part: tuple[int, int], mine: "Sequence[Cell]") -> int:
         """Make the runs that are missing; how many of the sweep are finished then."""
-        from tqdm import tqdm
-
+        from llama3lib.cli.progress import Progress
         from llama3lib.scaling.records import stored_record
         from llama3lib.scaling.sweep import run_sweep
+        from llama3lib.train.interrupt import terminated_in_order
 
-        left = sum(stored_record(self.folder, cell) is None for cell in mine)
-        bar = tqdm(total=left, desc="runs", disable=not sys.stderr.isatty())
-        with bar, _terminated_in_order():
+        left, done = sum(stored_record(self.folder, cell) is None for cell in mine), count(1)
+
+        def on_run(record: "Record") -> None:
+            size = f"{record['parameters']:,} parameters, {record['tokens']:,} tokens"
+            loss = "diverged" if record["loss"] is None else f"loss {record['loss']:.3f}"
+            progress.reach(next(done), size, loss, now=True)
+
+        with Progress("run", left) as progress, terminated_in_order():
             made = run_sweep(
-                config,
-                self.folder,
-                processes=self.processes,
-                part=part,
-                on_run=lambda record: bar.update(),
+                config, self.folder, processes=self.processes, part=part, on_run=on_run
             )
         return len(made)
 
@@ -107,26 +106,6 @@ class Sweep:
         missing += f"; diverged: {len(lost)} ({', '.join(lost)})" if lost else ""
         print(f"finished: {made} of {planned}{missing}; {where}")
         return 1 if lost else 0
-
-
-@contextlib.contextmanager
-def _terminated_in_order() -> Iterator[None]:
-    """SIGTERM, as of a job array that is cancelled, does what Ctrl-C does: save, then stop."""
-    before = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread() or before is None:
-        yield  # only the main thread gets signals; None: a handler that is not Python's
-        return
-
-    def on_end(number: int, frame: object) -> None:
-        if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):  # as behind nohup
-            raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGINT)
-
-    signal.signal(signal.SIGTERM, on_end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _part(text: str) -> tuple[int, int]:

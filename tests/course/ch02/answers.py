@@ -390,3 +390,5 @@ WRONG = {
     "02.6": MIX_WRONG,
     "02.7": CLEAN_WRONG,
 }
+
+SLOW = {"02.7"}

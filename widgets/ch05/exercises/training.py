@@ -11,7 +11,7 @@ import torch
 from llama3lib.data.tokens import TokenShard
 from llama3lib.model import Transformer
 from llama3lib.train import TrainConfig, Trainer
-from llama3lib.train.sources import write_shard
+from llama3lib.worlds import domains
 
 _NEVER = 1_000_000
 
@@ -28,7 +28,7 @@ def folder(name: str) -> Path:
 
 def shards(texts: Mapping[str, list[str]]) -> dict[str, TokenShard]:
     """Texts by name, as bytes."""
-    return {name: write_shard(iter(rows), folder(name), None) for name, rows in texts.items()}
+    return {name: domains.byte_shard(rows, folder(name)) for name, rows in texts.items()}
 
 
 def fit(

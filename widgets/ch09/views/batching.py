@@ -4,10 +4,9 @@
 comes from measured steps.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -56,8 +55,10 @@ def play(mode: str, seats: int, spread: float, step_time: Seconds) -> Run:
     return run_continuous(work, step_time, max_num_seqs=seats, max_num_batched_tokens=most)
 
 
-def cell(run: Run) -> dict[str, object]:
-    """What the picture needs of a run, in milliseconds rounded to a hundredth."""
+@lru_cache(maxsize=500)
+def cell(mode: str, seats: int, spread: float, step_time: Seconds) -> dict[str, object]:
+    """What the picture needs of one setting's run, in milliseconds rounded to a hundredth."""
+    run = play(mode, seats, spread, step_time)
 
     def ms(seconds: float) -> float:
         return round(1000 * seconds, 2)
@@ -73,16 +74,6 @@ def cell(run: Run) -> dict[str, object]:
         "spans": spans,
         "ticks": sorted({ms(at) for times in run.token_times for at in times}),
     }
-
-
-def play_all(step_time: Seconds) -> dict[str, dict[str, object]]:
-    """Every setting of the widget."""
-    settings = itertools.product(MODES, SEATS, SPREADS)
-    return {key(*setting): cell(play(*setting, step_time)) for setting in settings}
-
-
-def key(mode: str, seats: int, spread: float) -> str:
-    return f"{mode} {seats} {spread:g}"
 
 
 def headline(mode: str, cells: dict[str, dict]) -> str:
@@ -195,7 +186,7 @@ class BatchingTimeline(View):
         step_time: Seconds | None = None,
         note: str | None = None,
     ) -> None:
-        self.runs = play_all(STORED_TIME if step_time is None else step_time)
+        self.step_time = STORED_TIME if step_time is None else step_time
         said = note or (STORED_ON if step_time is None else "measured in this notebook")
         self.source = f"Step times: {said}. Requests: ours, {NUM_JOBS} at once."
         super().__init__(mode=mode, seats=seats, spread=spread)
@@ -204,7 +195,7 @@ class BatchingTimeline(View):
         """The runs of all modes with these seats and this spread; the chosen ones if left out."""
         seats = self.seats if seats is None else seats
         spread = self.spread if spread is None else spread
-        return {mode: self.runs[key(mode, seats, spread)] for mode in MODES}
+        return {mode: cell(mode, seats, spread, self.step_time) for mode in MODES}
 
     def scene(self, paper: Paper, *, mode: str, seats: int, spread: float, moment: int) -> Scene:
         cells, work = self.cells(seats, spread), requests(spread).jobs

@@ -16,13 +16,14 @@ _log = get_logger(__name__)
 
 
 @contextlib.contextmanager
-def locked(path: str | Path, *, wait: bool = False) -> Iterator[bool]:
+def locked(path: str | Path, *, wait: bool = False, shared: bool = False) -> Iterator[bool]:
     """Hold the lock of this file inside the block; yields whether it is ours.
 
-    wait: until it is. Where the file system has no locks, it counts as ours and the log says so.
+    wait: until it is. shared: by all who ask in this process; without it only one of them has it.
+    Where the file system has no locks, it counts as ours and the log says so.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    lock, ours = FileLock(path), True
+    lock, ours = FileLock(path, is_singleton=shared, thread_local=not shared), True
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
