@@ -254,7 +254,7 @@ def test_slurm_where_it_is_not_says_so_and_writes_nothing(tmp_path, monkeypatch)
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.distributed
+@pytest.mark.long
 def test_the_workers_of_a_killed_run_end_by_themselves(archives, tmp_path):
     run = "import sys; from llama3lib.data.recipe import web_recipe; "
     run += "from llama3lib.data.runner import run_recipe; "
