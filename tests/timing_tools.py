@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import psutil
+
 Input = TypeVar("Input")
 SLOWNESS = "LLAMA3_TEST_SLOWNESS"
 """Environment variable that tells the processes of a run what was measured at its beginning."""
@@ -42,6 +44,13 @@ def wait_until(true: Callable[[], object], seconds: float = 60.0) -> None:
     while not true():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether a process that may be nobody's child any more still runs."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 @contextlib.contextmanager

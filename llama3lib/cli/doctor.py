@@ -27,7 +27,7 @@ NEEDED = (
 )
 COURSE = (
     *("jupyterlab", "ipykernel", "nbformat", "anywidget", "ipywidgets", "platformdirs", "plotly"),
-    *("duckdb", "lxml", "py3langid", "warcio", "zstandard"),
+    *("charset_normalizer", "duckdb", "lxml", "py3langid", "warcio", "webencodings", "zstandard"),
     "scipy",
     *("fastapi", "prometheus_client", "pydantic", "uvicorn"),
 )

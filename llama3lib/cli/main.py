@@ -30,13 +30,17 @@ from llama3lib.cli.train import Train
 PROGRAM = "llama3"
 DISTRIBUTION = "llama3lib"
 COMMANDS = (Info, Generate, Chat, Serve, Tokenize, Tokenizer, Data, Train, Scaling, Export, Doctor)
-EXTRAS = {
-    **dict.fromkeys(("duckdb", "lxml", "py3langid", "warcio", "zstandard"), "data"),
-    **dict.fromkeys(("datatrove", "ray"), "cluster"),
-    **dict.fromkeys(("fastapi", "prometheus_client", "pydantic", "pydantic_core"), "serve"),
-    **dict.fromkeys(("starlette", "uvicorn"), "serve"),
-    "scipy": "scaling",
-    "tensorboard": "train",
+# what pip installs for a module that may be missing: an extra of ours, or a package of its own
+_DATA = ("charset_normalizer", "duckdb", "lxml", "py3langid", "warcio", "webencodings", "zstandard")
+_SERVE = ("fastapi", "prometheus_client", "pydantic", "pydantic_core", "starlette", "uvicorn")
+SOURCES = {
+    **dict.fromkeys(_DATA, "llama3lib[data]"),
+    **dict.fromkeys(("datatrove", "orjson", "ray", "tokenizers"), "llama3lib[cluster]"),
+    **dict.fromkeys(_SERVE, "llama3lib[serve]"),
+    **dict.fromkeys(("filelock", "scipy"), "llama3lib[scaling]"),
+    "lm_eval": "llama3lib[harness]",
+    "tensorboard": "llama3lib[train]",
+    "trafilatura": "trafilatura",
 }
 
 
@@ -70,10 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: {message}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get(str(error.name).split(".")[0])
-        if extra is None:
+        source = SOURCES.get(str(error.name).split(".")[0])
+        if source is None:
             raise
-        cure = f"pip install 'llama3lib[{extra}]' brings it"
+        cure = f"pip install '{source}' brings it"
         print(f"{PROGRAM}: the package {error.name} is not installed: {cure}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

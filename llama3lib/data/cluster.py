@@ -7,7 +7,7 @@ by bucket. What comes out is, byte for byte, what the plain loop gives.
 """
 
 import json
-import multiprocessing
+import shutil
 import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -45,7 +45,8 @@ from llama3lib.data.shards import (
     write_decision,
 )
 from llama3lib.utils.files import atomic_write
-from llama3lib.utils.processes import without_main_file
+from llama3lib.utils.processes import end_with_parent, without_main_file, worker_context
+from llama3lib.utils.require import require
 
 _SILENT = 1  # datatrove prints what the worker with local rank 0 says
 _TRIES = 3  # a worker may be killed by the system now and then; not again and again
@@ -246,7 +247,8 @@ class LocalExecutor(LocalPipelineExecutor):
     """datatrove's local executor that survives the death of a worker.
 
     The original waits for ever for a task whose worker was killed. This one notices, starts new
-    workers and goes on with what is not completed; after three deaths it gives up.
+    workers and goes on with what is not completed; after three deaths it gives up. Its workers end
+    when it is killed itself.
 
     Raises RuntimeError then.
     """
@@ -260,11 +262,12 @@ class LocalExecutor(LocalPipelineExecutor):
             ranks = self.get_incomplete_ranks(range(self.tasks))
             if not ranks:
                 return
-            context = multiprocessing.get_context("spawn")
+            workers = min(self.workers, len(ranks))
             try:
+                context = worker_context()
                 with (
                     without_main_file(),
-                    ProcessPoolExecutor(min(self.workers, len(ranks)), mp_context=context) as pool,
+                    ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool,
                 ):
                     list(pool.map(partial(self._run_for_rank, local_rank=_SILENT), ranks))
             except BrokenProcessPool:
@@ -336,13 +339,21 @@ def make_executor(
     )
 
 
+def find_engine(engine: str) -> None:
+    """Raises ValueError if an engine cannot be used from this machine."""
+    found = engine != "slurm" or shutil.which("sbatch")
+    require(found, "engine", engine, "there is no command sbatch here; start it on a login node")
+
+
 def run_on_cluster(plan: Plan, engine: str, workers: int, **settings: Any) -> Funnel | None:
     """Run all jobs of a plan, one after the other; `settings` go to each executor.
 
     With Slurm each job is submitted with the one before as its dependency, and None is returned.
 
-    Raises RuntimeError if tasks of a job were not completed; run again to go on with them.
+    Raises RuntimeError if tasks of a job were not completed; run again to go on with them. Raises
+    ValueError for Slurm where it isn't.
     """
+    find_engine(engine)
     before: Any = None
     forget_lost_work(plan)
     for job in jobs(plan):

@@ -55,10 +55,19 @@ class Dropped:
     detail: str = ""
 
 
+def refused(name: str, reason: str, detail: str = "", **known: object) -> Dropped:
+    """An item of an input that is no document; `known` is what else names it, as its `url`."""
+    return Dropped(Document("", name, known), "read", reason, detail[:200])
+
+
 class DocumentStep(ABC):
-    """A step that needs to see one document only. `apply` must be pure."""
+    """A step that needs to see one document only. `apply` must be pure.
+
+    `packages` are the modules beyond the base installation that it imports when it works.
+    """
 
     name: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def apply(self, document: Document) -> Document | Drop:
@@ -74,10 +83,11 @@ class CorpusStep(ABC):
     """A step that needs to see all documents before it can judge one.
 
     Notes and decisions must survive JSON: numbers, strings, lists, dictionaries. `decide` may not
-    depend on how the notes were spread over files, only on their order.
+    depend on how the notes were spread over files, only on their order. `packages` as above.
     """
 
     name: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def collect(self, document: Document) -> Any:

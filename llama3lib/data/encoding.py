@@ -2,49 +2,50 @@
 
 import codecs
 import hashlib
-import re
+
+from llama3lib.data.charsets import charset, decode_as
+from llama3lib.data.sniff import beyond_ascii, declared_late, guess
+from llama3lib.data.sniff import declared as declared_by
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF16_LE, "utf-16le"),
+    (codecs.BOM_UTF16_BE, "utf-16be"),
 )
-_META = re.compile(
-    rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]{1,40})""", re.IGNORECASE
-)
-# what pages call Latin-1 or ASCII has been Windows-1252 for as long as there are browsers
-_AS_BROWSERS_DO = {"iso8859-1": "cp1252", "ascii": "cp1252"}
-_NO_CHARSETS = frozenset("utf-7 idna punycode raw-unicode-escape unicode-escape".split())
 
 
-def decode(raw: bytes, declared: str | None = None) -> str:
-    """A page's bytes as text.
+def decode(raw: bytes, declared: str | None = None, *, html: bool = True) -> str:
+    """A page's bytes as text, as browsers read it.
 
-    Tried in turn: byte-order mark, `declared` (from the HTTP header), the page's own `meta` tag,
-    UTF-8, Windows-1252. Never raises: bytes that fit nowhere become the replacement character.
+    What comes first counts: a byte-order mark, `declared` (from the HTTP header), and with `html`
+    what the page says of itself. It is obeyed: bytes that fit nowhere are replaced, one by one. A
+    page that says nothing is in UTF-8 if all but few bytes fit, else in the set it looks like.
     """
     for mark, name in _MARKS:
         if raw.startswith(mark):
-            return raw[len(mark) if name == "utf-8" else 0 :].decode(name, "replace")
-    found = _META.search(raw[:2048])
-    own = found[1].decode("ascii") if found else None
-    if own and own.lower().startswith(("utf-16", "utf-32")):
-        own = "utf-8"  # the tag itself could be read as bytes, so this cannot be true
-    for name in (declared, own, "utf-8"):
-        if text := _try(raw, name):
-            return text
-    return raw.decode("cp1252", "replace")
+            return decode_as(raw[len(mark) :], name)
+    name = charset(declared) if declared else None
+    if name is None and html:
+        name = declared_by(raw)
+    if name is None:
+        name = _undeclared(raw, html)
+    return decode_as(raw, name)
 
 
-def _try(raw: bytes, name: str | None) -> str | None:
-    """The text if that set is known, is a text encoding, and fits."""
-    try:
-        known = codecs.lookup(name).name if name else None
-        if known is None or known in _NO_CHARSETS:
-            return None
-        return raw.decode(_AS_BROWSERS_DO.get(known, known))
-    except (LookupError, UnicodeError, ValueError):
-        return None
+def _undeclared(raw: bytes, html: bool) -> str:
+    if raw.isascii():
+        return "iso-2022-jp" if b"\x1b$B" in raw else "utf-8"
+    if _is_utf8(raw):
+        return "utf-8"
+    return (declared_late(raw) if html else None) or guess(raw)
+
+
+def _is_utf8(raw: bytes) -> bool:
+    """Whether there are letters beyond ASCII, with at most one in five broken or cut off."""
+    text, _ = codecs.utf_8_decode(raw, "replace", False)
+    broken = text.count("\ufffd")
+    whole = len(text) - (len(raw) - beyond_ascii(raw)) - broken
+    return whole > 0 and 4 * broken <= whole
 
 
 def stable_hash(text: str, seed: int = 0) -> int:

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from llama3lib.data.document import Document, Dropped, Step
+from llama3lib.data.encoding import stable_hash
 from llama3lib.utils.files import atomic_write
+
+_SAMPLES, _SAMPLE_CHARACTERS = 3, 300
+_WHITE = re.compile(r"\s+")
 
 
 @dataclass
 class StepCount:
-    """What one step took in and let out, in documents and characters of text."""
+    """What one step took in and let out, in documents and characters of text.
+
+    `samples` has for each reason a few of those that fell for it: id, url, detail and the beginning
+    of the text. They are drawn by a hash of the id, so the same ones however a run is spread.
+    """
 
     step: str
     documents_in: int = 0
@@ -22,10 +31,24 @@ class StepCount:
     characters_in: int = 0
     characters_out: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    samples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+
+    def drop(self, item: Dropped) -> None:
+        """Count what fell, and keep it as a sample if the draw is for it."""
+        self.reasons[item.reason] += 1
+        known = self.samples.get(item.reason, [])
+        if len(known) < _SAMPLES or _draw(item.document.id) < _draw(known[-1]["id"]):
+            self._sample(item.reason, [_sample_of(item)])
+
+    def _sample(self, reason: str, more: list[dict[str, str]]) -> None:
+        known = [*self.samples.get(reason, ()), *more]
+        self.samples[reason] = sorted(known, key=lambda one: _draw(one["id"]))[:_SAMPLES]
 
     def as_dict(self) -> dict[str, Any]:
         """The counts for a JSON file; reasons with the most frequent first."""
-        return {**vars(self), "reasons": dict(self.reasons.most_common())}
+        reasons = dict(self.reasons.most_common())
+        samples = {name: self.samples[name] for name in reasons if name in self.samples}
+        return {**vars(self), "reasons": reasons, "samples": samples}
 
     def add(self, other: "StepCount") -> None:
         """Add the counts of another shard."""
@@ -34,6 +57,26 @@ class StepCount:
         self.characters_in += other.characters_in
         self.characters_out += other.characters_out
         self.reasons += other.reasons
+        for reason, samples in other.samples.items():
+            self._sample(reason, samples)
+
+
+def _draw(name: str) -> tuple[int, str]:
+    name = _writable(name)
+    return stable_hash(name), name
+
+
+def _sample_of(item: Dropped) -> dict[str, str]:
+    document = item.document
+    text = _WHITE.sub(" ", document.text[: 4 * _SAMPLE_CHARACTERS])[:_SAMPLE_CHARACTERS]
+    url = str(document.metadata.get("url") or "")
+    sample = {"id": document.id, "url": url, "detail": item.detail, "text": text}
+    return {name: _writable(value) for name, value in sample.items()}
+
+
+def _writable(text: str) -> str:
+    """The text without lone surrogates, which no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 class Funnel:
@@ -48,7 +91,7 @@ class Funnel:
         count = self.count(step)
         for item in items:
             if isinstance(item, Dropped):
-                count.reasons[item.reason] += 1
+                count.drop(item)
                 if self.dropped is not None:
                     self.dropped.append(item)
             else:
@@ -134,7 +177,22 @@ def _as_html(funnel: Funnel, title: str) -> str:
             f"<td><div class='bar' style='width:{width:.1f}%'></div></td>"
             f"<td>{html.escape(reasons)}</td></tr>"
         )
-    return _PAGE.format(title=html.escape(title), rows="\n".join(rows))
+    samples = "\n".join(_samples_as_html(count) for count in funnel.counts if count.samples)
+    return _PAGE.format(title=html.escape(title), rows="\n".join(rows), samples=samples)
+
+
+def _samples_as_html(count: StepCount) -> str:
+    """A few of those that fell at a step, by reason."""
+    parts = [f"<h2>Samples of what fell at {html.escape(count.step)}</h2>"]
+    for reason, samples in count.as_dict()["samples"].items():
+        lines = "".join(
+            f"<li><b>{html.escape(one['url'] or one['id'])}</b> {html.escape(one['detail'])}"
+            f"<p>{html.escape(one['text'])}</p></li>"
+            for one in samples
+        )
+        told = f"{html.escape(reason)} {count.reasons[reason]:,}"
+        parts.append(f"<details><summary>{told}</summary><ul>{lines}</ul></details>")
+    return "\n".join(parts)
 
 
 _PAGE = """<!doctype html>
@@ -151,5 +209,7 @@ td:nth-child(5) {{ width: 16rem; }}
 <table><thead><tr><th>Step</th><th>Documents in</th><th>Documents out</th><th>Characters out</th>
 <th>Left of the first step</th><th>Dropped, by reason</th></tr></thead><tbody>
 {rows}
-</tbody></table></body></html>
+</tbody></table>
+{samples}
+</body></html>
 """

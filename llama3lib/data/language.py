@@ -40,6 +40,7 @@ class IdentifyLanguage(DocumentStep):
     """
 
     name: ClassVar[str] = "language"
+    packages: ClassVar[tuple[str, ...]] = ("py3langid",)
     keep: tuple[str, ...] = ()
     least: float = 0.5
     """Least probability; mixed and broken texts fall below it."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llama3lib.data.document import Document, DocumentStep, Drop
+from llama3lib.data.words import count_words
 from llama3lib.utils.require import require_all
 
 _EMAIL = re.compile(
@@ -37,27 +38,73 @@ _PHONE = re.compile(
     r"|(?<![\w.])\+\d{1,3}(?:[ -]\d{1,8}){1,5}(?![\w-]|[.,:/]\d)"
     r"|(?<![\w.,:/-])1(?:[ .-]\d{3}){2}[ .-]\d{4}(?![\w-]|[.,:/]\d)"
 )
-_TOLD_AS_PHONE = re.compile(r"(?i)(?:tel|phone|call|fax|mobile|cell|dial|\b(?:at|on))\W{0,4}$")
-_NO_ADDRESS_BEFORE = re.compile(
-    r"(?:\bv(?:er(?:sion)?)?\.?|\brelease|\bsec(?:tion|\.)|§|==|>=|<=|~=)[\s:]*$", re.IGNORECASE
+_TOLD_AS_PHONE = re.compile(
+    r"(?i)(?:\b(?:tel|tele(?:phone|fono?|fax)|call|fax|mobile?|cell|dial)|phone)\W{0,4}$"
 )
-_DATE_FIRST = re.compile(r"(?:1\d|20)\d\d[-.](?:0\d|1[0-2])[-.][0-3]\d(?!\d)")
+_AT_OR_ON = re.compile(r"(?i)\b(?:at|on)\W{0,4}$")
+_VERSION_OR_SECTION = re.compile(
+    r"(?:\b(?:v(?:er(?:sions?)?)?\.?|release|build|driver|firmware|patch|update|prior to|until)"
+    r"|\b(?:sec(?:tions?|\.)|chapter|clause|appendix|annex|table|figure)|§|==|>=|<=|~=|\w/)[\s:]*$",
+    re.IGNORECASE,
+)
+_OR_LATER = re.compile(
+    r"\s+(?:\(?or|and) (?:later|earlier|newer|older|higher|above)", re.IGNORECASE
+)
+_TOLD_AS_ADDRESS = re.compile(
+    r"(?i)(?:\b(?:ips?|ipv4|addr(?:ess(?:es)?)?|adresse|dns|(?:name)?server|host|ping|client|peer|"
+    r"gateway|proxy)\W{1,4}(?:is |at |was )?|://|@)$"
+)
+_PORT = re.compile(r":\d{2,5}(?!\d)")
+_HEADING = re.compile(r"\.?[ \t\xa0]+[^\W\d_]|\.[ \t\xa0]+\S")
+_HIGHEST_SECTION = 24
+_RESOLVERS = {"8.8.8.8", "8.8.4.4", "9.9.9.9"}  # known to all; no book has so many sections
+# year first, or day and month first with a time behind
+_DATE_FIRST = re.compile(
+    r"(?:1\d|20)\d\d[-. ](?:0\d|1[0-2])[-. ][0-3]\d(?!\d)"
+    r"|[0-3]\d[-. ][01]\d[-. ](?:1\d|20)\d\d(?!\d)"
+    r"|[0-3]\d\.[01]\d\.\d\d (?:[01]\d|2[0-4])"
+)
 
 
-def _is_email(found: str, before: str) -> bool:
+def _is_email(found: str, before: str, after: str) -> bool:
     return ".." not in found
 
 
-def _is_ip(found: str, before: str) -> bool:
-    """Real addresses of the outside world, not `127.0.0.1`, version 3.11.2.1 or C++'s `a::b`."""
-    if _NO_ADDRESS_BEFORE.search(before):
-        return False
+def _is_ip(found: str, before: str, after: str) -> bool:
+    """Real addresses of one machine in the outside world.
+
+    Not `127.0.0.1`, the network 198.51.0.0/16, C++'s `a::b`, version 3.11.2.1 or section 4.11.16.3.
+    Numbers as low as those of sections must be told to be an address.
+    """
     try:
         address = ipaddress.ip_address(found)
     except ValueError:
         return False
-    given_out = address.version == 4 or int(address) >> 125 == 1  # 2000::/3 is all there is yet
-    return given_out and address.is_global
+    if not address.is_global or address.is_multicast or _is_network(found, after):
+        return False
+    if address.version == 6:
+        return int(address) >> 125 == 1  # 2000::/3 is all there is yet
+    if _VERSION_OR_SECTION.search(before) or _OR_LATER.match(after):
+        return False
+    first, *rest = map(int, found.split("."))
+    starts_line = not before.rpartition("\n")[2].strip()
+    if starts_line and _HEADING.match(after) and max(first, *rest) < 100:
+        return False
+    if found in _RESOLVERS or _TOLD_AS_ADDRESS.search(before) or _PORT.match(after):
+        return True
+    return first >= 100 or max(rest) > _HIGHEST_SECTION
+
+
+def _is_network(found: str, after: str) -> bool:
+    """Whether `/16` or the like follows, and the address is the first of that network."""
+    length = re.match(r"/\d{1,3}(?![\d/.])", after)
+    if not length:
+        return False
+    try:
+        network = ipaddress.ip_network(found + length[0])
+    except ValueError:  # bits are set behind the network's: it is a machine in it
+        return False
+    return network.num_addresses > 1
 
 
 def luhn(digits: str) -> bool:
@@ -69,7 +116,7 @@ def luhn(digits: str) -> bool:
     return total % 10 == 0
 
 
-def _is_card(found: str, before: str) -> bool:
+def _is_card(found: str, before: str, after: str) -> bool:
     digits = re.sub(r"\D", "", found)
     known = digits[0] in "3456" and len(digits) in (13, 14, 15, 16, 19)
     return known and luhn(digits) and len(set(digits)) > 1
@@ -84,15 +131,15 @@ def iban_is_right(text: str) -> bool:
     return int("".join(str(int(sign, 36)) for sign in moved)) % 97 == 1
 
 
-def _is_iban(found: str, before: str) -> bool:
+def _is_iban(found: str, before: str, after: str) -> bool:
     return iban_is_right(found)
 
 
-def _is_ssn(found: str, before: str) -> bool:
-    return True
+def _is_ssn(found: str, before: str, after: str) -> bool:
+    return not re.search(r"\+\d{1,3}[ .-]?$", before)  # a phone number
 
 
-def _is_phone(found: str, before: str) -> bool:
+def _is_phone(found: str, before: str, after: str) -> bool:
     """Enough digits, and something that tells it from a date, a range or a row of figures."""
     digits = re.sub(r"\D", "", found)
     if not 7 <= len(digits) <= 15:
@@ -104,13 +151,19 @@ def _is_phone(found: str, before: str) -> bool:
     if re.fullmatch(r"1[-. ]\d{3}[-. ]\d{3}[-. ]\d{4}", found):
         return True
     if found.startswith(("+", "(")):
-        return True
+        return not found.startswith("+0")
     if _TOLD_AS_PHONE.search(before):
         return True
+    if _AT_OR_ON.search(before) and re.fullmatch(r"\d{3}[-. ]\d{4}", found):
+        return True
+    if re.fullmatch(r"\d{5}-\d{4}", found):
+        return False  # a postcode of the United States
     groups = re.split(r"[ .-]", found)
     if re.fullmatch(r"\d{3}[-. ]\d{3}[-. ]\d{4}", found):  # North American shape
         return digits[0] not in "01"
-    return found.startswith("0") and len(groups) >= 2 and len(digits) >= 9
+    if found.startswith("00"):  # from abroad; else a row of figures
+        return digits[2] != "0" and 11 <= len(digits) and len(groups[-1]) > 2
+    return found.startswith("0") and len(groups) >= 2 and 9 <= len(digits) <= 11
 
 
 @dataclass(frozen=True)
@@ -119,7 +172,7 @@ class Kind:
 
     name: str
     pattern: re.Pattern[str]
-    is_real: Callable[[str, str], bool]
+    is_real: Callable[[str, str, str], bool]
     mask: str
 
 
@@ -150,7 +203,7 @@ def find_pii(text: str) -> list[Find]:
     for kind in KINDS:
         for match in kind.pattern.finditer(text):
             begin, end = match.span()
-            real = kind.is_real(match[0], text[max(0, begin - 24) : begin])
+            real = kind.is_real(match[0], text[max(0, begin - 24) : begin], text[end : end + 24])
             if real and not any(taken[begin:end]):
                 taken[begin:end] = b"\1" * (end - begin)
                 finds.append(Find(kind.name, begin, end))
@@ -196,7 +249,7 @@ class MaskPII(DocumentStep):
         text, counts = mask_pii(document.text)
         if not counts:
             return document
-        total, words = sum(counts.values()), max(1, len(document.text.split()))
+        total, words = sum(counts.values()), max(1, count_words(document.text))
         if total > self.most_free and 1000 * total / words > self.most_per_1000_words:
             return Drop("personal data", f"{total} finds in {words} words")
         return document.but(text, pii=dict(sorted(counts.items())))

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from llama3lib.data.document import CorpusStep, Document, DocumentStep, Drop
+from llama3lib.data.words import split_words
 from llama3lib.tokenizer import Tokenizer
 from llama3lib.utils.files import atomic_folder
 from llama3lib.utils.require import one_of, require, require_all
@@ -55,7 +56,7 @@ class NgramClassifier(nn.Module):
 
     def features(self, text: str) -> list[int]:
         """Bins of the words and word pairs of a text; never empty."""
-        words = [word.encode("utf-8", "replace") for word in text.lower().split()[:_WORDS]]
+        words = [word.encode("utf-8", "replace") for word in split_words(text.lower())[:_WORDS]]
         pairs = [b" ".join(pair) for pair in zip(words, words[1:], strict=False)]
         return [zlib.crc32(gram) % self.bins for gram in words + pairs] or [0]
 

@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from llama3lib.data.document import Document, Dropped
+from llama3lib.data.document import Document, Dropped, refused
 from llama3lib.data.encoding import decode
 from llama3lib.data.warc import read_warc
+from llama3lib.utils import strict_json
 from llama3lib.utils.files import atomic_write
 from llama3lib.utils.require import require
 
 Item = Document | Dropped
 PAGE_SUFFIXES = (".html", ".htm", ".xhtml", ".txt", ".md", ".rst")
+_PAGE_TYPES = dict.fromkeys((".html", ".htm", ".xhtml"), "text/html") | {".md": "text/markdown"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,8 @@ class Limits:
 def read_documents(path: str | Path, limits: Limits | None = None) -> Iterator[Item]:
     """Read a file or a folder; the format is decided by the name.
 
-    Files: `.warc[.gz]`, `.jsonl[.gz|.zst]`, `.parquet`, pages (`.html`, `.txt`, ...).
+    Files: `.warc[.gz]`, `.warc.wet[.gz]`, `.jsonl[.gz|.zst]`, `.parquet`, pages (`.html`, `.txt`,
+    ...).
     Folders: all such files below, in the order of their names.
 
     Raises ValueError if the path does not exist or holds nothing that can be read.
@@ -74,6 +77,14 @@ def input_files(path: str | Path) -> list[Path]:
     return sorted(found, key=lambda file: file.relative_to(path).as_posix())
 
 
+def other_files(path: str | Path) -> list[Path]:
+    """The files of a folder that `input_files` leaves out, but for hidden ones, in order."""
+    path = Path(path)
+    found = [file for file in path.rglob("*") if file.is_file() and not _reader(file)]
+    seen = [file for file in found if not any(p[0] == "." for p in file.relative_to(path).parts)]
+    return sorted(seen, key=lambda file: file.relative_to(path).as_posix())
+
+
 def reader_of(path: Path) -> Callable[[Path, Path, Limits], Iterator[Item]]:
     """The reader for a file.
 
@@ -91,6 +102,16 @@ def _reader(path: Path) -> Callable[[Path, Path, Limits], Iterator[Item]] | None
         if name.endswith(suffix):
             return reader
     return read_page if name.endswith(PAGE_SUFFIXES) else None
+
+
+def packages_of(path: Path) -> tuple[str, ...]:
+    """The modules beyond the base installation that reading a file may import."""
+    reader = reader_of(path)
+    needed = ("zstandard",) if path.name.lower().endswith(".zst") else ()
+    if reader in (_read_warc, read_page):
+        needed += ("charset_normalizer", "py3langid", "webencodings")
+    own = {_read_warc: ("warcio", "zstandard"), read_parquet: ("duckdb",)}
+    return needed + own.get(reader, ())
 
 
 def name_of(path: Path, root: Path) -> str:
@@ -117,20 +138,21 @@ def read_jsonl(path: Path, root: Path, limits: Limits) -> Iterator[Item]:
                 if empty > limits.empty_lines:
                     raise OSError(f"over {limits.empty_lines} empty lines in a row")
                 if line is None:
-                    yield _bad(f"{name}#{number}", "too large", f"over {limits.record_bytes} bytes")
+                    told = f"over {limits.record_bytes} bytes"
+                    yield refused(f"{name}#{number}", "too large", told)
                 elif not empty:
                     yield _from_json(line, f"{name}#{number}")
     except (OSError, EOFError, zlib.error, _zstd_errors()) as error:
-        yield _bad(name, "damaged file", f"{type(error).__name__}: {error}")
+        yield refused(name, "damaged file", f"{type(error).__name__}: {error}")
 
 
 def _from_json(line: bytes, name: str) -> Item:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return _bad(name, "no JSON", str(error)[:200])
+        return refused(name, "no JSON", str(error))
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        return _bad(name, "no text field")
+        return refused(name, "no text field", **_address(row))
     return _from_row(row, name)
 
 
@@ -162,7 +184,7 @@ def read_parquet(path: Path, root: Path, limits: Limits) -> Iterator[Item]:
             columns = connection.execute(f"SELECT * {_FILE} LIMIT 0", [pattern]).description
             names = [column[0] for column in columns]
             if ("text", "VARCHAR") not in [(one[0], str(one[1])) for one in columns]:
-                yield _bad(name, "no text field", "columns: " + ", ".join(names)[:200])
+                yield refused(name, "no text field", "columns: " + ", ".join(names))
                 return
             found = connection.execute(_ROWS, [limits.record_bytes, pattern])
             number = 0
@@ -171,15 +193,24 @@ def read_parquet(path: Path, root: Path, limits: Limits) -> Iterator[Item]:
                 yield _table_row(known, row[0], f"{name}#{number}", limits)
                 number += 1
     except duckdb.Error as error:
-        yield _bad(name, "damaged file", str(error)[:200])
+        yield refused(name, "damaged file", str(error))
 
 
 def _table_row(row: dict[str, Any], size: int | None, name: str, limits: Limits) -> Item:
+    row = _plain(row)
     if size is None:
-        return _bad(name, "no text field")
+        return refused(name, "no text field", **_address(row))
     if size > limits.record_bytes:
-        return _bad(name, "too large", f"over {limits.record_bytes} bytes")
-    return _from_row(_plain(row), name)
+        return refused(name, "too large", f"over {limits.record_bytes} bytes", **_address(row))
+    return _from_row(row, name)
+
+
+def _address(row: Any) -> dict[str, str]:
+    """The `url` of a row that is no document, if it has one, to name it by."""
+    for table in (row, row.get("metadata")) if isinstance(row, dict) else ():
+        if isinstance(table, dict) and isinstance(table.get("url"), str):
+            return {"url": table["url"]}
+    return {}
 
 
 def _plain(value: Any) -> Any:
@@ -197,14 +228,15 @@ def read_page(path: Path, root: Path, limits: Limits) -> Iterator[Item]:
     try:
         size = path.stat().st_size
         if size > limits.record_bytes:
-            yield _bad(name, "too large", f"{size} bytes")
+            yield refused(name, "too large", f"{size} bytes")
             return
         raw = path.read_bytes()
     except OSError as error:
-        yield _bad(name, "damaged file", f"{type(error).__name__}: {error}")
+        yield refused(name, "damaged file", f"{type(error).__name__}: {error}")
         return
-    kind = "text/html" if path.suffix.lower() in (".html", ".htm", ".xhtml") else "text/plain"
-    yield Document(decode(raw), name, {"source": name, "content_type": kind})
+    kind = _PAGE_TYPES.get(path.suffix.lower(), "text/plain")
+    text = decode(raw, html=kind == "text/html")
+    yield Document(text, name, {"source": name, "content_type": kind})
 
 
 class _Capped(io.RawIOBase):
@@ -296,10 +328,6 @@ def _zstd_errors() -> type[Exception]:
     return zstandard.ZstdError
 
 
-def _bad(name: str, reason: str, detail: str = "") -> Dropped:
-    return Dropped(Document("", name), "read", reason, detail)
-
-
 def write_jsonl(documents: Iterable[Document], path: str | Path) -> int:
     """Write documents as JSON lines, `.gz` or `.zst` by the name; whole or not at all.
 
@@ -314,9 +342,9 @@ def write_jsonl(documents: Iterable[Document], path: str | Path) -> int:
 
 
 def to_json(document: Document) -> str:
-    """One line for a file: text, id, metadata, always in this order."""
+    """One line for a file: text, id, metadata, always in this order; what is no number is null."""
     row = {"text": document.text, "id": document.id, "metadata": dict(document.metadata)}
-    return json.dumps(row, ensure_ascii=False)
+    return strict_json.dumps(row)
 
 
 @contextlib.contextmanager
@@ -337,6 +365,8 @@ def _open_for_writing(path: Path, name: str) -> Iterator[IO[bytes]]:
 _READERS: dict[str, Callable[[Path, Path, Limits], Iterator[Item]]] = {
     ".warc": _read_warc,
     ".warc.gz": _read_warc,
+    ".warc.wet": _read_warc,
+    ".warc.wet.gz": _read_warc,
     ".jsonl": read_jsonl,
     ".jsonl.gz": read_jsonl,
     ".jsonl.zst": read_jsonl,

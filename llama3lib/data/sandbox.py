@@ -7,17 +7,21 @@ long, and a new one is started for the next call. A crash of the parser is an an
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
-from llama3lib.utils.processes import without_main_file
+from llama3lib.utils.processes import end_with_parent, without_main_file
 
 T = TypeVar("T")
 _START = 60.0  # seconds for a child to come up; a busy machine needs a few
+# how many times as long a call may take by the clock: others share the processor with it
+_PATIENCE = 60
+_COUNTS_CPU = hasattr(signal, "setitimer")  # not on Windows
 
 
 class Refused(Exception):
@@ -32,7 +36,8 @@ class Sandbox:
     """A child process for calls that may hang, swell or crash.
 
     Memory is limited where the system can do it (not on Windows and macOS). A copy that comes to
-    another process, by pickling or forking, starts a child of its own.
+    another process, by pickling or forking, starts a child of its own. The child ends with the
+    process that started it, even if that is killed.
     """
 
     def __init__(self, memory_bytes: int = 2 << 30) -> None:
@@ -55,29 +60,41 @@ class Sandbox:
     def call(self, function: Callable[[str], T], text: str, seconds: float = 5.0) -> T:
         """`function(text)`, worked out in the child.
 
-        Raises Refused if it takes longer than `seconds` ("too slow"), if the child dies ("crashed"
-        or "too much memory"), or if the function raises ("refused": a ValueError; "failed").
+        Raises Refused if it takes longer than `seconds` of processor time ("too slow"), if the
+        child dies ("crashed" or "too much memory"), or if the function raises ("refused": a
+        ValueError; "failed"). Others on the machine don't slow a call down by that measure, so what
+        is too slow is so on a busy one too. A call that only waits is ended by the clock,
+        much later; so are all on Windows, which has no such measure.
+
+        Raises ModuleNotFoundError if the function needs a package that isn't there.
         """
+        patience = seconds * (_PATIENCE if _COUNTS_CPU else 1)
         if self._owner != os.getpid():
             self._forget()
         with self._lock:
             pipe = self._running()
             try:
-                pipe.send((function, text))
-                if not pipe.poll(seconds):
+                pipe.send((function, text, seconds))
+                if not pipe.poll(patience):
                     raise Refused("too slow", f"over {seconds:g} s")
                 kind, answer = pipe.recv()
             except Refused:
                 self.close()
                 raise
             except (EOFError, OSError) as error:
+                self._child.join(5)
+                slow = _COUNTS_CPU and self._child.exitcode == -signal.SIGPROF
                 self.close()
+                if slow:
+                    raise Refused("too slow", f"over {seconds:g} s") from error
                 raise Refused("crashed", type(error).__name__) from error
             except BaseException:  # Ctrl-C between question and answer: the two would mix
                 self.close()
                 raise
         if kind == "answer":
             return answer
+        if kind == "missing":
+            raise ModuleNotFoundError(f"No module named {answer!r}", name=answer)
         raise Refused(kind, answer)
 
     def _running(self) -> Connection:
@@ -117,26 +134,45 @@ def _end(owner: int, child: BaseProcess | None, pipe: Connection | None) -> None
 
 def _serve(pipe: Connection, memory_bytes: int) -> None:
     """The child: answer questions until the other end closes."""
+    end_with_parent()
     _limit_memory(memory_bytes)
-    pipe.send("up")
-    while True:
-        try:
-            function, text = pipe.recv()
-        except (EOFError, OSError, KeyboardInterrupt):
-            return
-        try:
-            reply = ("answer", function(text))
-        except ValueError as error:
-            reply = ("refused", str(error)[:200])
-        except MemoryError:
-            reply = ("too much memory", "")
-        except RecursionError:
-            reply = ("refused", "nested too deep")
-        except KeyboardInterrupt:
-            return
-        except Exception as error:
-            reply = ("failed", f"{type(error).__name__}: {error}"[:200])
-        pipe.send(reply)
+    if _COUNTS_CPU:
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)  # it kills, whatever the parent does with it
+    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
+        pipe.send("up")
+        while True:
+            function, text, seconds = pipe.recv()
+            with _limited_time(seconds):
+                reply = _answer(function, text)
+            pipe.send(reply)
+
+
+def _answer(function: Callable[[str], T], text: str) -> tuple[str, T | str]:
+    try:
+        return "answer", function(text)
+    except ValueError as error:
+        return "refused", str(error)[:200]
+    except MemoryError:
+        return "too much memory", ""
+    except RecursionError:
+        return "refused", "nested too deep"
+    except ModuleNotFoundError as error:
+        return "missing", error.name or ""
+    except Exception as error:
+        return "failed", f"{type(error).__name__}: {error}"[:200]
+
+
+@contextlib.contextmanager
+def _limited_time(seconds: float) -> Iterator[None]:
+    """End the process if the block needs more processor time; no Python code has to run for it."""
+    if not _COUNTS_CPU:
+        yield
+        return
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _limit_memory(most: int) -> None:

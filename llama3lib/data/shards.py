@@ -12,12 +12,29 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from llama3lib.data.document import CorpusStep, Document, DocumentStep, Dropped, verdict
+from llama3lib.data.document import (
+    CorpusStep,
+    Document,
+    DocumentStep,
+    Dropped,
+    refused,
+    verdict,
+)
 from llama3lib.data.funnel import Funnel, write_report
-from llama3lib.data.readers import Limits, input_files, name_of, reader_of, to_json, write_jsonl
+from llama3lib.data.readers import (
+    Limits,
+    input_files,
+    name_of,
+    other_files,
+    read_page,
+    reader_of,
+    to_json,
+    write_jsonl,
+)
 from llama3lib.data.recipe import Recipe
+from llama3lib.utils import strict_json
 from llama3lib.utils.files import atomic_write
 from llama3lib.utils.require import require
 
@@ -72,7 +89,7 @@ class Plan:
         groups: list[list[Path]] = []
         size = _GROUP_BYTES
         for file in input_files(self.source):
-            page = not file.name.lower().endswith((".warc", ".gz", ".jsonl", ".zst", ".parquet"))
+            page = reader_of(file) is read_page
             if page and size < _GROUP_BYTES:
                 groups[-1].append(file)
             else:
@@ -102,7 +119,7 @@ class Plan:
         root = self.source if self.source.is_dir() else self.source.parent
         files = [file for shard in self.shards for file in shard]
         return {
-            "format": 1,
+            "format": 2,
             "title": self.recipe.title,
             "steps": self.recipe.describe(),
             "limits": vars(self.limits),
@@ -148,11 +165,16 @@ def _foreign(folder: Path) -> Iterator[Path]:
 
 
 def read_shard(plan: Plan, phase: int, shard: int) -> Iterator[Document | Dropped]:
-    """What flows into a phase: the input's documents, or what the phase before has written."""
+    """What flows into a phase: the input's documents, or what the phase before has written.
+
+    Files that no reader knows are told with the first shard.
+    """
     if phase > 0:
         yield from read_part(plan.path(phase - 1, "documents", shard))
         return
     root = plan.source if plan.source.is_dir() else plan.source.parent
+    for file in other_files(plan.source) if shard == 0 else ():
+        yield refused(name_of(file, root), "other file", file.suffix or "no suffix")
     for file in plan.shards[shard]:
         yield from reader_of(file)(file, root, plan.limits)
 
@@ -209,11 +231,8 @@ def finish_task(
     read.characters_in = read.characters_out
     if number > 0:
         funnel.counts.remove(read)
-    dropped = (
-        json.dumps([item.document.id, item.step, item.reason, item.detail], ensure_ascii=False)
-        for item in funnel.dropped or ()
-    )
-    _write_lines(plan.path(number, "dropped", shard), dropped)
+    fallen = (strict_json.dumps(Fallen.of(item)) for item in funnel.dropped or ())
+    _write_lines(plan.path(number, "dropped", shard), fallen)
     if phase.noted is not None:
         noted = phase.noted
         notes = (json.dumps([doc.id, noted.collect(doc)], ensure_ascii=False) for doc in documents)
@@ -267,14 +286,28 @@ def report(plan: Plan) -> Funnel:
     return funnel
 
 
-def dropped(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
-    """All drops of a run: id, step, reason, detail; by phase, then by shard."""
+class Fallen(NamedTuple):
+    """A line of the files below `dropped`: which document, or record, fell where, and why."""
+
+    id: str
+    step: str
+    reason: str
+    detail: str
+    url: str
+
+    @classmethod
+    def of(cls, item: Dropped) -> "Fallen":
+        """The line for an item."""
+        url = str(item.document.metadata.get("url") or "")
+        return cls(item.document.id, item.step, item.reason, item.detail, url)
+
+
+def dropped(plan: Plan) -> Iterator[Fallen]:
+    """All drops of a run; by phase, then by shard."""
     for phase in plan.phases:
         for shard in range(len(plan.shards)):
             with open(plan.path(phase.number, "dropped", shard), encoding="utf-8") as file:
-                for line in file:
-                    name, step, reason, detail = json.loads(line)
-                    yield name, step, reason, detail
+                yield from (Fallen(*json.loads(line)) for line in file)
 
 
 def output_text(plan: Plan) -> str:

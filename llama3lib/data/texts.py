@@ -26,7 +26,7 @@ _CUT = "cut short, but kept"
 _NO_PAGES = ("other record", "other status", "other type")
 _NEEDS = {
     **dict.fromkeys((".html", ".htm", ".xhtml"), "lxml"),
-    **dict.fromkeys((".warc", ".warc.gz"), "warcio"),
+    **dict.fromkeys((".warc", ".warc.gz", ".warc.wet", ".warc.wet.gz"), "warcio"),
     ".parquet": "duckdb",
     ".zst": "zstandard",
 }

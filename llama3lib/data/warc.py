@@ -1,21 +1,22 @@
 """Web archives (WARC), the format of Common Crawl: read with bounds, written record by record.
 
-A record is read up to a cap. After one that is too large or damaged, reading goes on at the next
-record: one bad byte in a gigabyte costs one page, and a bomb costs no more than its cap.
+Every record comes out: as a page, or by its address with the reason why it is none. No more than
+its cap is held of one that is too large, and after a damaged one reading goes on at the next: one
+bad byte in a gigabyte costs one page.
 """
 
 import io
 import uuid
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from llama3lib.data.document import Document, Dropped
+from llama3lib.data.document import Document, Dropped, refused
 from llama3lib.data.encoding import decode
+from llama3lib.data.http_body import CutError, UnknownCodingError, read_body
+from llama3lib.data.warc_parts import FullError, Part, next_part, part_behind_damage
 
 _PAGES = ("text/html", "application/xhtml", "text/plain")
-_GZIP, _PLAIN = b"\x1f\x8b\x08", b"\n\r\nWARC/1."  # a record ends with an empty line
 _MOST_ERRORS = 1000  # a file with more is not an archive with damage but damage
 _MOST_HEADER = 1 << 16  # bytes of the headers of one record
 
@@ -23,65 +24,80 @@ _MOST_HEADER = 1 << 16  # bytes of the headers of one record
 def read_warc(
     path: Path, name: str, record_bytes: int, file_bytes: int = 1 << 40
 ) -> Iterator[Document | Dropped]:
-    """Yield the pages of an archive: responses with status 200 that hold HTML or text.
+    """Yield every record of an archive, be its records packed one by one, together or not at all.
 
-    `url` and `date` go to the metadata; the id is `NAME#OFFSET` with the record's place in the
-    file. Records over `record_bytes` after decompression, and damaged ones, come as `Dropped`.
+    Responses with status 200 that hold HTML or text come as documents. Their metadata has `url`,
+    `date`, `content_type`, and `truncated` with a reason if the page was cut off on its way.
+    All other records come as `Dropped`, with `url` and `date` too. The id is `NAME#OFFSET` with the
+    record's place in the file, and `+PLACE` within its member of a gzip file if it isn't the first.
     """
-    size, position, errors, seen = path.stat().st_size, 0, 0, 0
     with open(path, "rb") as file:
-        while position < size and errors < _MOST_ERRORS:
-            try:
-                for offset, item in _records_from(file, position, name, record_bytes):
-                    position = offset
-                    if isinstance(item, Document):
-                        seen += len(item.text)
-                        if seen > file_bytes:
-                            yield _bad(name, offset, "file too large", f"over {file_bytes} bytes")
-                            return
-                    if item is not None:
-                        yield item
-                    if isinstance(item, Dropped) and item.reason == "too large":
-                        break  # what is left of it is not even decompressed
-                else:
-                    return
-            except _DamageError as damage:
-                position = max(position, damage.offset)
-                yield _bad(name, position, "damaged record", str(damage))
-                errors += 1
-                if errors == _MOST_ERRORS:
-                    yield _bad(name, None, "damaged file", f"over {_MOST_ERRORS - 1} errors")
-            position = _next_record(file, position + 1, size)
+        try:
+            yield from _all_records(Part(file, 0, file_bytes), name, record_bytes)
+        except FullError:
+            yield refused(name, "file too large", f"over {file_bytes} bytes")
 
 
-def _records_from(
-    file: IO[bytes], start: int, name: str, most: int
-) -> Iterator[tuple[int, Document | Dropped | None]]:
-    """Pairs of offset and page; None where a record is no page."""
+def _all_records(part: Part | None, name: str, most: int) -> Iterator[Document | Dropped]:
+    """The records of this part and all behind it, with damage told and passed over."""
+    errors = 0
+    while part is not None and errors < _MOST_ERRORS:
+        try:
+            yield from _records(part, name, most)
+            part = next_part(part)
+        except _DamageError as damage:
+            place = part.name(name, damage.place)
+            yield refused(place, "damaged record", str(damage), **damage.about)
+            errors += 1
+            part = part_behind_damage(part, damage.place)
+    if errors == _MOST_ERRORS:
+        yield refused(name, "damaged file", f"over {_MOST_ERRORS - 1} errors")
+
+
+class _DamageError(Exception):
+    """What begins at this place of a part cannot be read."""
+
+    def __init__(self, place: int, reason: str, about: dict[str, str]) -> None:
+        super().__init__(reason)
+        self.place, self.about = place, about
+
+
+def _records(part: Part, name: str, most: int) -> Iterator[Document | Dropped]:
+    """What the records of a part hold.
+
+    Each is given out when the next one is reached: only then its checksum has been looked at.
+    """
     from warcio.archiveiterator import ArchiveIterator
 
-    file.seek(start)
-    # a view of its own: the iterator counts from where it starts and must not close the file
-    archive = ArchiveIterator(_From(file), arc2warc=False)
+    archive = ArchiveIterator(part, arc2warc=False)
     archive.INC_RECORD = ""  # it would print to stderr; its count of such errors is enough
     header = _HeaderLines(archive.reader)
-    before = start
+    held: Document | Dropped | None = None
+    place, about = archive.offset, dict[str, str]()
     try:
         for record in archive:
-            header.left = _MOST_HEADER
-            offset = start + archive.offset
-            yield offset, None
+            if held is not None:
+                yield held
             if archive.err_count:
-                yield offset, _bad(name, before, "damaged record", "it is longer than it says")
+                told = "it is longer than it says"
+                yield refused(part.name(name, place), "damaged record", told, **about)
                 archive.err_count = 0
-            yield offset, _page(record, f"{name}#{offset}", most)
-            before = offset
+            held, place, about = None, archive.offset, _about(record)
+            header.left = most + _MOST_HEADER  # sizes of chunks are lines too
+            held = _item(record, part.name(name, place), most, about)
+            header.left = _MOST_HEADER
+        if archive.offset < part.tell() or part.read(1):  # the parser takes some damage for the end
+            raise ValueError("no record begins here")
+    except FullError:
+        raise
     except Exception as error:  # the parser meets anything; each is one lost record
+        if held is not None and place != archive.offset:
+            yield held
+            about = {}
         reason = f"{type(error).__name__}: {error}"
-        raise _DamageError(start + archive.offset, reason) from error
-    end = start + archive.offset
-    if file.seek(end) < file.seek(0, io.SEEK_END):  # the parser takes some damage for the end
-        raise _DamageError(end, "no record begins here")
+        raise _DamageError(archive.offset, reason, about) from error
+    if held is not None:
+        yield held
 
 
 class _HeaderLines:
@@ -99,74 +115,63 @@ class _HeaderLines:
         return line
 
 
-class _DamageError(Exception):
-    """What stands at this place cannot be read."""
-
-    def __init__(self, offset: int, reason: str) -> None:
-        super().__init__(reason)
-        self.offset = offset
-
-
-class _From(io.RawIOBase):
-    """The rest of a file as a stream whose place is counted from here."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._start = file, file.tell()
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        return self._file.read(size)
-
-    def tell(self) -> int:
-        return self._file.tell() - self._start
+def _about(record: Any) -> dict[str, str]:
+    """What names a record: its address, which some versions of wget write as `<URI>`, and date."""
+    known = record.rec_headers.get_header
+    url = (known("WARC-Target-URI") or "").strip().removeprefix("<").removesuffix(">")
+    return {"url": url, "date": known("WARC-Date") or ""}
 
 
-def _page(record: Any, name: str, most: int) -> Document | Dropped | None:
-    """The page in a record, or None if it holds something else."""
-    int(record.rec_headers.get_header("Content-Length") or "without a length")
+def _item(record: Any, name: str, most: int, about: dict[str, str]) -> Document | Dropped:
+    """The page in a record, or why it holds none."""
+    known, http = record.rec_headers.get_header, record.http_headers
+    int(known("Content-Length") or "without a length")
     if record.rec_type not in ("response", "resource", "conversion"):
-        return None
-    http = record.http_headers
-    kind = (http or record.rec_headers).get_header("Content-Type") or ""
+        return refused(name, "other record", record.rec_type or "without a type", **about)
+    kind = (http.get_header("Content-Type") if http else known("Content-Type")) or ""
     if record.rec_type == "conversion":  # Common Crawl's WET files: text already
         kind = "text/plain"
     if http is None and kind.lower().startswith("application/http"):
         raise ValueError("no HTTP headers in it")
+    if http and not str(http.statusline).startswith("200"):
+        return refused(name, "other status", str(http.statusline), **about)
+    kind = kind or known("WARC-Identified-Payload-Type") or ""
     if not kind.lower().startswith(_PAGES):
-        return None
-    if http is not None and not str(http.statusline).startswith("200"):
-        return None
-    content = record.content_stream()
-    raw = content.read(most + 1)
+        return refused(name, "other type", kind or "none is told", **about)
+    truncated = known("WARC-Truncated")
+    try:
+        raw, whole = _body(record, most)
+    except UnknownCodingError as error:
+        return refused(name, "unknown encoding", str(error), **about)
     if len(raw) > most:
-        return _bad(name, None, "too large", f"over {most} bytes")
-    if _is_cut(record, content, most):  # the parser takes what there is for all there is
-        raise ValueError("the record ends before it should")
-    coding = (http.get_header("Content-Encoding") or "") if http is not None else ""
-    if coding.strip().lower() not in ("", "identity", *content_codings()):
-        return _bad(name, None, "unknown encoding", coding)
-    metadata = {
-        "url": record.rec_headers.get_header("WARC-Target-URI") or "",
-        "date": record.rec_headers.get_header("WARC-Date") or "",
-        "content_type": kind.split(";")[0].strip().lower(),
-    }
-    return Document(decode(raw, _charset(kind)), name, metadata)
+        return refused(name, "too large", f"over {most} bytes", **about)
+    about = {**about, "content_type": kind.split(";")[0].strip().lower()}
+    if truncated or not whole:
+        about["truncated"] = truncated or "unspecified"
+    html = not kind.lower().startswith("text/plain")
+    return Document(decode(raw, _charset(kind), html=html), name, about)
 
 
-def _is_cut(record: Any, content: Any, most: int) -> bool:
-    """Whether a record that was read holds less than it says, or stops amid compressed bytes."""
-    record.raw_stream.read(most)  # what stands behind the last chunk
-    unpacker = getattr(content, "decompressor", None)
-    return record.raw_stream.limit > 0 or not getattr(unpacker, "eof", True)
+def _body(record: Any, most: int) -> tuple[bytes, bool]:
+    """The bytes of a page, at most one more than `most`, and whether they are all that was sent.
+
+    Raises ValueError if the record ends too early: then the archive is damaged, not just the page.
+    """
+    stream, http = record.raw_stream, record.http_headers
+    told = [http.get_header(name) or "" if http else "" for name in _CODINGS]
+    try:
+        raw, whole = read_body(stream, *told, most), True
+    except CutError as cut:
+        raw, whole = cut.got, False
+    if len(raw) <= most:
+        while stream.read(_MOST_HEADER):  # what stands behind the last chunk
+            pass
+        if stream.limit > 0:  # the parser takes what there is for all there is
+            raise ValueError("the record ends before it should")
+    return raw, whole
 
 
-def content_codings() -> tuple[str, ...]:
-    """Names of the compressions of pages that can be undone here."""
-    from warcio.bufferedreaders import BufferedReader
-
-    return tuple(BufferedReader.get_supported_decompressors())
+_CODINGS = ("Content-Encoding", "Transfer-Encoding")
 
 
 def _charset(kind: str) -> str | None:
@@ -175,41 +180,6 @@ def _charset(kind: str) -> str | None:
         if key.strip().lower() == "charset":
             return value.strip().strip("\"'") or None
     return None
-
-
-def _next_record(file: IO[bytes], start: int, size: int) -> int:
-    """Where the next record begins at or after `start`; `size` if there is none."""
-    file.seek(0)
-    head, packed = file.read(5), str(file.name).lower().endswith(".gz")
-    magic = _PLAIN if head == b"WARC/" or not (packed or head[:3] == _GZIP) else _GZIP
-    file.seek(start if magic == _GZIP else max(0, start - 3))  # with the empty line before it
-    overlap = b""
-    while block := file.read(1 << 18):
-        block, begin = overlap + block, file.tell() - len(block) - len(overlap)
-        found = block.find(magic)
-        while found >= 0:
-            if magic == _PLAIN or _starts_a_record(file, begin + found):
-                return begin + found + magic.find(b"WARC") * (magic == _PLAIN)
-            found = block.find(magic, found + 1)
-        overlap = block[-len(magic) + 1 :]
-    return size
-
-
-def _starts_a_record(file: IO[bytes], place: int) -> bool:
-    """Whether the bytes there unpack to a record's first line, not just look like gzip."""
-    here = file.tell()
-    file.seek(place)
-    compressed = file.read(4096)
-    file.seek(here)
-    try:
-        return zlib.decompressobj(31).decompress(compressed, 5) == b"WARC/"
-    except zlib.error:
-        return False
-
-
-def _bad(name: str, offset: int | None, reason: str, detail: str) -> Dropped:
-    name = name if offset is None else f"{name}#{offset}"
-    return Dropped(Document("", name), "read", reason, detail[:200])
 
 
 class WarcWriter:

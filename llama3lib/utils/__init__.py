@@ -4,7 +4,8 @@
 - `files`: write a file or a folder whole or not at all; digests
 - `seed`: one seed for every source of randomness; one thread
 - `device`: choose where and in which number format to compute, and say why
-- `processes`: start children that do not run the main file again
+- `processes`: children that do not run the main file again, and end with their parent
+- `strict_json`: lines that any parser reads
 - `settings`: TOML tables into dataclasses, nothing unknown
 - `logging`: loggers that stay silent until the program asks
 

@@ -1,8 +1,10 @@
-"""Start child processes that need nothing of the file the program was started from."""
+"""Child processes that need nothing of the main file, and that end with their parent."""
 
 import contextlib
 import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Iterator
 from multiprocessing.context import BaseContext
 
@@ -41,3 +43,19 @@ def without_main_file() -> Iterator[None]:
     finally:
         for name, value in saved.items():
             setattr(main, name, value)
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it has ended, even if that was killed.
+
+    Called in a child of `multiprocessing`. One that waits for work from a pool holds both ends of
+    the pool's pipe itself: nothing else would tell it that nobody is there any more.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_outlive, args=(parent,), daemon=True).start()
+
+
+def _outlive(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

@@ -134,6 +134,26 @@ def test_a_damaged_line_is_counted_and_a_missing_package_named(capsys, work, mon
         monkeypatch.setitem(sys.modules, name, None)
     argv = [work / "plain.toml", work / "in", work / "other", "--engine", "local"]
     assert "llama3lib[cluster]" in refused(capsys, *argv)
+    monkeypatch.setitem(sys.modules, "lxml", None)
+    (work / "page.html").write_text("<p>page", encoding="utf-8")
+    message = refused(capsys, "web", work / "page.html", work / "other")
+    assert "lxml is not installed: pip install 'llama3lib[data]'" in message
+    assert not (work / "other").exists()
+
+
+def test_an_engine_with_a_package_of_its_own_and_slurm_without_its_command(
+    capsys, work, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "trafilatura", None)
+    text = '[[steps]]\nuse = "extract"\nengine = "trafilatura"\n'
+    (work / "own.toml").write_text(text, encoding="utf-8")
+    assert "pip install 'trafilatura'" in refused(
+        capsys, work / "own.toml", work / "in", work / "out"
+    )
+    monkeypatch.setenv("PATH", str(work))
+    argv = [work / "plain.toml", work / "in", work / "out", "--engine", "slurm"]
+    assert "sbatch" in refused(capsys, *argv)
+    assert not (work / "out").exists()
 
 
 def test_tokens(capsys, work):

@@ -6,16 +6,19 @@ import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import threading
 
 import dill
+import psutil
 import pytest
 from datatrove.data import Document as TroveDocument
 from datatrove.executor import slurm
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
-from timing_tools import wait_until
+from timing_tools import alive, wait_until
 
 from llama3lib.data import cluster
 from llama3lib.data.document import Document
@@ -143,7 +146,7 @@ def test_datatroves_minhash_and_duckdbs_lines_decide_as_ours_do(tmp_path, seed, 
     open_folder(plan)
     run_jobs_here(plan)
     assert results(tmp_path / "there") == results(tmp_path / "plain")
-    reasons = [reason for _, _, reason, _ in dropped(plan)]
+    reasons = [row.reason for row in dropped(plan)]
     assert reasons.count("near-duplicate") > 10
     assert '"lines_removed": 1' in output_text(plan)
 
@@ -208,6 +211,8 @@ def test_slurm_scripts_depend_each_on_the_one_before(tmp_path, monkeypatch):
     )
     source = family_files(tmp_path / "in", 1)
     submitted, numbers = [], itertools.count(100)
+    (tmp_path / "sbatch").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
 
     def submit(script, retriever, *args):
         submitted.append((str(next(numbers)), script, args))
@@ -239,6 +244,36 @@ def test_slurm_scripts_depend_each_on_the_one_before(tmp_path, monkeypatch):
     assert results(tmp_path / "out") == results(tmp_path / "plain")
 
 
+def test_slurm_where_it_is_not_says_so_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    recipe, source = make_recipe({"steps": [{"use": "pii"}]}), family_files(tmp_path / "in", 1)
+    with pytest.raises(ValueError, match="engine='slurm'.*sbatch"):
+        run_recipe(recipe, source, tmp_path / "out", engine="slurm")
+    with pytest.raises(ValueError, match="sbatch"):
+        cluster.run_on_cluster(Plan(recipe, source, tmp_path / "out"), "slurm", 1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.long
+def test_the_workers_of_a_killed_run_end_by_themselves(archives, tmp_path):
+    run = "import sys; from llama3lib.data.recipe import web_recipe; "
+    run += "from llama3lib.data.runner import run_recipe; "
+    run += "run_recipe(web_recipe(), *sys.argv[1:], engine='local', workers=2)"
+    command = [sys.executable, "-c", run, str(archives), str(tmp_path / "out")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    parent, family = psutil.Process(process.pid), set()
+
+    def at_work():  # workers, their sandboxes, and what multiprocessing itself starts
+        family.update(parent.children(recursive=True))
+        return list((tmp_path / "out").glob("work/phase-0/d*/part-*"))
+
+    wait_until(at_work, 120)
+    process.kill()
+    process.wait()
+    assert len(family) >= 4
+    wait_until(lambda: not any(map(alive, family)), 60)
+
+
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
     """A web of 1,500 pages through the recipe, with the state before each step we score."""
@@ -264,9 +299,9 @@ def test_scores_against_planted_truth(scored, capsys):
     steps = [phase.decided and phase.decided.name for phase in plan.phases]
     compared = documents_of(plan, steps.index("minhash_dedup") - 1)
     gone = {
-        name: detail.removeprefix("of ")
-        for name, step, _, detail in dropped(plan)
-        if step == "minhash_dedup"
+        row.id: row.detail.removeprefix("of ")
+        for row in dropped(plan)
+        if row.step == "minhash_dedup"
     }
     near = score_duplicates({d.id: d.text for d in compared}, gone)
     masked, lines = score_pii(web, final), score_lines(web, final)

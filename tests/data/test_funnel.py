@@ -8,6 +8,8 @@ from typing import ClassVar
 import pytest
 
 from llama3lib.data import CorpusStep, Document, DocumentStep, Drop, Funnel, run, write_report
+from llama3lib.data.document import Dropped
+from llama3lib.data.funnel import StepCount
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,40 @@ def test_accounts_of_shards_add_up_to_that_of_the_whole():
     assert Funnel.from_dict(whole.as_dict()).counts == whole.counts
 
 
+def test_a_few_of_those_that_fell_are_kept_whatever_their_order():
+    documents = [Document(f"{n % 10} " * 500, f"d{n}", {"url": f"http://h/{n}"}) for n in range(40)]
+
+    def samples(rows):
+        count = StepCount("step")
+        for row in rows:
+            count.drop(Dropped(row, "step", "odd" if int(row.id[1:]) % 2 else "even", "told"))
+        return count
+
+    whole = samples(documents)
+    assert [len(found) for found in whole.samples.values()] == [3, 3]
+    parts = samples(documents[:7])
+    for start in range(7, 40, 11):
+        parts.add(samples(documents[start : start + 11]))
+    assert parts.samples == samples(documents[::-1]).samples == whole.samples
+    assert all(int(one["id"][1:]) % 2 for one in whole.samples["odd"])
+    one = whole.samples["odd"][0]
+    assert one["url"] == f"http://h/{one['id'][1:]}" and one["detail"] == "told"
+    assert len(one["text"]) == 300
+
+
 def test_a_report_is_escaped_and_whole(tmp_path):
     funnel = Funnel()
-    funnel.count("<script>alert(1)</script>").reasons["a & <b>"] = 2
+    count = funnel.count("<script>alert(1)</script>")
+    count.drop(
+        Dropped(Document("<b>\ud800", "<i>", {"url": "http://h/?<u>"}), "x", "a & <b>", "<p>")
+    )
+    count.reasons["a & <b>"] = 2
     write_report(funnel, tmp_path / "new", "Title {x} <i>")
     page = (tmp_path / "new" / "funnel.html").read_text(encoding="utf-8")
     assert "<script>" not in page and "&lt;script&gt;" in page and "a &amp; &lt;b&gt; 2" in page
-    assert "<title>Title {x} &lt;i&gt;</title>" in page and "http" not in page
+    assert "<title>Title {x} &lt;i&gt;</title>" in page
+    assert "<b>http://h/?&lt;u&gt;</b> &lt;p&gt;" in page and "&lt;b&gt;?" in page
+    assert "src=" not in page and "href=" not in page  # nothing is fetched
     told = json.loads((tmp_path / "new" / "funnel.json").read_text(encoding="utf-8"))
     assert told["title"] == "Title {x} <i>" and told["steps"] == funnel.as_dict()["steps"]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [

@@ -31,7 +31,7 @@ SUFFIXES = {
 }
 REASONS = {
     "read": {"too large", "no JSON", "no text field", "damaged file", "damaged record",
-             "file too large", "unknown encoding"},
+             "file too large", "unknown encoding", "other record", "other status", "other type"},
     "extract": {"no text", "refused", "too slow", "too much memory", "failed"},
 }  # fmt: skip
 LIMITS = Limits(record_bytes=1 << 20, file_bytes=8 << 20)

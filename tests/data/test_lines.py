@@ -46,6 +46,7 @@ def brute_force(step, documents):
             line
             for line in lines
             if len(normalize_line(line)) < step.least_characters
+            or not any(map(str.isalnum, line))  # a brace belongs to code
             or counts[key(document, line)] <= step.most
         ]
     return out
@@ -87,6 +88,16 @@ def test_seven_times_go_and_six_stay():
 def test_seven_times_in_one_document_count_too():
     (item,) = run(DropRepeatedLines(), [Document("x\n" * 7 + "y", "d")]).values()
     assert item.text == "y" and item.metadata["lines_removed"] == 7
+
+
+def test_code_keeps_the_lines_that_programs_share():
+    code = ["for x in y:", "    return True", "}", "True", "print(x)"]
+    known = {"code_lines": ["True", "for x in y:", "print(x)"]}
+    rows = [Document("\n".join(["Menu", *code, f"own {c}"]), c, known) for c in "abcdefghi"]
+    texts = [item.text for item in run(DropRepeatedLines(), rows).values()]
+    assert texts == ["\n".join([*code, f"own {c}"]) for c in "abcdefghi"]
+    odd = [Document("Menu\nown", f"d{n}", {"code_lines": 3}) for n in range(7)]
+    assert len(run(DropRepeatedLines(), odd)) == 7  # what comes from outside may be anything
 
 
 def test_a_later_pass_adds_to_the_count_whatever_stands_there():

@@ -31,6 +31,11 @@ FINDS = [
     ("+49 30 1234567 and +49 170 1234567", "[PHONE] and [PHONE]"),
     ("020 7946 0958", "[PHONE]"),
     ("tel: 555-0123", "tel: [PHONE]"),
+    ("+81 158-23-2012, 0049 170 12345", "[PHONE], [PHONE]"),
+    ("ring at 555-0123", "ring at [PHONE]"),
+    ("the host 5.9.12.4 and 5.9.12.4:443", "the host [IP] and [IP]:443"),
+    ("it came from 5.9.112.4", "it came from [IP]"),
+    ("81.2.69.142/16", "[IP]/16"),  # bits behind the network's: a machine in it
 ]
 LOOKALIKES = [
     "a@b, @name, x@localhost, a@.com, ada@example",
@@ -56,6 +61,17 @@ LOOKALIKES = [
     "3.14159265358979 and +3.14159265 and 1e10",
     "ISBN 978-3-16-148410-0",
     "x-100-200-300",
+    "see 4.11.16.3 and (27.2.5.1), Abschnitt 6.2.4.3,",
+    "about DNS.\n11.1.7.1. The server\n11.1.7.2 Its names\n 4.8.4.30. Files",
+    "Firefox/2.0.0.31, git/1.8.3.1, [GCC 2.7.2.2], Thunderbird 1.5.0.9",
+    "prior to 10.3.183.90; driver 10.18.10.42; 10.3.183.90 or later, 8.0.1.250 and newer",
+    "the networks 198.51.0.0/16 and 2001:db00::/24, the group 224.0.0.251",
+    "until 05.12.1972 00 UTC, 05.12.72 14 hours, 12 04 2021, 2021 04 12 14",
+    "open at 1200-1400 and on 0900-1700; Hotel 2019 2020",
+    "03894-4801, 100-0001, 89259-565, 00-950, SW1A 1AA, K1A 0B1",
+    "0x50 00 00 00 79 00 00 00 74 00, 012 013 023 123, 000 001 010 011",
+    "ISBN 3-16-148410-0, 978 0 306 40615 7, ISSN 0317-8471, doi 10.1007/978-3-319",
+    "+000000120",
 ]
 
 

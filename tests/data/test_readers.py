@@ -1,6 +1,5 @@
 """Files to documents: round trips, odd bytes, damage, and bombs that must not swell."""
 
-import codecs
 import functools
 import gzip
 import json
@@ -12,13 +11,14 @@ import zlib
 from pathlib import Path
 
 import duckdb
+import orjson
 import pytest
 import zstandard
 from timing_tools import patient
 
 from llama3lib.data import readers
 from llama3lib.data.document import Document, Dropped
-from llama3lib.data.encoding import decode, stable_hash
+from llama3lib.data.encoding import stable_hash
 from llama3lib.data.readers import Limits, read_documents, write_jsonl
 
 TEXTS = [
@@ -84,6 +84,44 @@ def test_values_of_a_table_can_be_written_as_json(tmp_path):
     assert json.loads((tmp_path / "b.jsonl").read_bytes())["metadata"]["m"] == {"2020-01-01": 1}
 
 
+NO_NUMBERS = [
+    "SELECT 'hi' AS text, 'NaN'::DOUBLE AS a, {'b': ['-inf'::FLOAT, 1.5]} AS metadata",
+    """SELECT 'NaN, Infinity "-Infinity"' AS text, MAP {'k': 'inf'::DOUBLE} AS a""",
+]
+
+
+@pytest.mark.parametrize("query", NO_NUMBERS)
+def test_what_is_no_number_becomes_null_and_words_stay(tmp_path, query):
+    found = read(parquet(tmp_path / "a.parquet", query))
+    write_jsonl(found, tmp_path / "b.jsonl")
+    row = orjson.loads((tmp_path / "b.jsonl").read_bytes())  # a strict parser
+    assert row["text"] == found[0].text
+    assert row["metadata"] in ({"a": None, "b": [None, 1.5]}, {"a": {"k": None}})
+
+
+def test_json_lines_with_what_is_no_json_are_written_as_json(tmp_path):
+    line = (
+        b'{"text": "NaN", "a": NaN, "b": [Infinity, -Infinity, 1e999, {"c": [[[NaN]]]}], "NaN": 1}'
+    )
+    write_jsonl(read(in_file(tmp_path, "a.jsonl", line)), tmp_path / "b.jsonl")
+    row = orjson.loads((tmp_path / "b.jsonl").read_bytes())
+    known = {"a": None, "b": [None, None, None, {"c": [[[None]]]}], "NaN": 1}
+    assert row == {"text": "NaN", "id": "a.jsonl#0", "metadata": known}
+
+
+def test_rows_without_a_text_are_told_by_their_address(tmp_path):
+    rows = b'{"url": "http://a/1"}\n{"text": 5, "metadata": {"url": "http://a/2"}}\n{"url": 7}\n[]'
+    found = read(in_file(tmp_path, "a.jsonl", rows))
+    addresses = [item.document.metadata for item in found]
+    assert addresses == [{"url": "http://a/1"}, {"url": "http://a/2"}, {}, {}]
+    query = "SELECT NULL::TEXT AS text, 'http://a/3' AS url UNION ALL SELECT repeat('x', 99), 'u4'"
+    found = read(parquet(tmp_path / "b.parquet", query), record_bytes=50)
+    assert {(item.reason, item.document.metadata["url"]) for item in found} == {
+        ("no text field", "http://a/3"),
+        ("too large", "u4"),
+    }
+
+
 def test_a_parquet_file_is_read_alone_whatever_it_is_called(tmp_path):
     plain = parquet(tmp_path / "year=2024" / "ab.parquet", "SELECT 'hi' AS text")
     for name in ("a*.parquet", "a?.parquet", "a[b].parquet"):
@@ -115,7 +153,7 @@ def test_a_folder_of_pages_in_the_order_of_names(tmp_path):
     found = read(tmp_path)
     assert [d.id for d in found] == ["a.TXT", "b.html", "b/z.htm", "n.md"]
     kinds = [d.metadata["content_type"] for d in found]
-    assert kinds == ["text/plain", "text/html", "text/html", "text/plain"]
+    assert kinds == ["text/plain", "text/html", "text/html", "text/markdown"]
     in_file(tmp_path, "a.txt", b"x" * 11)
     (tmp_path / "broken.html").symlink_to(tmp_path / "nowhere")
     assert "too large" in reasons(read(tmp_path, record_bytes=10))
@@ -187,46 +225,6 @@ def test_zstandard_keeps_all_that_came_before_the_damage(tmp_path):
     skippable = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"note"
     found = reasons(read(in_file(tmp_path, "b.jsonl.zst", skippable + zst(rows) + skippable)))
     assert found == ["ok"] * 500
-
-
-PAGES = [
-    (codecs.BOM_UTF8 + "<p>é".encode(), None, "<p>é"),
-    (codecs.BOM_UTF16_LE + "<p>é".encode("utf-16-le"), "utf-8", "<p>é"),
-    (codecs.BOM_UTF16_BE + "<p>é".encode("utf-16-be"), None, "<p>é"),
-    ("<p>é".encode(), None, "<p>é"),
-    (b"<p>\xe9 \x93", None, "<p>é “"),
-    (b"<p>\xe9 \x93", "iso-8859-1", "<p>é “"),
-    (b"<p>\xe9 \x93", "us-ascii", "<p>é “"),
-    ("<p>привет".encode("koi8-r"), "KOI8-R", "<p>привет"),
-    ("<p>é".encode(), "no-such-set", "<p>é"),
-    ("<p>é".encode(), "hex", "<p>é"),
-    ("<p>é".encode(), "idna\x00", "<p>é"),
-    (b"<p>+AGE-", "utf-7", "<p>+AGE-"),
-    (b"<p>C:\\dir \\ud800", "unicode_escape", "<p>C:\\dir \\ud800"),
-    (b"\xff\xfe\x00", None, "\ufffd"),
-    (b"\xff\xff\x81\x8d", None, "ÿÿ\ufffd\ufffd"),
-    (b"", "utf-16", ""),
-]
-
-
-@pytest.mark.parametrize(("raw", "declared", "text"), PAGES)
-def test_pages_in_every_set_of_characters(raw, declared, text):
-    assert decode(raw, declared) == text
-
-
-@pytest.mark.parametrize(
-    ("tag", "name", "text"),
-    [
-        ('<meta charset="windows-1251">', "cp1251", "привет"),
-        ("<META http-equiv=x content='text/html; charset=Shift_JIS'>", "shift_jis", "日本語"),
-        ('<meta charset="latin1">', "cp1252", "“é”"),
-        ('<meta charset="utf-16">', "utf-8", "even or odd é"),  # what can't be true
-        ('<meta charset="utf-16le">', "utf-8", "even or odd e"),
-    ],
-)
-def test_the_set_that_a_page_names_itself(tmp_path, tag, name, text):
-    page = in_file(tmp_path, "a.html", (tag + text).encode(name))
-    assert read(page)[0].text == tag + text
 
 
 BOMB = """

@@ -19,6 +19,7 @@ from llama3lib.data.readers import Limits, read_documents, to_json, write_jsonl
 from llama3lib.data.recipe import make_recipe, web_recipe
 from llama3lib.data.runner import run_recipe
 from llama3lib.data.shards import Plan, dropped, output_text, phases
+from llama3lib.data.warc import WarcWriter
 from llama3lib.worlds.miniweb import crawl, make_web
 
 SMALL = make_recipe(
@@ -95,7 +96,10 @@ def test_the_same_as_in_memory(kind, tmp_path, request):
     told.counts.remove(told.count("read"))
     assert found.as_dict()["steps"][1:] == told.as_dict()["steps"]
     assert read.documents_in == read.documents_out + sum(read.reasons.values())
-    rows = sorted((d.document.id, d.step, d.reason, d.detail) for d in told.dropped)
+    rows = sorted(
+        (d.document.id, d.step, d.reason, d.detail, d.document.metadata.get("url", ""))
+        for d in told.dropped
+    )
     assert sorted(dropped(plan)) == rows and len(rows) > 20
 
 
@@ -108,7 +112,61 @@ def test_what_is_written(finished, lines):
     assert parts == [f"part-0000{n}.jsonl" for n in range(4)]
     assert found.counts[0].reasons == {"no text field": 3, "no JSON": 1}
     html = (folder / "funnel.html").read_text()
-    assert "<script" not in html and "http" not in html
+    assert "<script" not in html and "src=" not in html and "href=" not in html
+
+
+def test_every_item_of_a_folder_is_in_the_output_or_in_the_account_by_name(tmp_path):
+    """A page, a missing one, a picture, a request, a row, a file that no reader knows."""
+    source = tmp_path / "in"
+    source.mkdir()
+    with open(source / "a.warc.gz", "wb") as file:
+        writer = WarcWriter(file)
+        for number, (kind, status) in enumerate(
+            [("text/html", "200 OK"), ("text/html", "404 Not Found"), ("image/png", "200 OK")]
+        ):
+            page = b"<p>" + b"some words of a page. " * 20
+            writer.write(f"http://a.example/{number}", page, kind, "2024-05-01T12:00:00Z", status)
+    (source / "b.jsonl").write_text('{"url": "http://a.example/3"}\n', "utf-8")
+    (source / "notes.pdf").write_bytes(b"%PDF")
+    (source / ".hidden").write_bytes(b"")
+    recipe = make_recipe({"steps": [{"use": "pii"}]})
+    found = run_recipe(recipe, source, tmp_path / "out")
+    fallen = {
+        (row.url or row.id, row.reason) for row in dropped(Plan(recipe, source, tmp_path / "out"))
+    }
+    assert fallen == {
+        ("http://a.example/1", "other status"),
+        ("http://a.example/2", "other type"),
+        ("http://a.example/3", "no text field"),
+        ("notes.pdf", "other file"),
+    }
+    assert found.counts[0].documents_in == 5 and found.counts[0].documents_out == 1
+    told = json.loads((tmp_path / "out" / "funnel.json").read_text("utf-8"))["steps"][0]
+    assert told["samples"]["other type"][0]["url"] == "http://a.example/2"
+    assert "http://a.example/1" in (tmp_path / "out" / "funnel.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "steps"),
+    [
+        ("warcio", "a.warc", ["pii"]),
+        ("webencodings", "a.html", ["pii"]),
+        ("charset_normalizer", "a.txt", ["pii"]),
+        ("zstandard", "a.jsonl.zst", ["pii"]),
+        ("duckdb", "a.parquet", ["pii"]),
+        ("lxml", "a.jsonl", ["pii", "extract"]),
+        ("py3langid", "a.jsonl", ["language"]),
+    ],
+)
+def test_a_missing_package_stops_the_run_before_anything_is_written(
+    tmp_path, monkeypatch, package, name, steps
+):
+    (tmp_path / name).write_bytes(b'{"text": "a"}\n')
+    monkeypatch.setitem(sys.modules, package, None)
+    recipe = make_recipe({"steps": [{"use": step} for step in steps]})
+    with pytest.raises(ModuleNotFoundError) as caught:
+        run_recipe(recipe, tmp_path / name, tmp_path / "out")
+    assert caught.value.name == package and not (tmp_path / "out").exists()
 
 
 def test_a_second_run_changes_no_byte(finished, lines):

@@ -3,12 +3,15 @@
 import gc
 import os
 import pickle
+import signal
+import subprocess
 import sys
 import threading
 
+import psutil
 import pytest
+from timing_tools import alive, wait_until
 
-from llama3lib.data import extract
 from llama3lib.data.extract import Extract
 from llama3lib.data.sandbox import Refused, Sandbox
 
@@ -41,10 +44,43 @@ def test_an_answer_and_one_child_for_many(sandbox):
 
 def test_too_slow(sandbox):
     child = sandbox.call(UPPER, "x") and sandbox._child.pid
-    text = "import time; time.sleep(60)"
-    assert refused(sandbox, exec, text, "too slow", 0.3) == "over 0.3 s"
+    assert refused(sandbox, exec, "while True: pass", "too slow", 0.3) == "over 0.3 s"
     assert sandbox._child.pid != child
-    refused(sandbox, exec, "while True: pass", "too slow", 0.3)
+    # what never comes back to Python: an expression that goes on for years
+    refused(sandbox, exec, "import re; re.match('(a+)+b', 'a' * 60)", "too slow", 0.3)
+    # what only waits is ended by the clock
+    refused(sandbox, exec, "import time; time.sleep(600)", "too slow", 0.005)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows counts no processor time")
+def test_time_that_others_take_does_not_count(sandbox):
+    """A child that is stopped for longer than its limit, as by a busy machine, still answers."""
+    sandbox.call(UPPER, "x")
+    child = sandbox._child.pid
+    os.kill(child, signal.SIGSTOP)
+    going_on = threading.Timer(1.0, os.kill, (child, signal.SIGCONT))
+    going_on.start()
+    assert sandbox.call(UPPER, "waited", seconds=0.2) == "WAITED"
+    going_on.join()
+    assert sandbox._child.pid == child
+
+
+def test_a_package_that_is_missing_is_no_answer(sandbox):
+    with pytest.raises(ModuleNotFoundError) as caught:
+        sandbox.call(exec, "import lxml_of_tomorrow.html")
+    assert caught.value.name == "lxml_of_tomorrow"
+    assert sandbox.call(UPPER, "still here") == "STILL HERE"
+
+
+def test_a_child_ends_with_a_parent_that_was_killed(tmp_path):
+    code = "from llama3lib.data.sandbox import Sandbox; import time; box = Sandbox()\n"
+    code += "box.call(str.upper, 'x'); print(box._child.pid, flush=True)\n"
+    code += "box.call(exec, 'import time; time.sleep(600)', seconds=600)"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.communicate()
+    wait_until(lambda: not alive(child), 30)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +155,6 @@ def test_two_threads_do_not_mix_their_answers(sandbox):
 def test_a_step_can_be_sent_to_another_process():
     step = pickle.loads(pickle.dumps(Extract(seconds=3)))
     assert step == Extract(seconds=3) and step.sandbox._child is None
-    assert extract._ENGINES["llama3lib"] is extract.extract_text
 
 
 def test_a_sandbox_that_nobody_holds_any_more_ends_its_child():

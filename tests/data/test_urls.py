@@ -2,11 +2,13 @@
 
 import itertools
 import random
+from datetime import datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llama3lib.data.dates import instant
 from llama3lib.data.dedup.urls import KeepNewestURL, normalize_url
 from llama3lib.data.document import Document, Dropped
 
@@ -26,6 +28,7 @@ SAME = [
     ("https://example.com/a?q=a+b", "https://example.com/a?q=a%20b"),
     ("https://example.com/a?q=%c3%bc", "https://example.com/a?q=ü"),
     ("https://user:secret@example.com/a", "https://example.com/a"),
+    (" <https://example.com/a> ", "https://example.com/a"),
 ]
 OTHERS = [
     ("https://example.com/a", "https://example.com/A"),
@@ -107,7 +110,9 @@ def test_documents_without_url_stay():
 
 
 def test_drops_name_the_version_that_stays():
-    items = list(KeepNewestURL()(pages(*[("http://a.example", d) for d in ("2021", "2023", "22")])))
+    items = list(
+        KeepNewestURL()(pages(*[("http://a.example", d) for d in ("2021", "2022", "2023")]))
+    )
     told = {item.document.id: (item.reason, item.detail) for item in items[:2]} if items else {}
     assert told["d0"] == ("older version", "newest: d2") == told["d1"]
 
@@ -127,3 +132,39 @@ def test_against_brute_force():
 def test_the_same_id_twice_is_refused():
     with pytest.raises(ValueError, match="not allowed twice"):
         list(KeepNewestURL()([Document("a", "x"), Document("b", "x")]))
+
+
+INSTANTS = [
+    ("2024-05-01T12:00:00Z", "2024-05-01T12:00:00"),
+    ("2024-05-01T01:30:00+05:30", "2024-04-30T20:00:00"),
+    ("2024-05-01T12:00:00.123456789Z", "2024-05-01T12:00:00.123456"),
+    ("2024-05-01 12:00:00+02", "2024-05-01T10:00:00"),
+    ("2024-05-01", "2024-05-01T00:00:00"),
+    ("2024-05", "2024-05-01T00:00:00"),
+    ("2024", "2024-01-01T00:00:00"),
+    ("20240501120000", "2024-05-01T12:00:00"),
+    ("Wed, 01 May 2024 14:00:00 +0200", "2024-05-01T12:00:00"),
+    (1714564800, "2024-05-01T12:00:00"),
+    ("1714564800000", "2024-05-01T12:00:00"),
+]
+
+
+@pytest.mark.parametrize(("date", "moment"), INSTANTS)
+def test_dates_are_instants(date, moment):
+    assert instant(date) == datetime.fromisoformat(moment).isoformat(timespec="microseconds")
+
+
+@pytest.mark.parametrize(
+    "date", ["", "22", "soon", None, True, [], {"a": 1}, float("nan"), float("inf"), 10**400,
+             "0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00", "2024-02-30", "٢٠٢٤-13"]
+)  # fmt: skip
+def test_what_is_no_date_is_older_than_all(date):
+    assert instant(date) == "" < instant("0001")
+
+
+def test_the_newest_by_the_clock_not_by_the_alphabet():
+    url = "http://a.example/"
+    dates = ["2024-05-01T23:00:00-05:00", "2024-05-02T03:00:00Z", "Wed, 01 May 2024 12:00:00 GMT"]
+    for order in itertools.permutations(dates):
+        (name,) = kept(pages(*((url, date) for date in order)))
+        assert order[int(name[1:])] == dates[0]

@@ -6,9 +6,11 @@ import random
 import zlib
 
 import pytest
+import zstandard
 
 from llama3lib.data import warc
 from llama3lib.data.document import Document, Dropped
+from llama3lib.data.readers import read_documents
 from llama3lib.data.warc import WarcWriter, read_warc
 
 DATE = "2024-05-01T12:00:00Z"
@@ -42,11 +44,13 @@ def noise(seed, size=60_000):
 def record(http, kind="response", **headers):
     """A record as plain bytes, put together by hand."""
     length = headers.pop("length", len(http))
+    url = headers.pop("url", "http://a.example/0")
     lines = [
         "WARC/1.0",
         f"WARC-Type: {kind}",
-        "WARC-Target-URI: http://a.example/0",
+        f"WARC-Target-URI: {url}",
         "Content-Type: application/http; msgtype=response",
+        *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items()),
         *([] if length is None else [f"Content-Length: {length}"]),
     ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + http + b"\r\n\r\n"
@@ -76,26 +80,42 @@ def test_pages_come_back_with_their_places(tmp_path, packed):
 
 
 @pytest.mark.parametrize(
-    ("kind", "status", "pages"),
+    ("kind", "status", "told_as"),
     [
-        ("text/html", "200 OK", 1),
-        ("TEXT/HTML;charset=x", "200 OK", 1),
-        ("application/xhtml+xml", "200 OK", 1),
-        ("text/plain", "200 OK", 1),
-        ("image/png", "200 OK", 0),
-        ("text/html", "404 Not Found", 0),
-        ("text/html", "301 Moved", 0),
+        ("text/html", "200 OK", 0),
+        ("TEXT/HTML;charset=x", "200 OK", 0),
+        ("application/xhtml+xml", "200 OK", 0),
+        ("text/plain", "200 OK", 0),
+        ("image/png", "200 OK", "other type"),
+        ("", "200 OK", "other type"),
+        ("text/html", "404 Not Found", "other status"),
+        ("text/html", "301 Moved", "other status"),
     ],
 )
-def test_which_answers_are_pages(tmp_path, kind, status, pages):
-    assert len(read(tmp_path, archive([b"<p>x"], kind, status)[0])) == pages
+def test_which_answers_are_pages(tmp_path, kind, status, told_as):
+    (item,) = read(tmp_path, archive([b"<p>x"], kind, status)[0])
+    assert told([item]) == [told_as]
+    if isinstance(item, Dropped):
+        assert item.detail == (status if told_as == "other status" else kind or "none is told")
+        assert item.document.metadata == {"url": "http://a.example/0", "date": DATE}
 
 
-def test_extracted_text_of_common_crawl_and_requests(tmp_path):
-    wet = record("ใช่ text".encode(), "conversion")
-    found = read(tmp_path, wet + record(b"GET / HTTP/1.1\r\n\r\n", "request"), "a.warc")
-    assert [d.text for d in found] == ["ใช่ text"]
-    assert found[0].metadata["content_type"] == "text/plain"
+def test_extracted_text_of_common_crawl(tmp_path):
+    (tmp_path / "a.warc.wet.gz").write_bytes(
+        gzip.compress(record("ใช่ text".encode(), "conversion"))
+    )
+    (found,) = read_documents(tmp_path)
+    assert found.text == "ใช่ text" and found.metadata["content_type"] == "text/plain"
+
+
+def test_records_of_other_kinds_are_told_by_their_address(tmp_path):
+    kinds = ("request", "metadata", "revisit", "warcinfo", "continuation")
+    raw = b"".join(record(b"GET / HTTP/1.1\r\n\r\n", kind) for kind in kinds)
+    found = read(tmp_path, raw, "a.warc")
+    assert [(one.reason, one.detail) for one in found] == [("other record", k) for k in kinds]
+    assert {one.document.metadata["url"] for one in found} == {"http://a.example/0"}
+    (page,) = read(tmp_path, record(answer(b"<p>x"), url="<http://a.example/7>"), "a.warc")
+    assert page.metadata["url"] == "http://a.example/7"  # so writes wget
 
 
 def test_the_charset_of_the_header_counts(tmp_path):
@@ -162,19 +182,124 @@ def test_packed_pages(tmp_path):
     for coding, packed in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body))):
         page = answer(packed, f"Content-Encoding: {coding}")
         assert read(tmp_path, record(page), "a.warc")[0].text == body.decode()
-        cut = answer(packed[:-20], f"Content-Encoding: {coding}")
-        assert told(read(tmp_path, record(cut), "a.warc")) == ["damaged record"]
+        (cut,) = read(
+            tmp_path, record(answer(packed[:-9], f"Content-Encoding: {coding}")), "a.warc"
+        )
+        assert body.decode().startswith(cut.text) and cut.metadata["truncated"] == "unspecified"
     bomb = answer(gzip.compress(b"a" * 50_000_000), "Content-Encoding: gzip")
     assert told(read(tmp_path, record(bomb), "a.warc")) == ["too large"]
     strange = answer(b"\x8b\x02\x80", "Content-Encoding: zstd-of-tomorrow")
     assert told(read(tmp_path, record(strange), "a.warc")) == ["unknown encoding"]
-    chunks = answer(b"5\r\nhello\r\n0\r\n\r\n", "Transfer-Encoding: chunked")
-    assert read(tmp_path, record(chunks), "a.warc")[0].text == "hello"
 
 
-def test_one_gzip_around_all_is_told(tmp_path):
+BODY = b"<p>" + b"words " * 40
+HALVES = gzip.compress(BODY[:50]) + gzip.compress(BODY[50:])
+
+
+@pytest.mark.parametrize(
+    ("coding", "packed"),
+    [
+        ("x-gzip", gzip.compress(BODY)),
+        ("GZIP", HALVES),  # two members
+        ("gzip", HALVES + b"\0" * 40),
+        ("gzip", BODY),  # unpacked by the archive, which has kept the header
+        ("deflate", BODY),
+        ("deflate", zlib.compress(BODY)[2:-4]),  # as some servers mean it
+        ("gzip, identity", gzip.compress(BODY)),
+        ("deflate, gzip", gzip.compress(zlib.compress(BODY))),
+        ("zstd", zstandard.compress(BODY)),
+        ("utf-8", BODY),
+        ("none", BODY),
+    ],
+    ids=range(11),  # packed bytes tell the time: no two processes would agree on the names
+)
+def test_however_a_page_is_packed(tmp_path, coding, packed):
+    (page,) = read(tmp_path, record(answer(packed, f"Content-Encoding: {coding}")), "a.warc")
+    assert page.text.encode() == BODY and "truncated" not in page.metadata
+
+
+def in_chunks(body, size=7):
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("sent", "headers", "truncated"),
+    [
+        (in_chunks(BODY) + b"0\r\n\r\n", [], None),
+        (in_chunks(BODY) + b"0\r\nX-Sum: 9\r\nX-More: 8\r\n\r\n", [], None),  # trailers
+        (in_chunks(BODY).replace(b"7\r\n", b"07;a=b\r\n") + b"0\r\n\r\n", [], None),
+        (in_chunks(gzip.compress(BODY), 1) + b"0\r\n\r\n", ["Content-Encoding: gzip"], None),
+        (in_chunks(HALVES) + b"0\r\n\r\n", ["Content-Encoding: gzip"], None),
+        (BODY, [], None),  # the archive has put them together
+        (in_chunks(BODY), [], "unspecified"),  # the last one is missing
+        (in_chunks(BODY) + b"9\r\n", [], "unspecified"),
+    ],
+)
+def test_pages_in_chunks(tmp_path, sent, headers, truncated):
+    sent = answer(sent, "Transfer-Encoding: chunked", *headers)
+    (page,) = read(tmp_path, record(sent), "a.warc")
+    assert page.text.encode() == BODY and page.metadata.get("truncated") == truncated
+
+
+def test_a_chunk_of_another_length_than_it_says_is_damage(tmp_path):
+    sent = answer(b"4\r\nhello world\r\n0\r\n\r\n", "Transfer-Encoding: chunked")
+    (item,) = read(tmp_path, record(sent), "a.warc")
+    assert item.reason == "damaged record" and item.document.metadata["url"]
+
+
+def test_a_page_that_the_crawler_cut_keeps_its_text(tmp_path):
+    body = ("<p>" + "Пример русского текста. " * 50).encode()
+    cuts = {
+        "plain": record(answer(body[:-3]), WARC_Truncated="length"),
+        "gzip": record(
+            answer(gzip.compress(body)[:-10], "Content-Encoding: gzip"), WARC_Truncated="time"
+        ),
+    }
+    for name, raw in cuts.items():
+        (page,) = read(tmp_path, raw, "a.warc")
+        assert page.text.startswith("<p>Пример русского") and page.text.count("\ufffd") <= 1, name
+        assert page.metadata["truncated"] == ("time" if name == "gzip" else "length")
+
+
+def test_records_that_share_a_member_and_a_record_in_two(tmp_path):
     raw, _ = archive([b"<p>0", b"<p>1", b"<p>2"])
-    assert told(read(tmp_path, gzip.compress(gzip.decompress(raw)))) == [0, "damaged record"]
+    plain = gzip.decompress(raw)
+    places = [plain.find(b"WARC/1."), *(at + 4 for at in _ends(plain))]
+    whole = read(tmp_path, gzip.compress(plain))
+    assert told(whole) == [0, 1, 2]
+    assert [one.id for one in whole] == [
+        "a.warc.gz#0",
+        *(f"a.warc.gz#0+{at}" for at in places[1:3]),
+    ]
+    doubled = gzip.compress(plain) + gzip.compress(plain)
+    assert told(read(tmp_path, doubled)) == [0, 1, 2, 0, 1, 2]
+    cut = plain.find(b"<p>1")  # some tools begin a new member wherever they please
+    for at in (cut, cut + 2, places[1] + 30):
+        parts = gzip.compress(plain[:at]) + gzip.compress(plain[at:])
+        assert told(read(tmp_path, parts)) == [0, 1, 2]
+    blank = gzip.compress(plain[: places[1]].rstrip()) + gzip.compress(
+        b"\r\n\r\n" + plain[places[1] :]
+    )
+    assert told(read(tmp_path, blank)) == [0, 1, 2]
+    broken = plain.replace(b"Content-Length: ", b"Content-Length: many", 1)
+    assert told(read(tmp_path, gzip.compress(broken))) == ["damaged record", 1, 2]
+
+
+def _ends(plain):
+    at = plain.find(b"\r\n\r\nWARC/1.")
+    while at >= 0:
+        yield at
+        at = plain.find(b"\r\n\r\nWARC/1.", at + 1)
+
+
+def test_damage_is_told_by_the_address_if_that_can_be_read(tmp_path):
+    raw, places = archive([noise(n) for n in range(3)])
+    broken = bytearray(raw)
+    broken[places[1] + 20_000] ^= 0xA5
+    item = read(tmp_path, bytes(broken))[1]
+    assert item.reason == "damaged record" and item.document.id == f"a.warc.gz#{places[1]}"
+    assert item.document.metadata["url"] == "http://a.example/1"
 
 
 def test_a_file_of_nothing_but_damage_ends_soon(tmp_path):

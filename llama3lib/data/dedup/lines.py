@@ -16,6 +16,7 @@ from llama3lib.data.encoding import stable_hash
 from llama3lib.utils.require import at_least
 
 _DIGIT = re.compile(r"\d")
+_IS_CODE = re.compile(r"[ \t]+\S|[^\w\n]*$")  # indented, or signs alone, such as a closing brace
 
 
 def normalize_line(line: str) -> str:
@@ -29,7 +30,8 @@ class DropRepeatedLines(CorpusStep):
 
     A bucket is made of whole input files (the part of the id before `#`), so that a machine with
     one file needs the counts of one bucket. A line counts once for every time it stands anywhere in
-    the bucket. Documents that lose everything are dropped (`only repeated lines`).
+    the bucket. Documents that lose everything are dropped (`only repeated lines`). Code is left
+    alone: lines that stood in `pre`, indented lines, and lines of signs without a letter.
     """
 
     name: ClassVar[str] = "line_dedup"
@@ -54,17 +56,22 @@ class DropRepeatedLines(CorpusStep):
         """The bucket of a document: 0 to `buckets` - 1."""
         return stable_hash(document.id.split("#")[0]) % self.buckets
 
-    def key(self, document: Document, line: str) -> int:
-        """The 64-bit number under which a line is counted; 0 if it is not counted."""
-        line = normalize_line(line)
-        if len(line) < self.least_characters:
-            return 0
+    def keys(self, document: Document) -> list[int]:
+        """The 64-bit number under which each line is counted; 0 if it is not counted."""
         group = document.metadata.get("language", "") if self.per_language else ""
-        return stable_hash(f"{group}\x00{line}") or 1
+        code = document.metadata.get("code_lines")
+        code = frozenset(code) if isinstance(code, list | tuple) else frozenset()
+        keys = []
+        for line in document.text.splitlines():
+            known = normalize_line(line)
+            if line in code or _IS_CODE.match(line) or len(known) < self.least_characters:
+                keys.append(0)
+            else:
+                keys.append(stable_hash(f"{group}\x00{known}") or 1)
+        return keys
 
     def collect(self, document: Document) -> Any:
-        keys = [key for line in document.text.splitlines() if (key := self.key(document, line))]
-        return [self.bucket(document), keys]
+        return [self.bucket(document), [key for key in self.keys(document) if key]]
 
     def decide(self, notes: Iterable[tuple[str, Any]]) -> list[list[int]]:
         """For each bucket the numbers of its too frequent lines, sorted."""
@@ -79,7 +86,8 @@ class DropRepeatedLines(CorpusStep):
     def apply(self, document: Document, decision: list[set[int]]) -> Document | Drop:
         frequent = decision[self.bucket(document)]
         lines = document.text.splitlines()
-        kept = [line for line in lines if self.key(document, line) not in frequent]
+        keys = self.keys(document)
+        kept = [line for line, key in zip(lines, keys, strict=True) if key not in frequent]
         if len(kept) == len(lines):
             return document
         if not "".join(kept).strip():

@@ -19,6 +19,7 @@ import numpy as np
 
 from llama3lib.data.document import CorpusStep, Document, Drop
 from llama3lib.data.encoding import stable_hash
+from llama3lib.data.words import split_words
 from llama3lib.utils.require import at_least
 
 _MOST_WORDS = 1 << 20  # kept in the cache of word hashes
@@ -57,11 +58,12 @@ class MinHash:
     def shingles(self, text: str) -> np.ndarray:
         """64-bit hashes of the word n-grams of a text, lower-cased; repeats stay in.
 
-        A text shorter than n words is one n-gram; one without words has none.
+        A text shorter than n words is one n-gram; one without words has none. In scripts without
+        spaces a word is a sign (`llama3lib.data.words`).
         """
         if len(self._words) > _MOST_WORDS:
             self._words.clear()
-        hashes = map(self._words.__getitem__, text.lower().split())
+        hashes = map(self._words.__getitem__, split_words(text.lower()))
         words = np.fromiter(hashes, dtype=np.uint64)
         size = min(self.ngram, len(words))
         if size == 0:
@@ -114,7 +116,7 @@ def exact_jaccard(one: str, other: str, ngram: int = 5) -> float:
 
 
 def _ngrams(text: str, size: int) -> list[tuple[str, ...]]:
-    words = text.lower().split()
+    words = split_words(text.lower())
     size = min(size, len(words))
     return [tuple(words[i : i + size]) for i in range(len(words) - size + 1)] if size else []
 

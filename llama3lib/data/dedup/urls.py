@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from llama3lib.data.dates import instant
 from llama3lib.data.document import CorpusStep, Document, Drop
 
 _TRACKING = ("utm_", "fbclid", "gclid", "mc_cid", "mc_eid", "ref_src", "sessionid", "phpsessid")
@@ -14,9 +15,10 @@ def normalize_url(url: str) -> str:
     """One spelling for addresses that lead to the same page.
 
     Lower-case scheme and host, `http` as `https`, no `www.`, no default port, no fragment, no
-    tracking parameters, parameters in order, no slash at the end.
+    tracking parameters, parameters in order, no slash at the end, no `<>` around it.
     """
-    url = url.strip().encode("utf-8", "replace").decode("utf-8")  # no lone surrogates
+    url = url.strip().removeprefix("<").removesuffix(">")
+    url = url.encode("utf-8", "replace").decode("utf-8")  # no lone surrogates
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").rstrip("."), parts.port
@@ -39,6 +41,7 @@ def normalize_url(url: str) -> str:
 class KeepNewestURL(CorpusStep):
     """Of all documents with one `url`, keep the one with the latest `date`.
 
+    Dates are compared as instants, whatever their time zones; what is no date is older than all.
     Equal dates: the one that comes last in the input. Documents without a URL stay. The decision
     is the list of ids to drop, with the id of the version that stays.
     """
@@ -47,7 +50,7 @@ class KeepNewestURL(CorpusStep):
 
     def collect(self, document: Document) -> Any:
         url = document.metadata.get("url")
-        return [normalize_url(str(url)), str(document.metadata.get("date", ""))] if url else None
+        return [normalize_url(str(url)), instant(document.metadata.get("date"))] if url else None
 
     def decide(self, notes: Iterable[tuple[str, Any]]) -> dict[str, str]:
         newest: dict[str, tuple[str, str]] = {}
