@@ -28,7 +28,7 @@ PAGES = {
     "docs/data-at-scale.md": "cluster",
     "docs/scaling.md": "scaling",
     "docs/serving.md": "serve",
-    "docs/training.md": "train",
+    "docs/training.md": "data,train",
 }
 """Page: what it tells the reader to install. Nothing else is in the environment."""
 NOT_RUN = {
