@@ -37,7 +37,6 @@ NOT_RUN = {
     "sbatch": "needs Slurm",
     "--engine slurm": "needs Slurm",
     'run_on_cluster(plan, "slurm"': "needs Slurm",
-    "s3://": "needs the network",
     "lm_eval": "its tasks come from the network; tests/eval runs the adapter",
     "openai.OpenAI(": "needs the official client and a server on port 8000; tests/serve has both",
     "curl": "asks a server on port 8000; the test asks each server it starts",
