@@ -199,7 +199,8 @@ class GopherRules(DocumentStep):
             return Drop("too short", f"{count} words")
         if count > self.most_words:
             return Drop("too long", f"{count} words")
-        length = count_letters("".join(words)) / len(words)
+        spaced = [word for word in words if word.isascii() or not is_unspaced(word)]
+        length = count_letters("".join(spaced)) / max(1, len(spaced))
         if signs == 1 and not self.word_length[0] <= length <= self.word_length[1]:
             return Drop("word length", f"{length:.1f}")
         for reason, share, limit in self._shares(document.text, words, lines):

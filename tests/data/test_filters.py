@@ -127,6 +127,7 @@ GOPHER = [
     (PROSE * 40, "too long"),
     ("a of " * 60, "word length"),
     ("extraordinarily unquestionable " * 40, "word length"),
+    (PROSE * 4 + "明日雨" * 20, None),  # signs do not shorten the words that stand between them
     (PROSE * 4 + "#abc " * 20, "symbols"),
     (PROSE * 4 + "so... " * 20, "symbols"),
     ("\n".join(["- " + PROSE] * 5), "bullets"),
