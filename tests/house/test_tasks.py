@@ -123,7 +123,7 @@ def test_cells_get_more_time_on_a_slow_machine(tasks, monkeypatch):
     monkeypatch.setattr(tasks, "ROOT", ROOT)
     monkeypatch.setenv(SLOWNESS, "2.5")
     assert tasks.slowness() == 2.5
-    assert "--nbval-cell-timeout=300" in tasks.groups(2.5)["chapters, solutions, library"]
+    assert "--nbval-cell-timeout=750" in tasks.groups(2.5)["chapters, solutions, library"]
 
 
 @pytest.mark.parametrize("code", [1, 5, -9])

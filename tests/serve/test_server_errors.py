@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serve_tools import MODEL, STORY, expected, served, tiny_engine
-from timing_tools import patient
+from timing_tools import patient, wait_until
 
 from llama3lib.serve.app import create_app
 from llama3lib.serve.settings import Limits
@@ -319,7 +319,7 @@ def still_right(server):
     made = server.client().completions.create(**ASK | {"max_tokens": 20, "temperature": 0})
     assert made.choices[0].text == want
     assert server.get("/health")[0] == 200
-    assert server.metric("cache_blocks_used") == server.metric("open_requests") == 0
+    wait_until(lambda: server.metric("cache_blocks_used") == server.metric("open_requests") == 0)
     assert server.metric("engine_errors_total") == 0
 
 
