@@ -117,6 +117,6 @@ def test_input_that_cannot_be_right_is_refused_before_it_is_read(tmp_path, monke
         text_files(tmp_path)
     (tmp_path / "a.PARQUET").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(ModuleNotFoundError, match=r"a\.PARQUET needs duckdb"):
+    with pytest.raises(ModuleNotFoundError, match="duckdb"):
         text_files(tmp_path / "a.PARQUET")
     assert read(tmp_path / "documents")[0] == ["x"]
