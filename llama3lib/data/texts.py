@@ -57,7 +57,8 @@ class Account:
                 reason = _CUT
         if reason:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
-            self.first.setdefault(reason, f"{document.id}: {detail}" if detail else document.id)
+            name = " ".join(filter(None, (document.id, document.metadata.get("url"))))
+            self.first.setdefault(reason, f"{name}: {detail}" if detail else name)
 
     def lines(self) -> list[str]:
         """For people; none if every row is a whole text."""
