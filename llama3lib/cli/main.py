@@ -37,7 +37,7 @@ SOURCES = {
     **dict.fromkeys(_DATA, "llama3lib[data]"),
     **dict.fromkeys(("datatrove", "orjson", "ray", "tokenizers"), "llama3lib[cluster]"),
     **dict.fromkeys(_SERVE, "llama3lib[serve]"),
-    **dict.fromkeys(("filelock", "scipy"), "llama3lib[scaling]"),
+    "scipy": "llama3lib[scaling]",
     "lm_eval": "llama3lib[harness]",
     "tensorboard": "llama3lib[train]",
     "trafilatura": "trafilatura",

@@ -4,15 +4,16 @@ Nothing is lost in silence: each row of each file is either a text or is counted
 the name of the first one, so that whoever trains can be told before the run.
 """
 
-import importlib.util
+import importlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama3lib.data.document import Document, Drop, Dropped
-from llama3lib.data.readers import input_files, read_documents
+from llama3lib.data.readers import input_files, other_files, packages_of, read_documents
 
 if TYPE_CHECKING:
     from llama3lib.data.extract import Extract
@@ -24,12 +25,6 @@ _HEAD = 2000  # letters in which a page without a type must show that it is one
 _CUT = "cut short, but kept"
 # reasons of records of an archive that are no pages: told, but no loss
 _NO_PAGES = ("other record", "other status", "other type")
-_NEEDS = {
-    **dict.fromkeys((".html", ".htm", ".xhtml"), "lxml"),
-    **dict.fromkeys((".warc", ".warc.gz", ".warc.wet", ".warc.wet.gz"), "warcio"),
-    ".parquet": "duckdb",
-    ".zst": "zstandard",
-}
 
 
 @dataclass
@@ -62,7 +57,8 @@ class Account:
                 reason = _CUT
         if reason:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
-            self.first.setdefault(reason, f"{document.id}: {detail}" if detail else document.id)
+            name = " ".join(filter(None, (document.id, document.metadata.get("url"))))
+            self.first.setdefault(reason, f"{name}: {detail}" if detail else name)
 
     def lines(self) -> list[str]:
         """For people; none if every row is a whole text."""
@@ -106,11 +102,8 @@ def text_files(path: str | Path) -> list[Path]:
             f"{str(path / 'documents')!r}"
         )
     files = input_files(path)
-    for suffix, package in _NEEDS.items():
-        if importlib.util.find_spec(package) is None:
-            for file in files:
-                if file.name.lower().endswith(suffix):
-                    raise ModuleNotFoundError(f"{file} needs {package}", name=package)
+    for package in sorted({name for file in files for name in packages_of(file)}):
+        importlib.import_module(package)
     return files
 
 
@@ -120,7 +113,8 @@ def read_texts(path: str | Path, account: Account) -> Iterator[str]:
     Raises as `text_files`.
     """
     path, files = Path(path), text_files(path)
-    account.files, account.other_files = len(files), _others(path, set(files))
+    kinds = Counter(file.suffix.lower() or "no ending" for file in other_files(path))
+    account.files, account.other_files = len(files), dict(kinds)
     main_text = _MainText()
     for item in read_documents(path):
         if isinstance(item, Document):
@@ -154,14 +148,3 @@ class _MainText:
         if not document.text.strip():
             return Dropped(document, "read", "empty text")
         return document
-
-
-def _others(path: Path, files: set[Path]) -> dict[str, int]:
-    kinds: dict[str, int] = {}
-    if path.is_dir():
-        for file in path.rglob("*"):
-            hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-            if file.is_file() and not hidden and file not in files:
-                kind = file.suffix.lower() or "no ending"
-                kinds[kind] = kinds.get(kind, 0) + 1
-    return kinds
