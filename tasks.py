@@ -30,7 +30,7 @@ OLDEST, NEWEST = (3, 11), (3, 13)
 # one thread: on a busy machine two are slower, and sums differ in the last digit
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 NBVAL = ["--nbval-lax", "--nbval-current-env", "--nbval-sanitize-with=nbval_sanitize.cfg"]
-CELL_SECONDS = 300  # for a cell of a notebook, several times what it takes; longer on a slow machine
+CELL_SECONDS = 300  # for a cell of a notebook: several times what it takes on a quiet laptop
 
 
 def run(*args: object, **env: str) -> int:
