@@ -10,15 +10,17 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from llama3lib.eval.intervals import Interval
+from llama3lib.scaling.isoflop import Prediction
 from llama3lib.scaling.noise import check_level, interval_of
 from llama3lib.scaling.points import Run
 from llama3lib.utils.logging import get_logger
-from llama3lib.utils.require import positive, require, whole
+from llama3lib.utils.require import one_of, positive, require, whole
 
 _log = get_logger(__name__)
 STARTS = {
@@ -125,8 +127,7 @@ class ParametricFit:
         """
         names = ("E", "A", "B", "alpha", "beta")
         require(name in (*names, "size_exponent"), "name", name, (*names, "size_exponent"))
-        if not len(self.draws):
-            raise ValueError("resamples=0 is not allowed here: no draws, no interval")
+        self._check_draws()
         if name == "size_exponent":
             alpha, beta = self.draws[:, 3:].T
             good = (alpha > 0) & (beta > 0)
@@ -134,6 +135,64 @@ class ParametricFit:
         else:
             drawn = self.draws[:, names.index(name)]
         return interval_of(getattr(self.law, name), drawn, self.level)
+
+    def predict(
+        self, flops: float, axis: Literal["parameters", "tokens"] = "parameters"
+    ) -> Prediction:
+        """Best parameters (or tokens) for a budget, and the loss there.
+
+        A draw without an optimum could be anywhere, and widens the intervals.
+
+        Raises ValueError if the law has no optimum, for a budget or an axis that is not allowed, or
+        if there are no draws.
+        """
+        one_of("axis", axis, ["parameters", "tokens"])
+        self._check_draws()
+        place = ["parameters", "tokens"].index(axis)
+
+        def best(law: ParametricLaw) -> tuple[float, float]:
+            pair = law.optimum(flops)
+            return pair[place], law.predict(*pair)
+
+        drawn = np.full((len(self.draws), 2), np.nan)
+        for row, values in enumerate(self.draws.tolist()):
+            law = ParametricLaw(*values)
+            if law.alpha > 0 and law.beta > 0:
+                drawn[row] = best(law)
+        size, loss = best(self.law)
+        at, least = (
+            interval_of(v, d, self.level) for v, d in zip((size, loss), drawn.T, strict=True)
+        )
+        return Prediction(flops, axis, at, least)
+
+    def _check_draws(self) -> None:
+        if not len(self.draws):
+            raise ValueError("resamples=0 is not allowed here: no draws, no interval")
+
+
+def check_runs(runs: Sequence[Run], drop_highest: int = 0) -> list[Run]:
+    """The runs that the formula is fitted to, lowest loss first.
+
+    Raises ValueError if they are too few or too much alike for it, see `fit_parametric`.
+    """
+    kept = sorted(runs, key=lambda run: run.loss)
+    kept = kept[: max(0, len(kept) - drop_highest)]
+    different = len({(run.parameters, run.tokens) for run in kept})
+    if different < 6:
+        raise ValueError(
+            f"{len(kept)} runs are too few, {different} of them different in parameters or tokens: "
+            "the formula has 5 unknowns, so 6 or more"
+        )
+    if not 0.01 <= kept[0].loss <= kept[-1].loss <= 100:
+        raise ValueError(
+            f"losses of {kept[0].loss:.3g} to {kept[-1].loss:.3g} are not allowed: 0.01 to 100 nats"
+        )
+    for name in ("parameters", "tokens", "loss"):
+        values = np.log([getattr(run, name) for run in kept])
+        if np.ptp(values) < 1e-9:
+            what = "losses" if name == "loss" else name
+            raise ValueError(f"{what} are the same in all runs: no exponent can be seen")
+    return kept
 
 
 def fit_parametric(
@@ -162,22 +221,8 @@ def fit_parametric(
     """
     check_level(level, 1)
     _check_settings(delta, polished, drop_highest, resamples)
-    kept = sorted(runs, key=lambda run: run.loss)
-    kept = kept[: max(0, len(kept) - drop_highest)]
-    different = len({(run.parameters, run.tokens) for run in kept})
-    if different < 6:
-        raise ValueError(
-            f"{len(kept)} runs are too few, {different} of them different in parameters or tokens: "
-            "the formula has 5 unknowns, so 6 or more"
-        )
-    if not 0.01 <= kept[0].loss <= kept[-1].loss <= 100:
-        raise ValueError(
-            f"losses of {kept[0].loss:.3g} to {kept[-1].loss:.3g} are not allowed: 0.01 to 100 nats"
-        )
+    kept = check_runs(runs, drop_highest)
     data = np.log(np.array([[run.parameters, run.tokens, run.loss] for run in kept]))
-    for column, name in enumerate(("parameters", "tokens", "losses")):
-        if np.ptp(data[:, column]) < 1e-9:
-            raise ValueError(f"{name} are the same in all runs: no exponent can be seen")
     tried = [_descend(s, data, delta, tight=False) for s in _starts(data, delta, polished)]
     tried.sort(key=lambda one: one[0])
     value, theta = min((_descend(s, data, delta) for _, s in tried[:5]), key=lambda one: one[0])

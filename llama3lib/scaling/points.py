@@ -23,9 +23,15 @@ from llama3lib.utils.require import one_of, positive, require
 _log = get_logger(__name__)
 STORED = Path(__file__).parent.parent / "assets" / "scaling"
 NAMES = {
-    "parameters": ("parameters", "params", "n", "modelsize", "size", "nparams", "numparams"),
-    "tokens": ("tokens", "d", "trainingtokens", "data", "ntokens", "numtokens", "trainingdata"),
-    "loss": ("loss", "l", "finalloss", "validationloss", "valloss", "testloss"),
+    "parameters": (
+        *("parameters", "params", "n", "modelsize", "size", "totalparameters", "totalparams"),
+        *("nparams", "numparams", "nparameters", "numparameters", "modelparameters"),
+    ),
+    "tokens": (
+        *("tokens", "d", "data", "ntokens", "numtokens", "totaltokens", "tokensseen"),
+        *("trainingtokens", "traintokens", "numtrainingtokens", "trainingdata"),
+    ),
+    "loss": ("loss", "l", "finalloss", "validationloss", "valloss", "evalloss", "testloss"),
     "flops": (
         *("flops", "flop", "c", "compute", "computeflops", "computeflop", "trainingflops"),
         *("trainingflop", "trainingcompute", "trainingcomputeflops", "trainingcomputeflop"),

@@ -150,6 +150,26 @@ def test_the_parametric_fit_of_a_csv(tmp_path, capsys):
     assert "size_exponent 0.5126 (0.5126 to 0.5126)" in capsys.readouterr().out
 
 
+def test_a_table_without_budgets_is_predicted_from_by_the_formula(tmp_path, capsys):
+    path = tmp_path / "points.csv"
+    rows = [
+        f"{n:.0f},{d:.0f},{CHINCHILLA.predict(n, d)}"
+        for n in (4e7, 3e8, 2e9)
+        for d in (1e9, 1e10, 1e11)
+    ]
+    path.write_text("\n".join(["num_parameters,train_tokens,loss", *rows]))
+    for command in (["fit", str(path)], ["predict", str(path), "1e22"]):
+        assert cli.main(["scaling", *command]) == 2
+        assert "--method parametric fits one formula to all 9" in capsys.readouterr().err
+    line = ["scaling", "predict", str(path), "1e22", "--method", "parametric", "--resamples", "40"]
+    assert cli.main(line) == 0
+    size, tokens = CHINCHILLA.optimum(1e22)
+    out = capsys.readouterr().out
+    assert "8.33 times the largest of 9 runs" in out
+    assert f"best parameters: {size:.4g}" in out and f"best tokens: {tokens:.4g}" in out
+    assert f"loss: {CHINCHILLA.predict(size, tokens):.4f}" in out and "floor 1.817" in out
+
+
 def test_a_formula_the_points_cannot_tell_is_doubted(tmp_path, capsys):
     path = tmp_path / "points.csv"
     rows = [
@@ -201,6 +221,8 @@ def test_a_law_that_misses_its_own_points_is_told(points, capsys):
         (["fit", "toy", "--drop-highest", "3"], "drop_highest=3"),
         (["fit", "toy", "--resamples", "40"], "resamples=40"),
         (["fit", "toy", "--method", "parametric", "--axis", "tokens"], "axis='tokens'"),
+        (["predict", "toy", "1e12", "--method", "parametric", "--floor"], "floor=True"),
+        (["predict", "toy", "1e12", "--resamples", "50"], "resamples=50"),
         (["sweep", "toi"], "did you mean 'toy'"),
         (["sweep", "toy", "x", "--part", "3"], "part='3'"),
         (["sweep", "toy", "x", "--set", "seed=1"], "'seed' is not known"),

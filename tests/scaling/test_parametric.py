@@ -155,3 +155,29 @@ def test_draws_without_an_optimum_widen_the_interval_of_the_size_exponent(fitted
     assert replace(fitted, draws=draws).interval("size_exponent").half_width < 0.02
     draws[:10, 3] = -0.1
     assert replace(fitted, draws=draws).interval("size_exponent").half_width == math.inf
+
+
+def test_a_prediction_is_the_optimum_of_the_law_with_the_spread_of_the_draws(noisy):
+    flops = 100 * max(run.flops for run in noisy)
+    fit = fit_parametric(noisy, polished=1, resamples=40)
+    size, tokens = (fit.predict(flops, axis) for axis in ("parameters", "tokens"))
+    best = minimize_scalar(
+        lambda n: fit.law.predict(math.exp(n), flops / 6 / math.exp(n)), bounds=(15, 35)
+    )
+    assert size.size.score == pytest.approx(math.exp(best.x), rel=1e-3)
+    assert size.size.score * tokens.size.score == pytest.approx(flops / 6)
+    assert size.loss == tokens.loss and size.loss.score == pytest.approx(best.fun)
+    assert size.loss.holds(CHINCHILLA.predict(*CHINCHILLA.optimum(flops)))
+    for found in (size.size, tokens.size, size.loss):
+        assert 0 < found.low < found.score < found.high < math.inf
+
+
+def test_draws_without_an_optimum_widen_a_prediction(noisy):
+    fit = fit_parametric(noisy, polished=1, resamples=40)
+    draws = fit.draws.copy()
+    draws[:2, 3] = -0.1
+    assert replace(fit, draws=draws).predict(1e22).size.high == math.inf
+    with pytest.raises(ValueError, match="resamples=0"):
+        replace(fit, draws=draws[:0]).predict(1e22)
+    with pytest.raises(ValueError, match="axis='depth'"):
+        fit.predict(1e22, "depth")

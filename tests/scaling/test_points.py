@@ -41,6 +41,8 @@ def test_what_is_left_out_follows_from_six_n_d():
         ("Model Size,Training Tokens,loss", "1000000000.0,2e10,2.5"),
         ("loss;n_params;n_tokens", "2.5;1,000,000,000;2e10"),
         ("Model_Size\tTraining FLOP\tFinal Loss", "1e9\t1.2e20\t2.5"),
+        ("num_parameters,train_tokens,eval_loss", "1e9,2e10,2.5"),
+        ("total_params,num_tokens,loss", "1e9,2e10,2.5"),
         (",params,training_tokens,val-loss,note", "0,1e9,2e10,2.5,best"),
     ],
 )

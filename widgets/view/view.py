@@ -60,9 +60,9 @@ class View(CourseWidget):
             stops = list(control.stops(self, self.values))
             start = control.start if control.start is not None or not stops else stops[0]
             self.values[name] = control.fit(self, self.values, start)
-        super().__init__()
-        self.move(**{name: value for name, value in values.items() if value is not None})
-        self._spec = self._described()
+        self.values = self._moved({n: value for n, value in values.items() if value is not None})
+        # told as the view opens: a page under load may draw before a later message comes
+        super().__init__(_spec=self._described(), _choices=dict(self.values))
         self.on_msg(self._answer)
         self._answer_from_any_thread()
 
@@ -72,6 +72,10 @@ class View(CourseWidget):
 
     def move(self, **values: object) -> None:
         """Set controls. Raises ValueError for an unknown one or a value it may not have."""
+        self.values = self._moved(values)
+        self._tell()
+
+    def _moved(self, values: dict[str, object]) -> dict[str, object]:
         if unknown := [name for name in values if name not in self.controls]:
             names = listed(self.controls)
             raise ValueError(f"{unknown[0]} is not a control of this view: one of {names}")
@@ -81,8 +85,7 @@ class View(CourseWidget):
                 found[name] = control.check(self, found, _frozen(values[name]))
             else:
                 found[name] = control.fit(self, found, found[name])
-        self.values = found
-        self._tell()
+        return found
 
     def refresh(self) -> None:
         """Draw anew after a change of the data behind the view."""

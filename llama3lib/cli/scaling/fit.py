@@ -1,11 +1,18 @@
 """`llama3 scaling fit`: the laws of finished runs."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from llama3lib.cli.scaling.points import Axis, points_of, tell_misfit, with_interval
+from llama3lib.cli.scaling.points import (
+    Axis,
+    Method,
+    isoflop_law,
+    points_of,
+    tell_misfit,
+    with_interval,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +23,7 @@ class Fit:
     """A .csv, .tsv, .json or .jsonl file, a sweep's folder, or a name of points that come along."""
     axis: Axis = "parameters"
     """What a size is; the paper's law is over tokens."""
-    method: Literal["isoflop", "parametric"] = "isoflop"
+    method: Method = "isoflop"
     """parametric: L(N, D) = E + A/N^alpha + B/D^beta, as Chinchilla's third method."""
     drop_highest: int = 0
     """Leave out so many runs of the highest loss (parametric only)."""
@@ -42,10 +49,8 @@ class Fit:
         return self._isoflop()
 
     def _isoflop(self) -> int:
-        from llama3lib.scaling import fit_isoflop
-
         axis = self.axis
-        law = fit_isoflop(points_of(self.points, self.column), axis)
+        law = isoflop_law(points_of(self.points, self.column), axis)
         print(f"{'budget':>9}  {'best ' + axis:<36} least loss")
         for curve in law.curves:
             best, lowest = with_interval(curve.best, ".4g"), with_interval(curve.lowest, ".4f")

@@ -1,4 +1,4 @@
-"""What `fit` and `predict` have in common: points, and how figures are written."""
+"""What `fit` and `predict` have in common: points, their law, and how figures are written."""
 
 import sys
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from llama3lib.eval.intervals import Interval
-    from llama3lib.scaling import PowerLawFit, Run
+    from llama3lib.scaling import PowerLawFit, Run, ScalingLaw
 
 Axis = Literal["parameters", "tokens", "non_embedding"]
+Method = Literal["isoflop", "parametric"]
 
 
 def points_of(points: str, columns: Sequence[str] = ()) -> "list[Run]":
@@ -51,6 +52,25 @@ def points_of(points: str, columns: Sequence[str] = ()) -> "list[Run]":
     if doubt := doubt_of_flops(found):
         print(f"doubt it: {doubt}", file=sys.stderr)
     return found
+
+
+def isoflop_law(runs: "Sequence[Run]", axis: Axis, *, floor: bool = False) -> "ScalingLaw":
+    """The law of the lowest points.
+
+    Raises ValueError if the runs do not make isoFLOP curves; it says so if the formula for all
+    runs could be fitted to them.
+    """
+    from llama3lib.scaling import fit_isoflop
+    from llama3lib.scaling.parametric import check_runs
+
+    try:
+        return fit_isoflop(runs, axis, floor="fit" if floor else 0.0)
+    except ValueError as error:
+        try:
+            count = len(check_runs(runs))
+        except ValueError:
+            raise error from None
+        raise ValueError(f"{error}; --method parametric fits one formula to all {count}") from None
 
 
 def _named(columns: Sequence[str]) -> dict[str, str]:
