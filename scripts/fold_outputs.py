@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT)]
 from llama3lib.utils.files import atomic_write  # noqa: E402
 
 FOLDED = "Output folded: lock the prediction, run the cell."
-_CALL = re.compile(r'(?<![\w.])(predict|reveal)\(\s*"(\d\d\.\d+)"')
+_CALL = re.compile(r'(?<![\w.])(predict|reveal)\(\s*"(P\d\d\.\d+)"')
 
 
 def between(cells: Sequence[dict]) -> Iterator[tuple[dict, list[str], list[str]]]:

@@ -4,6 +4,7 @@ import importlib
 
 from widgets.core.check import check, fill, hint, solutions_from
 from widgets.core.figure import live_figure
+from widgets.core.plots import bars, boxes, curves
 from widgets.core.predict import predict
 from widgets.core.progress import use_ledger
 from widgets.core.quiz import Option, Question, Quiz
@@ -50,7 +51,10 @@ __all__ = [
     "Option",
     "Question",
     "Quiz",
+    "bars",
+    "boxes",
     "check",
+    "curves",
     "fill",
     "hint",
     "live_figure",

@@ -109,7 +109,7 @@ def test_every_exercise_has_a_stub_a_check_a_solution_and_its_marks(chapter, che
 def test_each_section_asks_for_a_prediction_before_it_is_revealed(chapter, name):
     """Sections with something to find out hold a predict, and its reveal comes after it."""
     sources, asked, section = [cell.source for cell in chapter.cells], {}, 0
-    call = rf'\(\s*"({name[:2]}\.\d+)"'
+    call = rf'\(\s*"(P{name[:2]}\.\d+)"'
     for number, source in enumerate(sources):
         if headings := re.findall(r"^## (\d+) ·", source, re.MULTILINE):
             section = int(headings[-1])

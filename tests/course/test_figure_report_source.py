@@ -4,9 +4,10 @@ import inspect
 from html.parser import HTMLParser
 
 import pytest
+import torch
 
 from llama3lib.utils.files import sha256_file
-from widgets import live_figure, predict, report, show_source
+from widgets import bars, boxes, curves, live_figure, predict, report, show_source
 from widgets.core.figure import PALETTE
 from widgets.core.progress import ledger
 
@@ -142,3 +143,54 @@ def test_source_is_the_librarys_own():
 def test_what_has_no_source_is_refused():
     with pytest.raises(ValueError, match="no Python source"):
         show_source(len)
+
+
+WORDS = {"x_title": "tokens", "y_title": "loss (nats)", "title": "Loss <falls>", "alt": "It falls."}
+
+
+def test_curves_are_named_at_their_ends_and_told_as_a_table():
+    made = curves([1, 10, 100], {"a": [3, 2, 1.0], "b": torch.ones(3)}, log="x", **WORDS)
+    assert made.figure.layout.xaxis.type == "log" and not made.figure.layout.showlegend
+    ends = {one.text: (one.x, one.y) for one in made.figure.layout.annotations}
+    assert ends["a"][0] == ends["b"][0] == 2
+    assert abs(ends["a"][1] - ends["b"][1]) > 0.1  # both end at 1: the names stand apart
+    assert made.table[-1] == {"tokens": 100, "a": "1", "b": "1"}
+    assert "<b>Loss &lt;falls&gt;</b>" == made.figure.layout.title.text
+
+
+def test_lines_with_places_of_their_own_bands_marks_and_borders():
+    lines = {"fit": ([0, 1, 2], [1, 2, 3]), "runs": ([1], [2.5])}
+    more = {"points": ["runs"], "bands": {"fit": [0.5] * 3}, "borders": {"here": 1}}
+    made = curves(None, lines, **more, **WORDS)
+    band, line, marks = made.figure.data
+    assert (min(band.y), max(band.y)) == (0.5, 3.5) and band.fill == "toself"
+    assert (line.name, marks.name, marks.mode) == ("fit", "runs", "markers")
+    assert made.figure.layout.shapes[0].x0 == 1
+    assert made.table[0] == {"tokens": 0, "fit": 1, "runs": ""}
+
+
+def test_bars_and_boxes_are_told_as_tables():
+    made = bars(["x", "y"], {"with": [1, 2], "without": [3, 4]}, borders=[0.5], **WORDS)
+    assert made.table == [
+        {"tokens": "x", "with": 1, "without": 3},
+        {"tokens": "y", "with": 2, "without": 4},
+    ]
+    first, second = made.figure.data
+    assert first.marker.pattern.shape != second.marker.pattern.shape
+    found = boxes({"a": [3.0, 1.0, 2.0]}, **WORDS)
+    row = {"group": "a", "least": "1", "median": "2", "largest": "3", "values": 3}
+    assert found.table == [row] and found.figure.data[0].boxpoints == "all"
+
+
+@pytest.mark.parametrize(
+    "more, told",
+    [
+        ({"lines": {"a": [1]}}, "a has 1 values for 2 places"),
+        ({"points": ["c"]}, "points names 'c': one of a"),
+        ({"bands": {"c": [1]}}, "bands names 'c'"),
+        ({"log": "z"}, "log='z'"),
+    ],
+)
+def test_curves_that_do_not_fit_are_refused(more, told):
+    with pytest.raises(ValueError, match=told):
+        curves([1, 2], more.pop("lines", {"a": [1, 2]}), **more, **WORDS)

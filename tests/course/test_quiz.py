@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from prose_tools import REWRITTEN
 
 import widgets
 from widgets import Option, Question, Quiz
@@ -156,3 +157,20 @@ def test_data_that_are_no_quiz_are_refused(read_99, old, new, told):
 def test_a_chapter_without_a_quiz_is_told():
     with pytest.raises(ValueError, match="'98' has no quiz"):
         Quiz("98")
+
+
+@pytest.mark.parametrize("chapter", REWRITTEN)
+def test_the_right_option_is_known_by_nothing_but_its_words(chapter):
+    """Options of like length, the right one seldom the longest, and not always in one place."""
+    questions = questions_of(chapter)
+    assert len(questions) >= 10
+    longest = []
+    for question in questions:
+        sizes = [len(option.text) for option in question.options]
+        assert max(sizes) <= 1.3 * min(sizes) + 4, (question.prompt, sizes)
+        right = next(len(option.text) for option in question.options if option.correct)
+        longest.append(right == max(sizes) and sizes.count(right) == 1)
+    assert sum(longest) <= 0.35 * len(questions)
+    shown = Quiz(chapter).questions
+    places = [[option["correct"] for option in q["options"]].index(True) for q in shown]
+    assert max(map(places.count, places)) <= 0.5 * len(places)

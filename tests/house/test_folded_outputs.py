@@ -41,11 +41,11 @@ def cells():
     """Two questions that overlap, and what is shown before, between and after."""
     return [
         code("before", "x", printed("early")),
-        code("ask", 'print(1)\npredict(\n    "01.1", "?")', printed("given"), question("01.1")),
+        code("ask", 'print(1)\npredict(\n    "P01.1", "?")', printed("given"), question("P01.1")),
         {"cell_type": "markdown", "id": "text", "metadata": {}, "source": "words"},
-        code("ask2", 'predict("01.2", "?")', printed("spoils 1"), question("01.2"), printed("2")),
-        code("show", 'reveal("01.1", 7)\ny', printed("seven"), data(png="iVBOR", plain="A view")),
-        code("show2", ["z\n", 'reveal("01.2", 8)'], printed(["ei", "ght"])),
+        code("ask2", 'predict("P01.2", "?")', printed("spoils 1"), question("P01.2"), printed("2")),
+        code("show", 'reveal("P01.1", 7)\ny', printed("seven"), data(png="iVBOR", plain="A view")),
+        code("show2", ["z\n", 'reveal("P01.2", 8)'], printed(["ei", "ght"])),
         code("after", "z", printed("late")),
     ]
 
@@ -53,10 +53,10 @@ def cells():
 def test_what_stands_between_a_question_and_its_answer_is_found(cells):
     found = {cell["id"]: (waiting, asked) for cell, waiting, asked in between(cells)}
     assert found == {
-        "ask": ([], ["01.1"]),
-        "ask2": (["01.1"], ["01.2"]),
-        "show": (["01.1", "01.2"], []),
-        "show2": (["01.2"], []),
+        "ask": ([], ["P01.1"]),
+        "ask2": (["P01.1"], ["P01.2"]),
+        "show": (["P01.1", "P01.2"], []),
+        "show2": (["P01.2"], []),
     }
     assert open_outputs(cells) == ["ask2", "show", "show2"]
 
@@ -68,8 +68,8 @@ def test_folded_it_is_one_closed_detail_that_gives_nothing_away(cells):
     assert [cells[i] for i in (0, 1, 2, 6)] == [before[i] for i in (0, 1, 2, 6)]
     first, asked, last = cells[3]["outputs"]
     assert asked == before[3]["outputs"][1]
-    assert "lock prediction 01.1 first" in first["data"]["text/html"]
-    assert "01.1 and 01.2" in last["data"]["text/html"]
+    assert "lock prediction P01.1 first" in first["data"]["text/html"]
+    assert "P01.1 and P01.2" in last["data"]["text/html"]
     (shown,) = cells[4]["outputs"]
     assert shown["data"].keys() == {"text/html", "text/plain"}
     assert shown["data"]["text/plain"] == FOLDED

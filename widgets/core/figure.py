@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from widgets.core.colours import SERIES, colour
 from widgets.core.widget import html_table, plain_table
 
-PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8a8a00", "#666666")
+PALETTE = tuple(colour(role) for role in SERIES)
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star", "pentagon")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 PATTERNS = ("", "/", ".", "x", "-", "|", "+", "\\")
 _MARGIN = {"l": 70, "r": 20, "t": 60, "b": 60}
+_FONT = "system-ui, sans-serif"
 
 
 _PLOTLY = "application/vnd.plotly.v1+json"
@@ -23,8 +25,10 @@ class LiveFigure:
     readers without a kernel see. Words and numbers are a second, folded output.
     """
 
-    def __init__(self, figure: Any, alt: str, table: Sequence[dict[str, object]]) -> None:
-        self.figure, self.alt, self.table = figure, alt, list(table)
+    def __init__(
+        self, figure: Any, title: str, alt: str, table: Sequence[dict[str, object]]
+    ) -> None:
+        self.figure, self.title, self.alt, self.table = figure, title, alt, list(table)
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -34,8 +38,7 @@ class LiveFigure:
             bundle.pop("text/html", None)  # the same again, with megabytes of JavaScript
         bundle["text/plain"] = "\n".join([self.alt, *plain_table(self.table)])
         display(bundle, raw=True)
-        title = self.figure.layout.title.text
-        words = f"<p>{escape(self.alt)}</p>" + html_table(self.table, caption=title)
+        words = f"<p>{escape(self.alt)}</p>" + html_table(self.table, caption=self.title)
         html = f"<details><summary>The figure in words and numbers</summary>{words}</details>"
         display({"text/html": html, "text/plain": self.alt}, raw=True)
 
@@ -52,7 +55,8 @@ def live_figure(
     title: says what to see. alt: the same for who cannot see it, in a sentence or two.
     table: the numbers, as rows with the same keys.
     Lines and bars that set no symbol, dash or pattern get one each: colour is never the only
-    sign. The paper is white, so that the figure reads the same on a light and a dark page.
+    sign. Type, inks and hues are those of the views. The paper is white; on a dark page
+    JupyterLab shows its negative with the hues kept (`common.css`), for plotly knows no themes.
     Raises ValueError if title, alt or an axis label is missing, or rows differ in their keys.
     """
     for field, value in (("title", title), ("alt", alt)):
@@ -66,16 +70,18 @@ def live_figure(
     if any(set(row) != set(table[0]) for row in table):
         raise ValueError("table is not allowed: all rows need the same keys")
     figure.update_layout(
-        title={"text": title, "x": 0.01, "font": {"size": 17}},
+        title={"text": f"<b>{escape(title)}</b>", "x": 0.01, "font": {"size": 17}},
         template="plotly_white",
         colorway=PALETTE,
-        paper_bgcolor="white",
-        font={"size": 14, "color": "#1b1f24"},
+        paper_bgcolor=colour("paper"),
+        font={"family": _FONT, "size": 14, "color": colour("ink")},
         height=figure.layout.height or 420,
-        margin=_MARGIN,
+        margin=_MARGIN | figure.layout.margin.to_plotly_json(),
     )
+    for axes in (figure.update_xaxes, figure.update_yaxes):
+        axes(gridcolor=colour("grid"), linecolor=colour("soft"))
     _tell_apart(figure)
-    return LiveFigure(figure, alt, table)
+    return LiveFigure(figure, title, alt, table)
 
 
 def _tell_apart(figure: Any) -> None:

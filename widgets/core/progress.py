@@ -14,7 +14,94 @@ from llama3lib.utils.files import atomic_write
 VERSION = 1
 PAUSE = 600.0
 """Seconds without an entry after which the clock of a chapter stands still."""
-RENAMES: tuple[dict[str, dict[str, str]], ...] = ()
+RENAMES: tuple[dict[str, dict[str, str]], ...] = (
+    # exercises in the order in which they come; predictions under names of their own
+    {
+        "exercises": {
+            "01.3": "01.2",
+            "01.4": "01.3",
+            "01.5": "01.4",
+            "01.2": "01.5",
+            "02.2": "02.1",
+            "02.3": "02.2",
+            "02.1": "02.3",
+            "02.5": "02.4",
+            "02.4": "02.5",
+            "09.6": "09.5",
+            "09.5": "09.6",
+        },
+        "predictions": {
+            "01.2": "P01.1",
+            "01.3": "P01.2",
+            "01.4": "P01.3",
+            "01.5": "P01.4",
+            "01.7": "P01.5",
+            "01.8": "P01.6",
+            "01.9": "P01.7",
+            "01.10": "P01.8",
+            "01.11": "P01.9",
+            "01.12": "P01.10",
+            "01.13": "P01.11",
+            "01.14": "P01.12",
+            "01.15": "P01.13",
+            "01.16": "P01.14",
+            "02.1": "P02.1",
+            "02.13": "P02.2",
+            "02.2": "P02.3",
+            "02.3": "P02.4",
+            "02.4": "P02.5",
+            "02.5": "P02.6",
+            "02.6": "P02.7",
+            "02.14": "P02.8",
+            "02.7": "P02.9",
+            "02.15": "P02.10",
+            "02.8": "P02.11",
+            "02.9": "P02.12",
+            "02.10": "P02.13",
+            "02.12": "P02.14",
+            "02.11": "P02.15",
+            "02.16": "P02.16",
+            "02.17": "P02.17",
+            "03.1": "P03.1",
+            "03.2": "P03.2",
+            "03.3": "P03.3",
+            "03.4": "P03.4",
+            "03.5": "P03.5",
+            "03.6": "P03.6",
+            "03.7": "P03.7",
+            "03.8": "P03.8",
+            "03.9": "P03.9",
+            "03.13": "P03.10",
+            "03.10": "P03.11",
+            "03.11": "P03.12",
+            "03.12": "P03.13",
+            "05.1": "P05.1",
+            "05.2": "P05.2",
+            "05.3": "P05.3",
+            "05.4": "P05.4",
+            "05.5": "P05.5",
+            "05.6": "P05.6",
+            "05.7": "P05.7",
+            "05.11": "P05.8",
+            "05.8": "P05.9",
+            "05.9": "P05.10",
+            "05.10": "P05.11",
+            "09.1": "P09.1",
+            "09.2": "P09.2",
+            "09.3": "P09.3",
+            "09.4": "P09.4",
+            "09.5": "P09.5",
+            "09.6": "P09.6",
+            "09.7": "P09.7",
+            "09.8": "P09.8",
+            "09.9": "P09.9",
+            "09.10": "P09.10",
+            "09.11": "P09.11",
+            "09.12": "P09.12",
+            "09.13": "P09.13",
+        },
+    },
+)
 """Ids that a new edition of a chapter renamed, old to new; one step for each such edition.
 
 As {"exercises": {"05.3": "05.4"}, "predictions": {"05.9": "05.10"}}. A record counts the steps it
@@ -22,6 +109,11 @@ has been through; only add steps at the end.
 """
 _RENAMED = {"exercises": ("checks", "hints"), "predictions": ("predictions",)}
 _EMPTY = {"checks": {}, "hints": {}, "predictions": {}, "quiz": {}, "time": {}}
+
+
+def chapter_of(name: str) -> str:
+    """The chapter of an exercise (01.4), a prediction (P01.4) or a quiz (01)."""
+    return name.removeprefix("P").split(".")[0]
 
 
 def default_path() -> Path:
@@ -158,7 +250,7 @@ class Ledger:
 
     def _tick(self, data: dict, name: str) -> None:
         now = self._now()
-        clock = data["time"].setdefault(name.split(".")[0], {"seconds": 0.0, "last": now})
+        clock = data["time"].setdefault(chapter_of(name), {"seconds": 0.0, "last": now})
         passed = now - clock["last"]
         clock["seconds"] += passed if 0 <= passed <= PAUSE else 0.0
         clock["last"] = now

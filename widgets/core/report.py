@@ -4,7 +4,7 @@ from html import escape
 from pathlib import Path
 
 from llama3lib.utils.files import atomic_write
-from widgets.core.progress import ledger
+from widgets.core.progress import chapter_of, ledger
 
 
 class Report:
@@ -108,7 +108,7 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 
 def _of(entries: dict, chapter: str) -> dict:
-    return {name: entry for name, entry in entries.items() if name.startswith(f"{chapter}.")}
+    return {name: entry for name, entry in entries.items() if chapter_of(name) == chapter}
 
 
 def _place(name: str) -> tuple[int, str]:

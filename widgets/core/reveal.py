@@ -13,7 +13,7 @@ from pathlib import Path
 import traitlets
 
 from widgets.core.predict import asked
-from widgets.core.progress import ledger
+from widgets.core.progress import chapter_of, ledger
 from widgets.core.widget import CourseWidget, css, esm
 
 _FOLDER = Path(__file__).parent.parent
@@ -65,7 +65,7 @@ def reveal(name: str, truth: float | str, unit: str = "") -> None:
 
 
 def _card(name: str, truth: float | str, unit: str, locked: dict | None) -> dict:
-    whys = dict(whys_of(name[:2]).get(name, {}))
+    whys = dict(whys_of(chapter_of(name)).get(name, {}))
     question = asked(name)
     guess = locked["value"] if locked else None
     why = whys.pop("answer", "")

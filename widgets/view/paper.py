@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from xml.sax.saxutils import escape, quoteattr
 
-from widgets.view.colours import colour
+from widgets.core.colours import colour
 from widgets.view.measure import text_width, wrap
 from widgets.view.plot import Plot, Scale
 

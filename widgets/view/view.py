@@ -14,8 +14,8 @@ from typing import ClassVar
 
 import traitlets
 
+from widgets.core.colours import dark_sheet
 from widgets.core.widget import CourseWidget, css, esm
-from widgets.view.colours import dark_sheet
 from widgets.view.controls import Control
 from widgets.view.paper import WIDTHS, Paper
 from widgets.view.scene import Scene

@@ -64,7 +64,7 @@ FLAT_WRONG = {
     ),
 }
 
-# 01.2 ----------------------------------------------------------------------------------------
+# 01.5 ----------------------------------------------------------------------------------------
 
 
 def count_formula(args, *, ffn=3, norms=2, heads=None):
@@ -101,7 +101,7 @@ TIED_WRONG = {
     "is_tied: wrong type": lambda args, total: "untied",
 }
 
-# 01.3 ----------------------------------------------------------------------------------------
+# 01.2 ----------------------------------------------------------------------------------------
 
 
 def turn_neighbours(x, positions, freqs, *, sign=1):
@@ -162,7 +162,7 @@ ORDER_WRONG = {
     "halves_order: the layouts do not meet": lambda n: [*range(1, n, 2), *range(0, n, 2)],
 }
 
-# 01.4 ----------------------------------------------------------------------------------------
+# 01.3 ----------------------------------------------------------------------------------------
 
 
 def gqa_einsum(q, k, v, *, offset=None, axis=-1, tile=False):
@@ -214,7 +214,7 @@ GQA_WRONG = {
 
 GQA_COPIES = {"repeat_interleave": _copying, "a broadcast product": _broadcast}
 
-# 01.5 ----------------------------------------------------------------------------------------
+# 01.4 ----------------------------------------------------------------------------------------
 
 
 def mask_and(ids):
@@ -471,11 +471,11 @@ RIGHT = {
         {"rms_norm": rms_plain, "flattened": flat_ramp},
         {"rms_norm": rms_rsqrt, "flattened": flat_wave},
     ],
-    "01.2": [
+    "01.5": [
         {"count": count_formula, "is_tied": tied_by_count},
         {"count": count_list, "is_tied": tied_by_remainder},
     ],
-    "01.3": [
+    "01.2": [
         {
             "rotate_neighbours": turn_neighbours,
             "rotate_halves": turn_halves,
@@ -487,8 +487,8 @@ RIGHT = {
             "halves_order": order_tensor,
         },
     ],
-    "01.4": [gqa_einsum, gqa_loop],
-    "01.5": [
+    "01.3": [gqa_einsum, gqa_loop],
+    "01.4": [
         {"document_mask": mask_and, "pack": pack_lists, "targets": targets_where},
         {"document_mask": mask_loops, "pack": pack_fill, "targets": targets_loop},
     ],
@@ -506,12 +506,12 @@ def _in(part, answers):
 
 WRONG = {
     "01.1": _in("rms_norm", RMS_WRONG) | _in("flattened", FLAT_WRONG),
-    "01.2": _in("count", COUNT_WRONG) | _in("is_tied", TIED_WRONG),
-    "01.3": _in("rotate_neighbours", NEIGHBOURS_WRONG)
+    "01.5": _in("count", COUNT_WRONG) | _in("is_tied", TIED_WRONG),
+    "01.2": _in("rotate_neighbours", NEIGHBOURS_WRONG)
     | _in("rotate_halves", HALVES_WRONG)
     | _in("halves_order", ORDER_WRONG),
-    "01.4": GQA_WRONG,
-    "01.5": _in("document_mask", MASK_WRONG)
+    "01.3": GQA_WRONG,
+    "01.4": _in("document_mask", MASK_WRONG)
     | _in("pack", PACK_WRONG)
     | _in("targets", TARGETS_WRONG),
     "01.6": _in("from_foreign", FROM_WRONG) | _in("to_foreign", TO_WRONG),

@@ -5,8 +5,8 @@ import torch
 from exercise_tools import load_answers
 
 from llama3lib.model import ModelArgs, RopeScaling, Transformer
-from widgets.ch01.exercises.e4_grouped_attention import E as GROUPED
-from widgets.ch01.exercises.e4_grouped_attention import largest_tensor
+from widgets.ch01.exercises.e3_grouped_attention import E as GROUPED
+from widgets.ch01.exercises.e3_grouped_attention import largest_tensor
 from widgets.ch01.exercises.e6_convert import foreign_config
 from widgets.core.check import find_exercise
 from widgets.core.judge import Mistake
@@ -16,9 +16,9 @@ A = load_answers("01")
 
 def test_a_message_never_shows_the_right_result():
     """A wrong sum is told apart without printing what it should have been."""
-    answer = {**A.RIGHT["01.2"][0], "count": lambda args: 7}
+    answer = {**A.RIGHT["01.5"][0], "count": lambda args: 7}
     with pytest.raises(Mistake) as caught:
-        find_exercise("01.2").check(answer)
+        find_exercise("01.5").check(answer)
     assert "Yours gives 7" in str(caught.value)
     smallest = ModelArgs(dim=4, n_layers=1, n_heads=2, n_kv_heads=2, ffn_dim=6, vocab_size=10)
     assert str(A.count_formula(smallest)) not in str(caught.value)

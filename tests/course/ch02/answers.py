@@ -18,7 +18,7 @@ from llama3lib.worlds.miniweb.web import GOOD
 P = 2**61 - 1
 
 
-# 02.1
+# 02.3
 def lines_counter(documents, most=6):
     counts = Counter(x for d in documents for x in d)
     return [[x for x in d if counts[x] <= most] for d in documents]
@@ -53,7 +53,7 @@ LINES_WRONG = {
 }
 
 
-# 02.2
+# 02.1
 def signature_min(shingles, factors, offsets):
     return [min((a * x + b) % P for x in shingles) for a, b in zip(factors, offsets, strict=True)]
 
@@ -89,7 +89,7 @@ MINHASH_WRONG = {
 }
 
 
-# 02.3
+# 02.2
 def choose_down(similarity, recall, numbers):
     for rows in range(numbers, 0, -1):
         if 1 - (1 - similarity**rows) ** (numbers // rows) >= recall:
@@ -116,7 +116,7 @@ CHOOSE_WRONG = {
 }
 
 
-# 02.4
+# 02.5
 def merges_index(words, count):
     pieces, counts, where, learned = {w: list(w) for w in words}, Counter(), {}, []
 
@@ -202,7 +202,7 @@ MERGES_WRONG = {
 }
 
 
-# 02.5
+# 02.4
 def train_library(texts, labels):
     model = train_classifier(texts, labels)
     return lambda text: model.score([text])[0]
@@ -367,14 +367,14 @@ CLEAN_WRONG = {
 }
 
 RIGHT = {
-    "02.1": [lines_counter, lines_dict],
-    "02.2": [
+    "02.3": [lines_counter, lines_dict],
+    "02.1": [
         {"signature": signature_min, "estimate": estimate_sum},
         {"signature": signature_loop, "estimate": estimate_numpy},
     ],
-    "02.3": [choose_down, choose_logs],
-    "02.4": [merges_index, merges_recount_changed],
-    "02.5": [
+    "02.2": [choose_down, choose_logs],
+    "02.5": [merges_index, merges_recount_changed],
+    "02.4": [
         {"train": train_log_odds, "harmed": harmed_share},
         {"train": train_library, "harmed": harmed_counter},
     ],
@@ -382,11 +382,11 @@ RIGHT = {
     "02.7": [clean_judged, clean_by_pairs],
 }
 WRONG = {
-    "02.1": LINES_WRONG,
-    "02.2": MINHASH_WRONG,
-    "02.3": CHOOSE_WRONG,
-    "02.4": MERGES_WRONG,
-    "02.5": QUALITY_WRONG,
+    "02.3": LINES_WRONG,
+    "02.1": MINHASH_WRONG,
+    "02.2": CHOOSE_WRONG,
+    "02.5": MERGES_WRONG,
+    "02.4": QUALITY_WRONG,
     "02.6": MIX_WRONG,
     "02.7": CLEAN_WRONG,
 }

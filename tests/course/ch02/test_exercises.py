@@ -3,7 +3,7 @@
 from exercise_tools import load_answers
 
 from llama3lib.paper import data, herd
-from widgets.ch02.exercises.e5_quality import rank_share
+from widgets.ch02.exercises.e4_quality import rank_share
 from widgets.ch02.exercises.e6_mix import planted_runs
 from widgets.core.quiz import questions_of
 

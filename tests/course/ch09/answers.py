@@ -197,7 +197,7 @@ TOP_P_WRONG = {
 }
 
 
-# 09.5
+# 09.6
 def fp8_library(x, bound=1200.0):
     from llama3lib.quant import quantize_rows
 
@@ -403,7 +403,7 @@ WRITE_WRONG = {
 }
 
 
-# 09.6
+# 09.5
 def plan_halving(decoding, prompts, seconds, limit):
     low, high = 0, sum(prompts)
     while low < high:
@@ -608,8 +608,8 @@ RIGHT = {
     "09.2": [cached_sdpa, cached_loops],
     "09.3": [top_p_sorted, top_p_loop],
     "09.4": [write_pop, write_smallest],
-    "09.5": [fp8_library, fp8_cut_first],
-    "09.6": [plan_halving, plan_token_by_token],
+    "09.6": [fp8_library, fp8_cut_first],
+    "09.5": [plan_halving, plan_token_by_token],
     "09.7": [speculative_plain, speculative_at_once],
 }
 WRONG = {
@@ -617,7 +617,7 @@ WRONG = {
     "09.2": CACHED_WRONG,
     "09.3": TOP_P_WRONG,
     "09.4": WRITE_WRONG,
-    "09.5": FP8_WRONG,
-    "09.6": PLAN_WRONG,
+    "09.6": FP8_WRONG,
+    "09.5": PLAN_WRONG,
     "09.7": SPECULATIVE_WRONG,
 }

@@ -15,7 +15,7 @@ from llama3lib.inference.speculative import _verify
 from llama3lib.model import Transformer, get_preset
 from llama3lib.model.attention import ScaledDotProductAttention
 from llama3lib.paper import inference as facts
-from widgets.ch09.exercises import e2_cached_attention, e5_fp8_rows, e6_plan_step
+from widgets.ch09.exercises import e2_cached_attention, e5_plan_step, e6_fp8_rows
 from widgets.ch09.exercises import e7_speculative_step as speculative
 from widgets.ch09.exercises.laws import law_of, p_value
 from widgets.ch09.exercises.servers import Call, Pace
@@ -23,7 +23,7 @@ from widgets.core.judge import Mistake
 from widgets.core.quiz import questions_of
 
 A = load_answers("09")
-PLAN, STEP = e6_plan_step.E, speculative.E
+PLAN, STEP = e5_plan_step.E, speculative.E
 
 
 @pytest.mark.parametrize("counts, least", [*itertools.product((True, False), (0, 1, "the first"))])
@@ -81,8 +81,8 @@ def test_blocks_are_copied_when_the_engine_copies_them():
 
 
 def test_no_fp8_case_hangs_on_the_last_bit():
-    cases = e5_fp8_rows._cases()
-    assert all(e5_fp8_rows._is_certain(*case.inputs) for case in cases)
+    cases = e6_fp8_rows._cases()
+    assert all(e6_fp8_rows._is_certain(*case.inputs) for case in cases)
     assert any((case.inputs[0] == 0).all(-1).any() for case in cases)
 
 

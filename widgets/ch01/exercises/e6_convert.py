@@ -160,7 +160,7 @@ def _explain(
 def _explain_rows(got: Tensor, given: Tensor, args: ModelArgs, part: str) -> tuple[str, str]:
     heads = args.n_heads if part == "wq" else args.n_kv_heads
     if torch.equal(got, given):
-        why = "The file pairs channel i with i + H/2; ours pairs neighbours. See exercise 01.3."
+        why = "The file pairs channel i with i + H/2; ours pairs neighbours. See exercise 01.2."
         return f"the rows of {part} are not permuted", why
     if torch.equal(got, interleaved_to_half(given, heads)):
         return f"the rows of {part} are permuted the wrong way", "You need the inverse."

@@ -1,4 +1,4 @@
-"""Exercise 09.6: small simulated servers, whose steps the learner's function plans."""
+"""Exercise 09.5: small simulated servers, whose steps the learner's function plans."""
 
 import random
 from collections.abc import Callable

@@ -20,8 +20,8 @@ from llama3lib.inference.simulate import (
 )
 from widgets.ch09.views.latency import STORED_ON
 from widgets.ch09.views.paging import percent
+from widgets.core.colours import SERIES
 from widgets.view import Choice, Linear, Paper, Plot, Scene, Slider, View
-from widgets.view.colours import SERIES
 from widgets.view.paper import WIDTHS
 from widgets.view.words import fixed, significant, thousands
 

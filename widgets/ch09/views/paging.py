@@ -12,8 +12,8 @@ from llama3lib.inference import SamplingParams
 from llama3lib.inference.block_manager import BlockManager
 from llama3lib.inference.sequence import Sequence
 from llama3lib.inference.simulate import Workload
+from widgets.core.colours import SERIES
 from widgets.view import Paper, Scene, Slider, Toggle, View
-from widgets.view.colours import SERIES
 from widgets.view.measure import wrap
 
 SIZES = (4, 8, 16, 32)

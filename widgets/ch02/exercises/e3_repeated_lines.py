@@ -1,4 +1,4 @@
-"""Exercise 02.1: lines that stand on many pages are removed."""
+"""Exercise 02.3: lines that stand on many pages are removed."""
 
 import random
 from collections import Counter
@@ -8,7 +8,7 @@ from widgets.core.exercise import Exercise
 from widgets.core.judge import Case
 
 E = Exercise(
-    "02.1",
+    "02.3",
     "drop_repeated_lines",
     hints=(
         "A line that many pages have says nothing about any of them. Count first, remove after.",

@@ -1,4 +1,4 @@
-"""Exercise 09.5: FP8 with a scale for each row, and a bound on the row's largest number.
+"""Exercise 09.6: FP8 with a scale for each row, and a bound on the row's largest number.
 
 First q and the scale are judged together, then what goes into the cast, then `saturated`.
 """
@@ -15,7 +15,7 @@ from widgets.core.exercise import Exercise
 from widgets.core.judge import Case, Mistake, check_form, run
 
 E = Exercise(
-    "09.5",
+    "09.6",
     "fp8_rows",
     hints=(
         "The row's largest number decides about the scale. Where does the bound come in: before or "

@@ -1,4 +1,4 @@
-"""Exercise 02.5: a classifier of quality, and the good pages that it harms."""
+"""Exercise 02.4: a classifier of quality, and the good pages that it harms."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ from widgets.core.forms import is_number, single
 from widgets.core.judge import Case, Mistake, run
 
 E = Exercise(
-    "02.5",
+    "02.4",
     hints=(
         "Words and word pairs tell good text from bad, if you let a linear model weigh them.",
         "Hash each word and pair into one of some thousand bins, average, one weight for each bin, "

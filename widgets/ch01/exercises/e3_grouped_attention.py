@@ -1,4 +1,4 @@
-"""Exercise 01.4: grouped-query attention without copies of the keys."""
+"""Exercise 01.3: grouped-query attention without copies of the keys."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from widgets.core.exercise import Exercise
 from widgets.core.judge import Mistake
 
 E = Exercise(
-    "01.4",
+    "01.3",
     "grouped_attention",
     tolerance=1e-6,
     hints=(

@@ -1,4 +1,4 @@
-"""Exercise 01.2: all parameters of a model, counted, and whether its output matrix is tied."""
+"""Exercise 01.5: all parameters of a model, counted, and whether its output matrix is tied."""
 
 import random
 
@@ -8,7 +8,7 @@ from widgets.core.exercise import Exercise
 from widgets.core.judge import Case
 
 E = Exercise(
-    "01.2",
+    "01.5",
     hints=(
         "A model is a list of matrices. Write the list first, with two numbers for each shape.",
         "One block has wq, wk, wv, wo, then w1, w2, w3, then two norms. Outside the blocks: the "

@@ -1,4 +1,4 @@
-"""Exercise 02.2: MinHash signatures, and what they estimate."""
+"""Exercise 02.1: MinHash signatures, and what they estimate."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from widgets.core.exercise import Exercise
 from widgets.core.judge import Case
 
 E = Exercise(
-    "02.2",
+    "02.1",
     hints=(
         "Shuffle all numbers, and look who comes first. Two sets agree on the first one exactly "
         "as often as they overlap.",

@@ -1,4 +1,4 @@
-"""Exercise 02.3: a signature cut into bands, as sharp as the recall allows."""
+"""Exercise 02.2: a signature cut into bands, as sharp as the recall allows."""
 
 from collections.abc import Callable, Iterable
 
@@ -6,7 +6,7 @@ from llama3lib.data.dedup.minhash import choose_bands
 from widgets.core.exercise import Exercise
 
 E = Exercise(
-    "02.3",
+    "02.2",
     "choose",
     results=("bands", "rows"),
     hints=(

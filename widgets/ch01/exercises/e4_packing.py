@@ -1,4 +1,4 @@
-"""Exercise 01.5: packed documents that do not see each other.
+"""Exercise 01.4: packed documents that do not see each other.
 
 Judged by running each document alone through a library model, and by the gradient that must not
 cross a border.
@@ -16,7 +16,7 @@ from widgets.core.forms import like
 from widgets.core.judge import Case, Mistake, run
 
 E = Exercise(
-    "01.5",
+    "01.4",
     hints=(
         "A border can leak in three places: through the mask, through the ids of the padding, "
         "and through the label of a document's last token.",

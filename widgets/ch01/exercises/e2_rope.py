@@ -1,4 +1,4 @@
-"""Exercise 01.3: RoPE in both layouts, and the order of channels between them.
+"""Exercise 01.2: RoPE in both layouts, and the order of channels between them.
 
 The neighbour layout is judged by `llama3lib.model.rope.apply_rotary_emb`, the halves layout by
 the same function behind a change of order.
@@ -15,7 +15,7 @@ from widgets.core.forms import brief, like
 from widgets.core.judge import Case, Mistake, run
 
 E = Exercise(
-    "01.3",
+    "01.2",
     hints=(
         "Turning a pair by an angle is one formula. The two layouts only disagree about who is "
         "whose partner.",

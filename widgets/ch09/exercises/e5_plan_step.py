@@ -1,4 +1,4 @@
-"""Exercise 09.6: how many prompt tokens to read in a step, under a limit on its time.
+"""Exercise 09.5: how many prompt tokens to read in a step, under a limit on its time.
 
 Small simulated servers call the learner's function step by step. Rules are looked at in each call:
 the limit, the order, and that nothing waits for ever. Throughput is looked at over the whole work.
@@ -13,7 +13,7 @@ from widgets.core.forms import has_floats_for_wholes, like
 from widgets.core.judge import Case, Mistake, run
 
 E = Exercise(
-    "09.6",
+    "09.5",
     "plan_step",
     hints=(
         "How many tokens of prompts fit into the step beside those of the texts being written? And "

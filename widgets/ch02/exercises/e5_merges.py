@@ -1,4 +1,4 @@
-"""Exercise 02.4: merges of a tokenizer, learned fast enough."""
+"""Exercise 02.5: merges of a tokenizer, learned fast enough."""
 
 import random
 import time
@@ -10,7 +10,7 @@ from widgets.core.forms import like
 from widgets.core.judge import Case, Mistake, run
 
 E = Exercise(
-    "02.4",
+    "02.5",
     "learn_merges",
     hints=(
         "A merge changes only the words that hold the pair. Why count all the others again?",
