@@ -1,4 +1,4 @@
-"""How the prose of the chapters is read by tests: its sentences, its marked numbers, its outputs."""
+"""How tests read the prose of the chapters: sentences, marked numbers, stored outputs."""
 
 import re
 from html import unescape

@@ -15,7 +15,7 @@ from prose_tools import MARK, REWRITTEN, printed, sentences, texts
 
 ROOT = Path(__file__).parents[2]
 TERMS = tomllib.loads((Path(__file__).parent / "terms.toml").read_text(encoding="utf-8"))
-_PLAIN = str.maketrans({"−": "-", ",": "", " ": " ", " ": " "})
+_PLAIN = str.maketrans({"−": "-", ",": "", "\u00a0": " ", "\u202f": " "})
 
 
 def chapters():
