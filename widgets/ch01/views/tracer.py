@@ -27,7 +27,7 @@ from widgets.view import Paper, Pick, Scene, Slider, Text, View
 from widgets.view.measure import shorten
 from widgets.view.words import thousands
 
-COLUMNS, MAX_TOKENS = 32, 16
+COLUMNS, MAX_TOKENS = 32, 18
 LONGEST = 34.0  # pixels of the largest square
 LABEL = 96  # pixels for the tokens beside the picture
 
