@@ -4,7 +4,7 @@ import importlib
 
 from widgets.core.check import check, fill, hint, solutions_from
 from widgets.core.figure import live_figure
-from widgets.core.plots import bars, boxes, curves
+from widgets.core.plots import bars, boxes, curves, panels
 from widgets.core.predict import predict
 from widgets.core.progress import use_ledger
 from widgets.core.quiz import Option, Question, Quiz
@@ -58,6 +58,7 @@ __all__ = [
     "fill",
     "hint",
     "live_figure",
+    "panels",
     "predict",
     "report",
     "reveal",

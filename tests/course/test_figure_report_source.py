@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llama3lib.utils.files import sha256_file
-from widgets import bars, boxes, curves, live_figure, predict, report, show_source
+from widgets import bars, boxes, curves, live_figure, panels, predict, report, show_source
 from widgets.core.figure import PALETTE
 from widgets.core.progress import ledger
 
@@ -194,3 +194,12 @@ def test_bars_and_boxes_are_told_as_tables():
 def test_curves_that_do_not_fit_are_refused(more, told):
     with pytest.raises(ValueError, match=told):
         curves([1, 2], more.pop("lines", {"a": [1, 2]}), **more, **WORDS)
+
+
+def test_panels_give_a_name_one_look_in_all_pictures():
+    pictures = {"A": {"run": [1, 2], "healthy": [1, 1]}, "B": {"healthy": [1, 1], "run": [2, 3]}}
+    made = panels([1, 2], pictures, columns=2, table=[{"a": 1}], **WORDS)
+    looks = {(line.name, line.line.color, line.line.dash) for line in made.figure.data}
+    assert len(looks) == 2 and len(made.figure.data) == 4
+    assert sum(line.showlegend for line in made.figure.data) == 2
+    assert made.figure.layout.xaxis2.title.text == "tokens"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from widgets.core.figure import PALETTE, LiveFigure, live_figure
+from widgets.core.figure import DASHES, PALETTE, LiveFigure, live_figure
 
 _TICKS = 10  # so many places of a logarithmic axis are all written down
 _FEW = 4  # so many series are named at their ends; more would lie on one another
@@ -120,6 +120,36 @@ def boxes(
     figure.update_layout(showlegend=False)
     if table is None:
         table = [_summary(name, sorted(values)) for name, values in data.items()]
+    return live_figure(figure, title=title, alt=alt, table=table)
+
+
+def panels(
+    x: Iterable[float],
+    pictures: Mapping[str, Mapping[str, Iterable[float]]],
+    *,
+    x_title: str,
+    y_title: str,
+    title: str,
+    alt: str,
+    table: Sequence[dict[str, object]],
+    columns: int = 3,
+) -> LiveFigure:
+    """Small pictures side by side, each with lines of its own; a name looks the same in all."""
+    from plotly.subplots import make_subplots
+
+    rows = math.ceil(len(pictures) / columns)
+    figure = make_subplots(rows, columns, subplot_titles=list(pictures))
+    names = list(dict.fromkeys(name for lines in pictures.values() for name in lines))
+    for place, lines in enumerate(pictures.values()):
+        where = {"row": place // columns + 1, "col": place % columns + 1, "showlegend": place == 0}
+        for name, values in lines.items():
+            number = names.index(name)
+            look = {"color": _colour(number), "dash": DASHES[number % len(DASHES)]}
+            places, heights = _pair(name, x, values)
+            figure.add_scatter(x=places, y=heights, name=name, mode="lines", line=look, **where)
+    figure.update_layout(height=260 * rows)
+    figure.update_xaxes(title=x_title)
+    figure.update_yaxes(title=y_title, col=1)
     return live_figure(figure, title=title, alt=alt, table=table)
 
 
