@@ -4,7 +4,7 @@ import importlib
 
 from widgets.core.check import check, fill, hint, solutions_from
 from widgets.core.figure import live_figure
-from widgets.core.plots import bars, boxes, curves, panels
+from widgets.core.plots import bars, boxes, curves, panels, timeline
 from widgets.core.predict import predict
 from widgets.core.progress import use_ledger
 from widgets.core.quiz import Option, Question, Quiz
@@ -64,6 +64,7 @@ __all__ = [
     "reveal",
     "show_source",
     "solutions_from",
+    "timeline",
     "use_ledger",
 ]
 __all__ += _VIEWS

@@ -7,7 +7,17 @@ import pytest
 import torch
 
 from llama3lib.utils.files import sha256_file
-from widgets import bars, boxes, curves, live_figure, panels, predict, report, show_source
+from widgets import (
+    bars,
+    boxes,
+    curves,
+    live_figure,
+    panels,
+    predict,
+    report,
+    show_source,
+    timeline,
+)
 from widgets.core.figure import PALETTE
 from widgets.core.progress import ledger
 
@@ -203,3 +213,17 @@ def test_panels_give_a_name_one_look_in_all_pictures():
     assert len(looks) == 2 and len(made.figure.data) == 4
     assert sum(line.showlegend for line in made.figure.data) == 2
     assert made.figure.layout.xaxis2.title.text == "tokens"
+
+
+def test_a_timeline_shows_when_each_row_was_busy():
+    spans = {
+        "first": [("stage 0", 0.0, 2.0), ("stage 1", 2.0, 3.0)],
+        "second": [("stage 0", 2.0, 4.0)],
+    }
+    first, second = timeline(spans, table=[{"a": 1}], **WORDS).figure.data
+    assert (list(first.base), list(first.x), list(first.y)) == (
+        [0, 2],
+        [2, 1],
+        ["stage 0", "stage 1"],
+    )
+    assert second.orientation == "h" and second.marker.pattern.shape != first.marker.pattern.shape

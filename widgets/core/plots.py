@@ -123,6 +123,29 @@ def boxes(
     return live_figure(figure, title=title, alt=alt, table=table)
 
 
+def timeline(
+    spans: Mapping[str, Sequence[tuple[str, float, float]]],
+    *,
+    x_title: str,
+    y_title: str,
+    title: str,
+    alt: str,
+    table: Sequence[dict[str, object]],
+) -> LiveFigure:
+    """Who was busy when: for each name its spans, as (row, begin, end)."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for name, parts in spans.items():
+        rows, begins, ends = zip(*parts, strict=True)
+        widths = [end - begin for begin, end in zip(begins, ends, strict=True)]
+        figure.add_bar(y=rows, x=widths, base=begins, orientation="h", name=name)
+    figure.update_layout(barmode="overlay", height=330)
+    figure.update_xaxes(title=x_title)
+    figure.update_yaxes(title=y_title, autorange="reversed")
+    return live_figure(figure, title=title, alt=alt, table=table)
+
+
 def panels(
     x: Iterable[float],
     pictures: Mapping[str, Mapping[str, Iterable[float]]],
