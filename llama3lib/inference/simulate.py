@@ -140,9 +140,9 @@ class StepTime:
 
 @dataclass(frozen=True)
 class Span:
-    """What a seat of the batch does: `prompt`, `decode`, or `padding` for a text that has ended."""
+    """What a slot of the batch does: `prompt`, `decode`, or `padding` for a text that has ended."""
 
-    seat: int
+    slot: int
     job: int
     kind: str
     start: float
@@ -155,7 +155,7 @@ class Run:
     """What became of every job of a workload; times in seconds on the calculated clock."""
 
     workload: Workload
-    seats: int
+    slots: int
     token_times: tuple[tuple[float, ...], ...]
     """When each token of each job was there."""
     spans: tuple[Span, ...]
@@ -179,9 +179,9 @@ class Run:
 
     @property
     def idle_share(self) -> float:
-        """Part of all seats' time in which they neither read nor wrote for a text: 0 to 1."""
+        """Part of all slots' time in which they neither read nor wrote for a text: 0 to 1."""
         used = sum(span.end - span.start for span in self.spans if span.kind != "padding")
-        return max(0.0, 1 - used / (self.seats * self.seconds))  # sums round
+        return max(0.0, 1 - used / (self.slots * self.seconds))  # sums round
 
     @property
     def latencies(self) -> list[float]:
@@ -215,15 +215,15 @@ class _Seats:
         """A step of a job; the same again right after it is one longer span."""
         if job not in self._taken:
             taken = set(self._taken.values())
-            self._taken[job] = next(seat for seat in itertools.count() if seat not in taken)
-        seat, last = self._taken[job], self._last.get(job)
+            self._taken[job] = next(slot for slot in itertools.count() if slot not in taken)
+        slot, last = self._taken[job], self._last.get(job)
         before = self.spans[last] if last is not None else None
-        if before and (before.seat, before.kind, before.end) == (seat, kind, start):
+        if before and (before.slot, before.kind, before.end) == (slot, kind, start):
             num_tokens += before.num_tokens
-            self.spans[last] = Span(seat, job, kind, before.start, end, num_tokens)
+            self.spans[last] = Span(slot, job, kind, before.start, end, num_tokens)
         else:
             self._last[job] = len(self.spans)
-            self.spans.append(Span(seat, job, kind, start, end, num_tokens))
+            self.spans.append(Span(slot, job, kind, start, end, num_tokens))
 
     def leave(self, job: int) -> None:
         del self._taken[job]
@@ -247,7 +247,7 @@ def run_continuous(
     """
     longest = max(job.prompt_tokens + job.output_tokens for job in workload.jobs)
     if num_blocks is None:
-        # a block more for each seat: the scheduler keeps one free for every running text
+        # a block more for each slot: the scheduler keeps one free for every running text
         num_blocks = max(max_num_seqs, 1) * (-(-longest // block_size) + 1)
     blocks = BlockManager(num_blocks, block_size, prefix_sharing=False)
     scheduler = Scheduler(
@@ -255,7 +255,7 @@ def run_continuous(
     )
     coming = deque(_sequence(place, job) for place, job in enumerate(workload.jobs))
     tokens: list[list[float]] = [[] for _ in workload.jobs]
-    seats, clock, num_steps = _Seats(), 0.0, 0
+    slots, clock, num_steps = _Seats(), 0.0, 0
     while coming or scheduler.has_work:
         if not scheduler.has_work:
             clock = max(clock, workload.jobs[coming[0].sample_id].arrival)
@@ -265,9 +265,9 @@ def run_continuous(
         cached = sum(item.sequence.num_computed_tokens for item in plan.scheduled)
         end = clock + step_time(plan.num_tokens, cached)
         for sequence in plan.preempted:
-            seats.leave(sequence.sample_id)
+            slots.leave(sequence.sample_id)
         for item in plan.scheduled:
-            seats.note(item.sequence.sample_id, _kind(item), clock, end, item.num_tokens)
+            slots.note(item.sequence.sample_id, _kind(item), clock, end, item.num_tokens)
         clock, num_steps = end, num_steps + 1
         for item in plan.scheduled:
             sequence, may_draw = item.sequence, item.is_last_piece
@@ -278,9 +278,9 @@ def run_continuous(
             tokens[sequence.sample_id].append(clock)
             if len(sequence.output_ids) == sequence.params.max_tokens:
                 scheduler.finish(sequence, "length")
-                seats.leave(sequence.sample_id)
+                slots.leave(sequence.sample_id)
     times = tuple(map(tuple, tokens))
-    spans = tuple(seats.spans)
+    spans = tuple(slots.spans)
     return Run(workload, max_num_seqs, times, spans, num_steps, scheduler.num_preemptions)
 
 
@@ -319,14 +319,14 @@ def run_static(
         times = [clock, clock + step_time(number * width, 0)]
         for written in range(1, max(job.output_tokens for job in batch)):
             times.append(times[-1] + step_time(number, number * (width + written - 1)))
-        for seat, job in enumerate(batch):
-            place, ends = first + seat, times[job.output_tokens]
-            spans.append(Span(seat, place, "prompt", *times[:2], job.prompt_tokens))
+        for slot, job in enumerate(batch):
+            place, ends = first + slot, times[job.output_tokens]
+            spans.append(Span(slot, place, "prompt", *times[:2], job.prompt_tokens))
             if job.output_tokens > 1:
-                spans.append(Span(seat, place, "decode", times[1], ends, job.output_tokens - 1))
+                spans.append(Span(slot, place, "decode", times[1], ends, job.output_tokens - 1))
             if ends < times[-1]:
                 rest = len(times) - 1 - job.output_tokens
-                spans.append(Span(seat, place, "padding", ends, times[-1], rest))
+                spans.append(Span(slot, place, "padding", ends, times[-1], rest))
             tokens.append(tuple(times[1 : job.output_tokens + 1]))
         clock, num_steps = times[-1], num_steps + len(times) - 1
     return Run(workload, batch_size, tuple(tokens), tuple(spans), num_steps)

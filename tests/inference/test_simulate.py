@@ -45,7 +45,7 @@ def test_a_static_batch_waits_for_its_longest_text():
         Span(0, 2, "prompt", 4, 5, 5),
     )
     assert (run.seconds, run.throughput, run.num_steps) == (5, 7 / 5, 5)
-    assert run.idle_share == pytest.approx(3 / 10)  # 2 of padding, 1 of an empty seat
+    assert run.idle_share == pytest.approx(3 / 10)  # 2 of padding, 1 of an empty slot
     assert run.times_to_first_token == [1, 1, 5] and run.latencies == [2, 4, 5]
     assert run.times_between_tokens == [1, 1, 1, 1]
 
@@ -98,14 +98,14 @@ def test_too_little_room_makes_texts_read_again():
 @pytest.mark.parametrize("seed", range(12))
 def test_nothing_is_lost_and_nobody_travels_in_time(seed):
     rng, work = random.Random(seed), some_work(seed)
-    time, seats = StepTime(0.02, 0.002, 1e-5), rng.randint(1, 6)
+    time, slots = StepTime(0.02, 0.002, 1e-5), rng.randint(1, 6)
     tight = {"num_blocks": rng.choice([None, 40]), "block_size": 3}
     small = {"max_num_batched_tokens": rng.choice([2, 7, 512])}
     runs = [
-        run_static(work, time, seats),
-        run_static(work, time, seats, wait_until_full=True),
-        run_continuous(work, time, max_num_seqs=seats, **small),
-        run_continuous(work, time, max_num_seqs=seats, **small, **tight),
+        run_static(work, time, slots),
+        run_static(work, time, slots, wait_until_full=True),
+        run_continuous(work, time, max_num_seqs=slots, **small),
+        run_continuous(work, time, max_num_seqs=slots, **small, **tight),
     ]
     for run in runs:
         assert [len(t) for t in run.token_times] == [job.output_tokens for job in work.jobs]
@@ -114,11 +114,11 @@ def test_nothing_is_lost_and_nobody_travels_in_time(seed):
             assert times[0] >= job.arrival + time(1, 0)
         assert run.throughput * run.seconds == pytest.approx(sum(map(len, run.token_times)))
         assert 0 <= run.idle_share < 1
-        for seat in range(seats):
-            taken = sorted((s.start, s.end) for s in run.spans if s.seat == seat)
+        for slot in range(slots):
+            taken = sorted((s.start, s.end) for s in run.spans if s.slot == slot)
             assert all(a < b for a, b in taken)
             assert all(b[0] >= a[1] for a, b in itertools.pairwise(taken))
-        assert {span.seat for span in run.spans} <= set(range(seats))
+        assert {span.slot for span in run.spans} <= set(range(slots))
         if not run.num_preemptions:
             read, written = [0] * 17, [0] * 17
             for span in run.spans:
@@ -143,13 +143,13 @@ def test_one_at_a_time_is_the_same_either_way(seed):
 @pytest.mark.parametrize("seed", range(8))
 def test_continuous_batching_written_a_second_time(seed):
     """First come first served with room for everything: no scheduler is needed for that."""
-    work, time, seats = some_work(seed, rate=8.0), StepTime(0.02, 0.002, 1e-5), 1 + seed
+    work, time, slots = some_work(seed, rate=8.0), StepTime(0.02, 0.002, 1e-5), 1 + seed
     clock, left = 0.0, list(range(17))
     inside, token_times = {}, {i: [] for i in left}  # job: tokens in the cache
     while left or inside:
         if not inside:
             clock = max(clock, work.jobs[left[0]].arrival)
-        while left and work.jobs[left[0]].arrival <= clock and len(inside) < seats:
+        while left and work.jobs[left[0]].arrival <= clock and len(inside) < slots:
             inside[left.pop(0)] = 0
         tokens = {i: 1 if done else work.jobs[i].prompt_tokens for i, done in inside.items()}
         clock += time(sum(tokens.values()), sum(inside.values()))
@@ -158,14 +158,14 @@ def test_continuous_batching_written_a_second_time(seed):
             token_times[i].append(clock)
             if len(token_times[i]) == work.jobs[i].output_tokens:
                 del inside[i]
-    run = run_continuous(work, time, max_num_seqs=seats, max_num_batched_tokens=10_000)
+    run = run_continuous(work, time, max_num_seqs=slots, max_num_batched_tokens=10_000)
     for i, times in token_times.items():
         assert run.token_times[i] == pytest.approx(times, rel=1e-12)
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6])
 def test_one_seat_is_the_queue_of_the_textbooks(load):
-    """Poisson arrivals, one seat, always the same work: the mean wait of M/D/1 (Pollaczek 1930)."""
+    """Poisson arrivals, one slot, always the same work: the mean wait of M/D/1 (Pollaczek 1930)."""
     service = 0.01
     work = Workload.random(
         4000,

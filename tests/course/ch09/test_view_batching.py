@@ -6,9 +6,9 @@ import pytest
 
 from llama3lib.inference.simulate import StepTime, run_continuous, run_static
 from widgets.ch09.views import batching
-from widgets.ch09.views.batching import MODES, SEATS, SPREADS, BatchingTimeline, play, requests
+from widgets.ch09.views.batching import MODES, SLOTS, SPREADS, BatchingTimeline, play, requests
 
-SETTINGS = list(itertools.product(MODES, SEATS, SPREADS))
+SETTINGS = list(itertools.product(MODES, SLOTS, SPREADS))
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +17,9 @@ def view():
 
 
 def test_every_setting_is_a_run_of_the_simulator(view):
-    for mode, seats, spread in SETTINGS[::5]:  # meets every mode, number of seats and spread
-        run = play(mode, seats, spread, batching.STORED_TIME)
-        cell = view.cells(seats, spread)[mode]
+    for mode, slots, spread in SETTINGS[::5]:  # meets every mode, number of slots and spread
+        run = play(mode, slots, spread, batching.STORED_TIME)
+        cell = view.cells(slots, spread)[mode]
         assert cell["end"] == pytest.approx(1000 * run.end, abs=0.006)
         assert cell["idle"] == pytest.approx(run.idle_share, abs=1e-4)
         assert cell["rate"] == pytest.approx(run.throughput, abs=0.06)
@@ -27,7 +27,7 @@ def test_every_setting_is_a_run_of_the_simulator(view):
         assert len(cell["first"]) == len(cell["done"]) == len(requests(spread).jobs)
         # what is hatched or blank is what the title calls idle
         used = sum(end - start for _, _, kind, start, end in cell["spans"] if kind < 2)
-        assert 1 - used / (seats * cell["end"]) == pytest.approx(cell["idle"], abs=2e-3)
+        assert 1 - used / (slots * cell["end"]) == pytest.approx(cell["idle"], abs=2e-3)
         assert (mode == "static") == any(
             kind == 2 for *_, kind, _, _ in cell["spans"]
         ) or not spread
@@ -35,7 +35,7 @@ def test_every_setting_is_a_run_of_the_simulator(view):
 
 def test_a_step_time_of_ones_own_is_used():
     own = StepTime(1.0, 0.0)
-    view = BatchingTimeline("continuous", seats=6, spread=1.0, step_time=own, note="made up")
+    view = BatchingTimeline("continuous", slots=6, spread=1.0, step_time=own, note="made up")
     work = requests(1.0)
     assert view.cells()["static"]["end"] == 1000 * run_static(work, own, 6).end
     whole = run_continuous(work, own, max_num_seqs=6)
@@ -49,9 +49,9 @@ def test_a_step_time_of_ones_own_is_used():
 def test_what_the_picture_claims(fixed, per_token):
     """Effects as directions: nothing of it hangs on the machine that measured the steps."""
     step_time = StepTime(fixed, per_token, 1e-6)
-    for seats in (2, 8):
+    for slots in (2, 8):
         static, whole, pieces = (
-            [play(mode, seats, spread, step_time) for spread in SPREADS] for mode in MODES
+            [play(mode, slots, spread, step_time) for spread in SPREADS] for mode in MODES
         )
         ends = [a.end / b.end for a, b in zip(whole, static, strict=True)]
         assert ends[0] > ends[1] > ends[2] and ends[2] < 0.75  # differing answers: more to gain
@@ -63,24 +63,21 @@ def test_what_the_picture_claims(fixed, per_token):
 
 def test_the_words(view):
     assert batching.STORED_ON in view.frame()["notes"][2]
-    view.mode, view.seats, view.spread = "static", 4, 0.5
+    view.mode, view.slots, view.spread = "static", 4, 0.5
     cells = view.cells()
-    share = batching.fixed(cells["continuous"]["end"] / cells["static"]["end"])
+    share = batching.percent(cells["continuous"]["end"] / cells["static"]["end"])
     idle = batching.percent(cells["static"]["idle"])
-    words = f"Static: {idle} of the seats' time is idle; continuous batching ends in {share} of"
-    assert view.summary() == f"{words} the time"
+    words = f"Static batching leaves {idle} of slot time idle; continuous batching finishes"
+    assert view.summary() == f"{words} in {share} of the time"
     view.mode = "pieces"
-    assert (
-        f"with whole prompts {batching.significant(cells['continuous']['wait'])} ms"
-        in view.summary()
-    )
+    assert f"against {batching.significant(cells['continuous']['wait'])} ms" in view.summary()
     rows = view.table()
     jobs = requests(0.5).jobs
-    assert [row["tokens written"] for row in rows] == [job.output_tokens for job in jobs]
-    assert {row["seat"] for row in rows} == {1, 2, 3, 4}
+    assert [row["output tokens"] for row in rows] == [job.output_tokens for job in jobs]
+    assert {row["slot"] for row in rows} == {1, 2, 3, 4}
     assert all(float(r["first token, ms"]) <= float(r["last token, ms"]) for r in rows)
-    assert hatched(view) == 0 and "seat 4" in view.static_svg()
-    assert "padding: the seat waits for the longest text" in view.frame()["notes"][0]
+    assert hatched(view) == 0 and "slot 4" in view.static_svg()
+    assert "padding: the slot waits for the longest sequence" in view.frame()["notes"][0]
     view.mode, view.spread = "static", 0.0
     assert "answers of 40." in view.frame()["notes"][1]
     view.spread = 1.0
@@ -92,7 +89,7 @@ def hatched(view):
 
 
 def test_time_plays_the_run(view):
-    view.move(mode="static", seats=4, spread=1.0)
+    view.move(mode="static", slots=4, spread=1.0)
     spans, longest = view.cells()["static"]["spans"], view.cells()["static"]["end"]
     for moment in (1, 20, 59, 60):
         view.moment = moment
@@ -107,8 +104,8 @@ def test_every_text_is_named_once_and_no_two_numbers_touch(view, setting):
     spans, scale = runs[setting[0]]["spans"], 910 / max(r["end"] for r in runs.values())
     found = batching.names(spans, 70, scale)
     assert sorted(job for _, job, _, _ in found) == list(range(batching.NUM_JOBS))
-    for seat in range(setting[1]):
-        above = [(x, job) for one, job, x, high in found if one == seat and high]
+    for slot in range(setting[1]):
+        above = [(x, job) for one, job, x, high in found if one == slot and high]
         for (x, job), (other, _) in itertools.pairwise(above):
             assert x + 7 * len(str(job + 1)) < other
     bars = {job: (70 + scale * a, 70 + scale * b) for _, job, kind, a, b in spans if kind == 1}

@@ -52,7 +52,7 @@ def test_a_batch_limit_is_a_batch_limit(model, monkeypatch):
     monkeypatch.setattr(LLMEngine, "step", step)
     latency.measure_point(model, 3, (8, 6))
     assert max(number for number, _ in seen) == 3
-    assert sum(number == 3 for number, _ in seen) > len(seen) / 2  # the seats are taken
+    assert sum(number == 3 for number, _ in seen) > len(seen) / 2  # the slots are taken
     with pytest.raises(ValueError, match="prompt=63 is not allowed: 1 to 62"):
         latency.measure_point(model, 1, (63, 6))
 
@@ -92,21 +92,21 @@ def test_the_best_within_a_limit():
     assert best(short, 1.0, "p95_ms") is None
     assert best(long, math.inf, "p95_ms")["limit"] == 4  # not the largest batch
     view = LatencyCurve(some_waits(), limit_ms=2.5)
-    want = "short: 95 of 100 tokens within 2.5 ms: 4 texts at a time, 2,280 tokens/s"
+    want = "short, p95 TPOT up to 2.5 ms: batch size 4 gives the most, 2,280 tokens/s"
     assert view.summary() == want and view.best() == short[2]
     assert view.frame()["facts"] == {"best": "4"}
     view = LatencyCurve(some_waits(), limit_ms=1.0)
     assert view.frame()["facts"] == {"best": "none"}
-    assert view.summary() == "short: no batch limit brings 95 of 100 tokens within 1 ms"
+    assert view.summary() == "short: no batch size keeps p95 TPOT up to 1 ms"
     view = LatencyCurve(some_waits(), mix="long", judge="median_ms", limit_ms=9.0)
     assert view.best()["limit"] == 4
     told = latency.notes(view.rows(), 9.0, "median_ms")
-    assert told[0].startswith("Against 1 text at a time: 1.9 times the tokens a second")
-    assert told[1].endswith("930 tokens/s. With more texts only the wait grows.")
+    assert told[0].startswith("Against batch size 1: 1.9 times the tokens a second")
+    assert told[1].endswith("930 tokens/s. Beyond it only TPOT grows.")
     assert [row["within the limit"] for row in view.table()] == ["yes"] * 4
     assert LatencyCurve(some_waits()).table()[0]["tokens/s"] == "803"  # 802.5: halves go up
     svg = view.static_svg()
-    assert "≤ 9 ms</text>" in svg and "4 texts at a time, 930 tokens/s" in svg
+    assert "≤ 9 ms</text>" in svg and "batch size 4 gives the most, 930 tokens/s" in svg
 
 
 def test_a_lone_texts_waits_hold_no_prompt(model, monkeypatch):

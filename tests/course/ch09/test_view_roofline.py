@@ -64,12 +64,12 @@ def test_words_table_and_picture_tell_the_same():
     it = view.dot()
     assert it.bound == "memory" and it.used < 0.01
     title = view.summary()
-    assert title == "405B BF16, decode, batch 1: memory bounds; 0.35% of the arithmetic is used"
+    assert title == "405B in BF16, decode, batch 1: memory-bound, 0.35% of peak FLOP/s used"
     assert f"<title>{title}</title>" in view.static_svg()
     assert view.table()[0]["arithmetic used"] == "0.35%" and view.table()[0]["chips"] == "16"
     assert [row["batch"] for row in view.table()][-1] == "1,024"
     view.step = "prefill 4096"
-    assert view.summary().startswith("405B BF16, prefill, batch 1: arithmetic bounds; the memory")
+    assert view.summary().startswith("405B in BF16, prefill, batch 1: compute-bound, ")
     view.setting = "8B FP8"
     assert any("of the operations run in FP8" in note for note in view.frame()["notes"])
     assert "image/svg+xml" in view._repr_mimebundle_()[0]

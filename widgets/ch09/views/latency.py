@@ -18,13 +18,13 @@ from llama3lib.model import Transformer
 from llama3lib.paper import inference as facts
 from widgets.view import Choice, Linear, Paper, Plot, Scene, Slider, View
 from widgets.view.legend import legend
-from widgets.view.words import count_of, fixed, significant, thousands
+from widgets.view.words import fixed, significant, thousands
 
 LIMITS = (1, 2, 4, 8, 16, 32)
 RATIO = facts.INPUT_TOKENS.value // facts.OUTPUT_TOKENS.value
 MIXES = {"32 in, 32 out": (32, 32), f"256 in, {256 // RATIO} out": (256, 256 // RATIO)}  # ours
 """Tokens of prompt and answer; the second has the ratio of the paper's 4,096 to 256."""
-JUDGES = {"p95_ms": "95 of 100 tokens", "median_ms": "half of the tokens"}
+JUDGES = {"p95_ms": "p95", "median_ms": "median"}
 STORED_ON = "measured with tiny-base on AMD EPYC, one thread, torch 2.13.0, 2026-11-21"
 _COLUMNS = ("mix", "limit", "tokens_per_second", "median_ms", "p95_ms")
 # measure_curve on tiny-base, of three rounds the quickest for each point
@@ -39,8 +39,8 @@ STORED = [
     for mix, row in zip([mix for mix in MIXES for _ in LIMITS], _ROUNDS, strict=True)
 ]
 LONE = (
-    "With 1 text at a time no wait includes reading a prompt: what lies above half are slow steps.",
-    "With more, a wait may include reading the prompt of the next text.",
+    "At batch size 1 no TPOT includes a prefill: what lies above the median are slow steps.",
+    "At larger ones it may include the prefill of the next sequence.",
 )
 SERIES = {"p95_ms": ("square", "second", "7 5"), "median_ms": ("circle", "first", None)}
 
@@ -54,9 +54,9 @@ def measure_curve(
 ) -> list[dict[str, object]]:
     """One row for each mix and each `max_num_seqs`, from the running engine.
 
-    Requests always wait, so all seats are taken; the clock stops when the last one is let in.
+    Requests always wait, so all slots are taken; the clock stops when the last one is let in.
     Answers differ a little in length, so that they do not begin and end together. A wait is the
-    time between two tokens of a text. rounds: requests for each seat, 8 at least in all.
+    time between two tokens of a text. rounds: requests for each slot, 8 at least in all.
 
     On one thread of the machine of the stored table this takes about 5 seconds.
     """
@@ -144,19 +144,17 @@ def best(rows: Items[dict], limit_ms: float, judge: str) -> dict | None:
 
 
 def at_a_time(limit: int) -> str:
-    return f"{count_of(limit, 'text')} at a time"
+    return f"batch size {limit}"
 
 
 def headline(mix: str, rows: Items[dict], limit_ms: float, judge: str) -> str:
     """The title: which batch limit gives most tokens within the wait that is allowed."""
-    found, allowed = (
-        best(rows, limit_ms, judge),
-        f"{JUDGES[judge]} within {significant(limit_ms)} ms",
-    )
+    found = best(rows, limit_ms, judge)
+    allowed = f"{JUDGES[judge]} TPOT up to {significant(limit_ms)} ms"
     if found is None:
-        return f"{mix}: no batch limit brings {allowed}"
+        return f"{mix}: no batch size keeps {allowed}"
     rate = f"{thousands(found['tokens_per_second'])} tokens/s"
-    return f"{mix}: {allowed}: {at_a_time(found['limit'])}, {rate}"
+    return f"{mix}, {allowed}: {at_a_time(found['limit'])} gives the most, {rate}"
 
 
 def notes(rows: Items[dict], limit_ms: float, judge: str) -> list[str]:
@@ -168,13 +166,13 @@ def notes(rows: Items[dict], limit_ms: float, judge: str) -> list[str]:
         gain = found["tokens_per_second"] / alone["tokens_per_second"]
         wait = found["median_ms"] / alone["median_ms"]
         told.append(
-            f"Against {at_a_time(alone['limit'])}: {significant(gain)} times the tokens a second; "
-            f"half of the tokens come within {significant(wait)} times the wait."
+            f"Against {at_a_time(alone['limit'])}: {significant(gain)} times the tokens a second "
+            f"at {significant(wait)} times the median TPOT."
         )
     most = f"{at_a_time(top['limit'])}, {thousands(top['tokens_per_second'])} tokens/s"
     told.append(f"The most without a limit: {most}.")
     if top["limit"] != rows[-1]["limit"]:
-        told[-1] += " With more texts only the wait grows."
+        told[-1] += " Beyond it only TPOT grows."
     if alone["limit"] == 1:
         told += LONE
     return told
@@ -184,10 +182,10 @@ def table_rows(rows: Items[dict], limit_ms: float, judge: str) -> list[dict[str,
     """The picture as a table."""
     return [
         {
-            "texts at a time": row["limit"],
+            "batch size": row["limit"],
             "tokens/s": thousands(row["tokens_per_second"]),
-            "median wait for a token, ms": fixed(row["median_ms"]),
-            "95 of 100 within, ms": fixed(row["p95_ms"]),
+            "median TPOT, ms": fixed(row["median_ms"]),
+            "p95 TPOT, ms": fixed(row["p95_ms"]),
             "within the limit": "yes" if row[judge] <= limit_ms else "no",
         }
         for row in rows
@@ -206,10 +204,10 @@ def stops_for(rows: Items[dict], number: int = 20) -> list[float]:
 def axes(paper: Paper, rows: Items[dict]) -> Plot:
     """Tokens a second against the wait for each; room for the limit in words on the right."""
     right, top = (max(row[name] for row in rows) for name in ("tokens_per_second", "p95_ms"))
-    words = "tokens written per second; number at a point: texts at a time"
+    words = "output tokens per second; number at a point: batch size"
     return paper.plot(
         Linear(0, 1.08 * right, words),
-        Linear(0, 1.1 * top, "wait for the next token of a text, ms"),
+        Linear(0, 1.1 * top, "time per output token (TPOT), ms"),
         left=52,
         top=28,
         right=84,
@@ -237,7 +235,7 @@ def draw_points(plot: Plot, rows: Items[dict], judge: str, found: dict | None) -
         for row in rows:
             tip = (
                 f"{at_a_time(row['limit'])}: {thousands(row['tokens_per_second'])} tokens/s, "
-                f"{JUDGES[which]} within {significant(row[which])} ms"
+                f"{JUDGES[which]} TPOT {significant(row[which])} ms"
             )
             plot.mark(kind, spot(row, which), role, tip=tip, key=f"{which} {row['limit']}")
     if found is not None:
@@ -249,9 +247,7 @@ def draw_points(plot: Plot, rows: Items[dict], judge: str, found: dict | None) -
 
 def draw_legend(plot: Plot) -> None:
     """What the signs mean."""
-    signs = [
-        (kind, role, f"{JUDGES[which]} wait no longer") for which, (kind, role, _) in SERIES.items()
-    ]
+    signs = [(kind, role, f"{JUDGES[which]} TPOT") for which, (kind, role, _) in SERIES.items()]
     most = ("diamond", "none", "most within the limit", {"stroke": "bad", "stroke_width": 2})
     legend(plot.paper, 4 if plot.paper.narrow else plot.left, plot.low + 70, [*signs, most])
 
@@ -266,7 +262,7 @@ class LatencyCurve(View):
     """
 
     limit_ms = Slider(
-        lambda view, values: view.stops, "wait allowed", text=lambda ms: f"{significant(ms)} ms"
+        lambda view, values: view.stops, "TPOT allowed", text=lambda ms: f"{significant(ms)} ms"
     )
     judge = Choice(JUDGES, "judged by")
     mix = Choice(lambda view, values: list(view.points), "tokens")

@@ -90,10 +90,10 @@ def intensity_limit(args: ModelArgs, context: int) -> float:
 
 def headline(model: str, fmt: str, step: str, it: Dot) -> str:
     """The title: what bounds, and what the other side does meanwhile."""
-    where = f"{model} {fmt}, {step.split()[0]}, batch {it.batch:,}"
+    where = f"{model} in {fmt}, {step.split()[0]}, batch {it.batch:,}"
     if it.bound == "memory":
-        return f"{where}: memory bounds; {percent(it.used)} of the arithmetic is used"
-    return f"{where}: arithmetic bounds; the memory is busy {percent(it.busy)} of the time"
+        return f"{where}: memory-bound, {percent(it.used)} of peak FLOP/s used"
+    return f"{where}: compute-bound, {percent(it.busy)} of the bandwidth used"
 
 
 def notes(args: ModelArgs, fmt: str, step: str, it: Dot, chip: Chip) -> list[str]:
