@@ -1,60 +1,43 @@
 """The engine: requests in, texts out, all of them at the same time.
 
     with LLMEngine(model, tokenizer) as engine:
-        for output in engine.generate(["One sunny day", "Omar had"], SamplingParams(max_tokens=50)):
+        print(engine.generate("One sunny day", SamplingParams(max_tokens=50)).text)
+        for output in engine.generate(["One sunny day", "Omar had"]):
             print(output.text)
 
 A request goes this way: `add_request` → `Scheduler` (who is next) → `BlockManager` (where does its
 cache lie) → `ModelRunner` (through the model) → a token → and again, until it ends.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from itertools import count
+from numbers import Integral
+from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from llama3lib.inference.block_manager import BlockManager
+from llama3lib.inference.generation import as_ids, check_prompt
 from llama3lib.inference.model_runner import ModelRunner
+from llama3lib.inference.outputs import Request, RequestOutput
 from llama3lib.inference.pipeline import PipelineRunner
+from llama3lib.inference.prompt_states import LogprobReader, StateReader
 from llama3lib.inference.sampling import SamplingParams, TokenLogprob, token_logprobs
 from llama3lib.inference.scheduler import ScheduledSequence, Scheduler, SchedulerOutput
 from llama3lib.inference.sequence import Sequence
+from llama3lib.inference.structured import Constraint, ConstraintError, StructuredOutputs
 from llama3lib.inference.text import TextStream
 from llama3lib.model import Transformer
-from llama3lib.tokenizer import Tokenizer
+from llama3lib.tokenizer import ChatFormat, Message, Tokenizer
+from llama3lib.utils.logging import get_logger
 from llama3lib.utils.require import require, whole
 from llama3lib.utils.seed import make_generator
 
-
-@dataclass(frozen=True)
-class RequestOutput:
-    """What a step brought for one sample of a request."""
-
-    request_id: str
-    sample_id: int
-    token_ids: list[int]
-    """All tokens after the prompt so far, without one that ended the text."""
-    text: str
-    """All text so far that is sure to stay."""
-    new_text: str
-    finished: bool
-    finish_reason: str | None
-    num_prompt_tokens: int
-    num_cached_tokens: int = 0
-    new_token_ids: list[int] = field(default_factory=list)
-    """The tokens of this step; none if the one drawn only said that the text has ended."""
-    new_logprobs: list[TokenLogprob] = field(default_factory=list)
-    """What the model thought of them, if `SamplingParams.logprobs` asks for it."""
-
-
-@dataclass
-class _Request:
-    """One request: its samples and their texts."""
-
-    request_id: str
-    sequences: list[Sequence] = field(default_factory=list)
-    texts: dict[int, TextStream] = field(default_factory=dict)
+_log = get_logger(__name__)
+Prompt = str | Iterable[int]
 
 
 class LLMEngine:
@@ -93,7 +76,7 @@ class LLMEngine:
         else:
             pipeline = {"num_stages": num_stages, "num_micro_batches": num_micro_batches}
             self.runner = PipelineRunner(model, **cache, **pipeline)
-        self.requests: dict[str, _Request] = {}
+        self.requests: dict[str, Request] = {}
         self._ids = count()
         self._closed = False
 
@@ -110,34 +93,61 @@ class LLMEngine:
             self.abort_request(request_id)
         self.runner.close()
 
+    @cached_property
+    def structured(self) -> StructuredOutputs:
+        """Makes the constraints that texts shall keep to, such as a JSON schema."""
+        if self.tokenizer is None:
+            raise ValueError("a constraint is not allowed: the engine has no tokenizer")
+        return StructuredOutputs(self.tokenizer, self.model.args.vocab_size)
+
     def add_request(
         self,
-        prompt: str | Iterable[int],
+        prompt: Prompt,
         params: SamplingParams | None = None,
         *,
         n: int = 1,
         request_id: str | None = None,
+        constraint: Constraint | None = None,
+        states: Literal["mean", "all"] | None = None,
     ) -> str:
         """Queue a prompt; `n` texts shall follow it. Returns the request's id.
+
+        constraint: what the texts keep to, made by `structured`. states: what the outputs tell of
+        the prompt's hidden states after the last norm, their mean [D] or all [T, D].
 
         Raises ValueError for a prompt or settings that cannot be served, for an id in use, and
         after `close`.
         """
-        if self._closed:
-            raise ValueError("the engine is closed: make another one")
+        self._check_open()
         params = params or SamplingParams()
         if request_id is None:
             request_id = next(
                 name for i in self._ids if (name := f"request-{i}") not in self.requests
             )
         require(request_id not in self.requests, "request_id", request_id, "it is in use")
-        ids = self._prompt_ids(prompt, params)
+        require(states in (None, "mean", "all"), "states", states, "mean, all or None")
+        if params.stop and self.tokenizer is None:
+            raise ValueError("stop is not allowed: the engine has no tokenizer")
+        ids = as_ids(prompt, self.tokenizer)
+        check_prompt(self.model, ids, params)
         sequence = Sequence(ids, params, num_samples=n, request_id=request_id)
         whole("n", n, 1)
         sequence.generator = self._dice(params, 0)
+        text = TextStream(self.tokenizer, params)
+        sequence.end_ids = text.end_ids
+        if constraint is not None:
+            sequence.constraint = constraint.copy()
+            sequence.end_ids = sequence.end_ids | constraint.end_ids
+        request = Request(request_id, [sequence], {0: text})
+        if params.prompt_logprobs is not None:
+            top = params.prompt_logprobs
+            request.logprob_reader = LogprobReader(ids, self.model.output, top)
+        if states is not None:
+            request.state_reader = StateReader(len(ids), mean=states == "mean")
+        readers = (request.logprob_reader, request.state_reader)
+        sequence.readers = [reader for reader in readers if reader is not None]
         self.scheduler.add(sequence)
-        texts = {0: TextStream(self.tokenizer, params)}
-        self.requests[request_id] = _Request(request_id, [sequence], texts)
+        self.requests[request_id] = request
         return request_id
 
     def abort_request(self, request_id: str) -> bool:
@@ -174,47 +184,113 @@ class LLMEngine:
         for item in plan.scheduled:
             self.blocks.note_computed(item.sequence, item.num_tokens)
         writing, rows = self._fork(writing, rows)
+        outputs, drawing = [], []
+        for item, row in zip(writing, rows, strict=True):
+            item.sequence.readers = []
+            if item.sequence.params.max_tokens:
+                drawing.append((item, row))
+            else:
+                outputs.append(self._output(item.sequence, reason="length"))
+        if not drawing:
+            return outputs
+        writing, rows = map(list, zip(*drawing, strict=True))
         tokens = self.runner.draw(logits[rows], writing)
         counts = [item.sequence.params.logprobs for item in writing]
         logprobs = token_logprobs(logits[rows], tokens, counts)
         drawn = zip(writing, tokens, logprobs, strict=True)
-        return [self._append(item.sequence, token, logprob) for item, token, logprob in drawn]
+        outputs += [self._append(item.sequence, token, logprob) for item, token, logprob in drawn]
+        return outputs
 
     def generate(
-        self, prompts: Iterable[str | Iterable[int]], params: SamplingParams | None = None
+        self,
+        prompts: Prompt | Iterable[Prompt],
+        params: SamplingParams | Iterable[SamplingParams] | None = None,
+        *,
+        constraint: Constraint | None = None,
+    ) -> RequestOutput | list[RequestOutput]:
+        """The finished text of a prompt, or those of several, in their order.
+
+        prompts: a text or its ids; or several of either. params: for all, or one for each.
+
+        One prompt that cannot be served raises ValueError. Of several, it fails alone: its output
+        has no text, the `finish_reason` "error", and what is wrong in `error`; the log warns.
+        """
+        prompts, alone = _several(prompts)
+        outputs = self._finished(prompts, params, constraint=constraint)
+        if alone:
+            _raise_error(outputs[0])
+            return outputs[0]
+        for place, output in enumerate(outputs):
+            if output.error is not None:
+                _log.warning("prompt %d of %d failed: %s", place, len(outputs), output.error)
+        return outputs
+
+    def chat(
+        self,
+        messages: Iterable[Message | Mapping[str, str]],
+        params: SamplingParams | None = None,
+        *,
+        chat_format: ChatFormat | None = None,
+        constraint: Constraint | None = None,
+    ) -> RequestOutput:
+        """The assistant's answer to a dialog: messages, or mappings with "role" and "content".
+
+        chat_format: how the dialog becomes ids; Llama 3's own if left out.
+        Raises ValueError for a dialog that cannot be told to the model, or not be served.
+        """
+        if chat_format is None:
+            if self.tokenizer is None:
+                raise ValueError("messages are not allowed: the engine has no tokenizer")
+            chat_format = ChatFormat(self.tokenizer)
+        dialog = chat_format.encode_dialog(_dialog(messages), add_generation_prompt=True)
+        return self.generate(dialog.ids, params, constraint=constraint)
+
+    def embed(
+        self, prompts: Prompt | Iterable[Prompt], *, mean: bool = True
+    ) -> Float[Tensor, "*T D"] | list[Float[Tensor, "*T D"]]:
+        """Hidden states of a text after the last norm, or of each of several texts.
+
+        mean: over all tokens, the begin-of-text token included, [D]; else each token's, [T, D].
+        A model that was not trained for it gives vectors that tell similar texts only roughly.
+        Raises ValueError for a prompt that cannot be read.
+        """
+        prompts, alone = _several(prompts)
+        params = SamplingParams(max_tokens=0)
+        outputs = self._finished(prompts, params, states="mean" if mean else "all")
+        for output in outputs:
+            _raise_error(output)
+        return outputs[0].states if alone else [output.states for output in outputs]
+
+    def _finished(
+        self,
+        prompts: list[Prompt],
+        params: SamplingParams | Iterable[SamplingParams] | None,
+        **options: Any,
     ) -> list[RequestOutput]:
-        """The finished texts of several prompts, in their order; after an error none goes on."""
-        wanted: list[str] = []
-        done: dict[str, RequestOutput] = {}
+        """The last output of each; one that is not taken has only its error."""
+        self._check_open()
+        same = params is None or isinstance(params, SamplingParams)
+        each = [params] * len(prompts) if same else list(params)
+        require(len(each) == len(prompts), "params", f"{len(each)} of them", "one for each prompt")
+        done: dict[str | int, RequestOutput] = {}
+        wanted: list[str | int] = []
         try:
-            for prompt in prompts:
-                wanted.append(self.add_request(prompt, params))
-            while any(request_id not in done for request_id in wanted):
+            for place, (prompt, one) in enumerate(zip(prompts, each, strict=True)):
+                try:
+                    wanted.append(self.add_request(prompt, one, **options))
+                except ValueError as error:
+                    wanted.append(place)
+                    done[place] = RequestOutput.failed(str(error))
+            while any(name not in done for name in wanted):
                 done |= {out.request_id: out for out in self.step() if out.finished}
         finally:
-            for request_id in wanted:
-                self.abort_request(request_id)
-        return [done[request_id] for request_id in wanted]
+            for name in wanted:
+                self.abort_request(name)
+        return [done[name] for name in wanted]
 
-    def _prompt_ids(self, prompt: str | Iterable[int], params: SamplingParams) -> list[int]:
-        if isinstance(prompt, str):
-            if self.tokenizer is None:
-                raise ValueError("prompt is not allowed to be text: the engine has no tokenizer")
-            if not prompt:
-                raise ValueError("prompt='' is not allowed: at least one character")
-            prompt = self.tokenizer.encode(prompt, bos=True)
-        ids, args = list(prompt), self.model.args
-        bad = [i for i in ids if type(i) is not int or not 0 <= i < args.vocab_size]
-        if bad:
-            raise ValueError(f"prompt has {bad[0]!r}: ids are 0 to {args.vocab_size - 1}")
-        if len(ids) + params.max_tokens > args.max_seq_len:
-            raise ValueError(
-                f"max_tokens={params.max_tokens} is not allowed after a prompt of {len(ids)}: "
-                f"at most {max(args.max_seq_len - len(ids), 0)}"
-            )
-        if params.stop and self.tokenizer is None:
-            raise ValueError("stop is not allowed: the engine has no tokenizer")
-        return ids
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("the engine is closed: make another one")
 
     def _dice(self, params: SamplingParams, sample_id: int) -> torch.Generator | None:
         if params.temperature == 0:
@@ -245,21 +321,33 @@ class LLMEngine:
     def _append(
         self, sequence: Sequence, token: int, logprob: TokenLogprob | None
     ) -> RequestOutput:
+        stream = self.requests[sequence.request_id].texts[sequence.sample_id]
+        if token in sequence.end_ids:
+            return self._output(sequence, reason="stop")
+        bound = sequence.constraint
+        try:
+            if bound is not None:
+                bound.advance(token)
+        except ConstraintError as error:
+            return self._output(sequence, reason="error", error=str(error))
+        sequence.token_ids.append(token)
+        new, stopped = stream.push(token)
+        reason = None
+        if stopped or (bound is not None and bound.must_end):
+            reason = "stop"
+        elif sequence.num_output_tokens >= sequence.params.max_tokens:
+            reason = "length"
+        logprobs = [] if logprob is None else [logprob]
+        return self._output(sequence, new, reason, new_token_ids=[token], new_logprobs=logprobs)
+
+    def _output(
+        self, sequence: Sequence, new: str = "", reason: str | None = None, **more: Any
+    ) -> RequestOutput:
+        """What is told of a text now; `reason`: it ends here, with all that was held back."""
         request = self.requests[sequence.request_id]
         stream = request.texts[sequence.sample_id]
-        params = sequence.params
-        ends = token in params.stop_token_ids or stream.is_end(token)
-        new, reason = "", None
-        if ends:
-            new, reason = stream.flush(), "stop"
-        else:
-            sequence.token_ids.append(token)
-            new, stopped = stream.push(token)
-            if stopped:
-                reason = "stop"
-            elif sequence.num_output_tokens >= params.max_tokens:
-                new, reason = new + stream.flush(), "length"
         if reason is not None:
+            new += stream.flush()
             self.scheduler.finish(sequence, reason)
             if all(one.is_finished for one in request.sequences):
                 del self.requests[sequence.request_id]
@@ -273,6 +361,32 @@ class LLMEngine:
             finish_reason=reason,
             num_prompt_tokens=sequence.num_prompt_tokens,
             num_cached_tokens=sequence.num_cached_tokens,
-            new_token_ids=[] if ends else [token],
-            new_logprobs=[] if ends or logprob is None else [logprob],
+            **request.seen,
+            **more,
         )
+
+
+def _several(prompts: Prompt | Iterable[Prompt]) -> tuple[list[Prompt], bool]:
+    """Prompts as a list, and whether it was one alone: a text, or ids."""
+    if isinstance(prompts, str):
+        return [prompts], True
+    require(isinstance(prompts, Iterable), "prompts", prompts, "a text, ids, or several of them")
+    prompts = list(prompts)
+    alone = bool(prompts) and all(isinstance(item, Integral) for item in prompts)
+    return ([prompts], True) if alone else (prompts, False)
+
+
+def _raise_error(output: RequestOutput) -> None:
+    if output.error is not None:
+        raise ValueError(output.error)
+
+
+def _dialog(messages: Iterable[Message | Mapping[str, str]]) -> list[Message]:
+    found = []
+    for place, message in enumerate(messages):
+        if isinstance(message, Mapping):
+            unknown = set(message) - {"role", "content"}
+            require(not unknown, f"messages[{place}]", sorted(unknown), "role and content")
+            message = Message(**message)
+        found.append(message)
+    return found

@@ -1,0 +1,79 @@
+"""What a request changes in the model's scores before a token is chosen from them.
+
+In vLLM's order and with its definitions: the mask of what a text may say (`structured`), no end
+before `min_tokens`, `logit_bias`, then the penalties.
+"""
+
+from collections.abc import Collection, Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from llama3lib.inference.sampling_params import SamplingParams
+from llama3lib.inference.sequence import Sequence as TextSequence
+
+
+def adjusted_logits(
+    logits: Float[Tensor, "B V"], sequences: Sequence[TextSequence]
+) -> Float[Tensor, "B V"]:
+    """The scores that the next token of each sequence is chosen from.
+
+    The same tensor if no sequence wants anything changed, else another one.
+    """
+    changing = [i for i, one in enumerate(sequences) if one.params.changes_logits]
+    bound = [i for i, one in enumerate(sequences) if one.constraint is not None]
+    if not changing and not bound:
+        return logits
+    logits = logits.clone()
+    if bound:
+        masks = torch.stack([sequences[i].constraint.mask() for i in bound])
+        allowed = unpacked(masks.to(logits.device), logits.shape[-1])
+        logits[bound] = logits[bound].masked_fill(~allowed, -torch.inf)
+    for i in changing:
+        one = sequences[i]
+        prompt, written = one.token_ids[: one.num_prompt_tokens], one.output_ids
+        adjust_row(logits[i], one.params, prompt, written, one.end_ids)
+    return logits
+
+
+def adjust_row(
+    row: Float[Tensor, "V"],
+    params: SamplingParams,
+    prompt_ids: Sequence[int],
+    output_ids: Sequence[int],
+    end_ids: Collection[int] = (),
+) -> None:
+    """Change the scores after `prompt_ids` and `output_ids` in place, as `params` says.
+
+    end_ids: what ends the text; scored minus infinity before `min_tokens`, unless nothing else
+    may come. Those outside the row are passed over.
+    """
+
+    def places(ids: Collection[int]) -> Int[Tensor, "ids"]:
+        return torch.tensor(sorted(set(ids)), dtype=torch.long, device=row.device)
+
+    if len(output_ids) < params.min_tokens:
+        ends = places(i for i in end_ids if i < len(row))
+        kept = row[ends]
+        row[ends] = -torch.inf
+        if bool(row.isneginf().all()):
+            row[ends] = kept
+    if params.logit_bias:
+        biases = [params.logit_bias[i] for i in sorted(params.logit_bias)]
+        row[places(params.logit_bias)] += torch.tensor(biases, dtype=row.dtype, device=row.device)
+    if params.repetition_penalty != 1:
+        seen = places([*prompt_ids, *output_ids])
+        scores, penalty = row[seen], params.repetition_penalty
+        row[seen] = torch.where(scores > 0, scores / penalty, scores * penalty)
+    if output_ids and (params.frequency_penalty or params.presence_penalty):
+        written = torch.tensor(output_ids, device=row.device)
+        seen, counts = written.unique(return_counts=True)
+        row[seen] -= params.frequency_penalty * counts + params.presence_penalty
+
+
+def unpacked(masks: Int[Tensor, "B words"], size: int) -> Bool[Tensor, "B V"]:
+    """Bits of 32-bit words, lowest first, as truth values; `size` of them, False where none are."""
+    shifts = torch.arange(32, dtype=torch.int32, device=masks.device)
+    bits = ((masks.unsqueeze(-1) >> shifts) & 1).bool().flatten(1)[:, :size]
+    return torch.nn.functional.pad(bits, (0, size - bits.shape[1]))
