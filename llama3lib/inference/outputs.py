@@ -39,6 +39,11 @@ class RequestOutput:
     error: str | None = None
     """Why there is no text, or no more of it."""
 
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing was told of this sample before."""
+        return len(self.token_ids) == len(self.new_token_ids)
+
     @classmethod
     def failed(cls, error: str) -> "RequestOutput":
         """Of a request that was not taken."""

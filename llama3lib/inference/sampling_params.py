@@ -12,19 +12,17 @@ class SamplingParams:
     """How to choose tokens and when to stop. Raises ValueError naming field, value, allowed.
 
     Args:
-        temperature: 0: always the likeliest token (greedy); 1: the model's own distribution;
-            0 or more.
+        temperature: 0 takes the likeliest token always (greedy), 1 is the model's own
+            distribution; 0 or more.
         top_k: Keep the k likeliest tokens; 0 keeps all.
-        top_p: Keep the likeliest tokens until their probabilities reach p; above 0, and 1 keeps
-            all.
-        min_p: Drop tokens less likely than this fraction of the likeliest one's probability; from
-            0 (drops none) to below 1.
-        presence_penalty: Taken off the logit of each token that the text has already; -2 to 2,
-            0 is none.
-        frequency_penalty: Taken off the logit of a token for each time that the text has it; -2 to
-            2, 0 is none.
-        repetition_penalty: Logits of tokens of prompt and text are divided by it if above 0, else
-            multiplied; above 0, and 1 is none.
+        top_p: Keep the likeliest tokens until their probabilities reach p; above 0, 1 keeps all.
+        min_p: Drop tokens less likely than this fraction of the likeliest one's probability;
+            below 1, 0 drops none.
+        presence_penalty: Taken off the logit of each token that the text has already; -2 to 2.
+        frequency_penalty: Taken off the logit of a token for each time that the text has it;
+            from -2 to 2.
+        repetition_penalty: Logits of tokens of prompt and text are divided by it if above 0,
+            else multiplied; above 0, 1 changes nothing.
         logit_bias: Added to the logits of these tokens, by id; each from -100 to 100.
         max_tokens: At most so many new tokens; 0 only reads the prompt.
         min_tokens: Nothing ends the text before so many new tokens; 0 to max_tokens.

@@ -55,7 +55,8 @@ def speculative_tokens(
     `stats` is filled in on the way.
 
     Raises ValueError, before anything is computed, as `generate_tokens`, for num_drafts below 1,
-    for settings that change the logits (both models' beliefs would have to be changed), and if the draft has another vocabulary or too short a table of positions.
+    for settings that change the logits (both models' beliefs would have to be changed), and if
+    the draft has another vocabulary or too short a table of positions.
     """
     params, prompt_ids = params or SamplingParams(), list(prompt_ids)
     check_prompt(target, prompt_ids, params)

@@ -1,7 +1,7 @@
 """Texts that keep to a JSON schema, a regular expression or a grammar, whatever the model wants.
 
     with LLMEngine(model, tokenizer) as engine:
-        kite = engine.structured.json({"type": "object", "properties": {"red": {"type": "boolean"}}})
+        kite = engine.structured.json({"type": "object", "properties": {"red": {"type": "null"}}})
         print(engine.generate("A kite: ", SamplingParams(max_tokens=50), constraint=kite).text)
 
 Before each token the grammar says which ones may come next, and the others are scored minus
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _MAX_CACHED = 128
 _MAX_SIZE = 1 << 18
 """Most characters of a schema or grammar: compiling takes longer than its length."""
-# over what `x-guidance` in a schema may say: nothing that is not understood is passed over
+# nothing that is not understood is passed over
 _JSON = {"whitespace_flexible": False, "lenient": False, "coerce_one_of": False}
 _JSON |= {"item_separator": ", ", "key_separator": ": "}
 _INSTALL = "structured outputs need the package llguidance: pip install 'llama3lib[serve]'"
@@ -90,7 +90,7 @@ class StructuredOutputs:
 
     def json(self, schema: dict[str, Any] | bool | str) -> Constraint:
         """JSON that a schema describes; without a schema ({} or True) any JSON."""
-        return self._compiled("json", lambda lg: lg.grammar_from_json_schema(*_schema(schema)))
+        return self._compiled("json", lambda lg: lg.grammar_from_json_schema(schema_text(schema)))
 
     def regex(self, pattern: str) -> Constraint:
         """Texts that match a regular expression (Rust's, without look-around) from end to end."""
@@ -135,7 +135,11 @@ class StructuredOutputs:
         return made
 
 
-def _schema(schema: dict[str, Any] | bool | str) -> tuple[str, None, dict[str, Any]]:
+def schema_text(schema: dict[str, Any] | bool | str) -> str:
+    """A schema as it stands in a grammar, after `%json`: JSON, with how JSON shall be written.
+
+    Raises ValueError for what is no schema.
+    """
     if isinstance(schema, str):
         try:
             schema = json.loads(schema)
@@ -145,7 +149,7 @@ def _schema(schema: dict[str, Any] | bool | str) -> tuple[str, None, dict[str, A
         schema = {}
     require(isinstance(schema, dict), "json", schema, "a JSON schema, which is an object")
     try:
-        return json.dumps(schema, allow_nan=False), None, _JSON
+        return json.dumps(schema | {"x-guidance": _JSON}, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"json is not allowed: the schema is no JSON ({error})") from None
 
