@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 import torch
 
 from llama3lib.inference.kv_cache import KVCache
-from llama3lib.inference.logits import adjust_row
+from llama3lib.inference.logits import adjust_row, wide_copy
 from llama3lib.inference.sampling import SamplingParams, sample
 from llama3lib.inference.text import TextStream
 from llama3lib.model import Transformer
@@ -101,6 +101,7 @@ def _tokens(
         for made in range(1, params.max_tokens + 1):
             logits = cache.step(tokens)
             if params.changes_logits:
+                logits = wide_copy(logits)
                 adjust_row(logits[0], params, prompt_ids, written, ends)
             token = sample(logits, params, generator)
             token_id = int(token)

@@ -177,22 +177,18 @@ class LLMEngine(Offline):
         for item in plan.scheduled:
             self.blocks.note_computed(item.sequence, item.num_tokens)
         writing, rows = self._fork(writing, rows)
-        outputs, drawing = [], []
-        for item, row in zip(writing, rows, strict=True):
+        for item in writing:
             item.sequence.readers = []
-            if item.sequence.params.max_tokens:
-                drawing.append((item, row))
-            else:
-                outputs.append(self._output(item.sequence, reason="length"))
-        if not drawing:
-            return outputs
-        writing, rows = map(list, zip(*drawing, strict=True))
+        only_read = [item.sequence for item in writing if not item.sequence.params.max_tokens]
+        if only_read:
+            keep = [i for i, item in enumerate(writing) if item.sequence.params.max_tokens]
+            writing, rows = [writing[i] for i in keep], [rows[i] for i in keep]
         tokens = self.runner.draw(logits[rows], writing)
         counts = [item.sequence.params.logprobs for item in writing]
         logprobs = token_logprobs(logits[rows], tokens, counts)
         drawn = zip(writing, tokens, logprobs, strict=True)
-        outputs += [self._append(item.sequence, token, logprob) for item, token, logprob in drawn]
-        return outputs
+        outputs = [self._append(item.sequence, token, logprob) for item, token, logprob in drawn]
+        return outputs + [self._output(sequence, reason="length") for sequence in only_read]
 
     def check_open(self) -> None:
         """Raise ValueError after `close`."""

@@ -25,7 +25,7 @@ def adjusted_logits(
     bound = [i for i, one in enumerate(sequences) if one.constraint is not None]
     if not changing and not bound:
         return logits
-    logits = logits.clone()
+    logits = wide_copy(logits)
     if bound:
         masks = torch.stack([sequences[i].constraint.mask() for i in bound])
         allowed = unpacked(masks.to(logits.device), logits.shape[-1])
@@ -35,6 +35,12 @@ def adjusted_logits(
         prompt, written = one.token_ids[: one.num_prompt_tokens], one.output_ids
         adjust_row(logits[i], one.params, prompt, written, one.end_ids)
     return logits
+
+
+def wide_copy(logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
+    """In float32 or wider: bfloat16 is too coarse to add a small bias to a large score."""
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    return logits.to(dtype, copy=True)
 
 
 def adjust_row(
@@ -69,7 +75,7 @@ def adjust_row(
     if output_ids and (params.frequency_penalty or params.presence_penalty):
         written = torch.tensor(output_ids, device=row.device)
         seen, counts = written.unique(return_counts=True)
-        row[seen] -= params.frequency_penalty * counts + params.presence_penalty
+        row[seen] -= params.frequency_penalty * counts.to(row.dtype) + params.presence_penalty
 
 
 def unpacked(masks: Int[Tensor, "B words"], size: int) -> Bool[Tensor, "B V"]:

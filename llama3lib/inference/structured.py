@@ -127,6 +127,10 @@ class StructuredOutputs:
         matcher = LLMatcher(tokens, grammar, log_level=0, limits=limits)
         if matcher.is_error():
             raise ValueError(f"{field} is not allowed: {_first_line(matcher.get_error())}")
+        first = matcher.deep_copy()
+        first.compute_bitmask()
+        if first.is_error():  # it refers to nothing but itself, for instance
+            raise ValueError(f"{field} is not allowed: no text fits it")
         made = Constraint(matcher, -(-tokens.vocab_size // 32), frozenset(tokens.eos_tokens))
         with self._lock:
             self._made[grammar] = made

@@ -85,9 +85,8 @@ def _with_calls(form: ChatRequest, wish: Wish | None) -> Wish | None:
     """A call of one of the functions; or, unless that is forced, what was wished for."""
     tools, must_call = _callable(form)
     if must_call:
-        return "tool_choice", "grammar", _calls(tools, forced=True)
-    strict = [tool for tool in tools if tool.function.strict]
-    if not tools or not (strict or wish):
+        return "tool_choice", "grammar", _calls(tools)
+    if not any(tool.function.strict for tool in tools) and not (tools and wish):
         return wish
     if wish is None:
         return "tools", "grammar", _calls(tools, or_else=_WORDS)
@@ -114,16 +113,12 @@ def _callable(form: ChatRequest) -> tuple[list[ToolSpec], bool]:
     return tools, True
 
 
-def _calls(tools: Iterable[ToolSpec], *, forced: bool = False, or_else: str = "") -> str:
-    """A grammar in Lark: a call of one of the functions, or else something.
-
-    Arguments follow their schema if the function is strict or the call is forced.
-    """
+def _calls(tools: Iterable[ToolSpec], *, or_else: str = "") -> str:
+    """A grammar in Lark: a call of one of the functions by their schemas, or else something."""
     rules, starts = [], []
     for place, tool in enumerate(tools):
         spec = tool.function
-        exact = forced or spec.strict
-        schema = (spec.parameters if exact else None) or _ANY_OBJECT
+        schema = spec.parameters or _ANY_OBJECT
         text = _json(f"tools[{place}].function.parameters", schema)
         starts.append(f"call_{place}")
         rules += [
