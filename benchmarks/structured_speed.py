@@ -39,7 +39,9 @@ def spent(dice: torch.Generator, bound: Constraint, vocab_size: int) -> tuple[fl
     """Seconds in masks and in all of it, and tokens, of one text of random tokens."""
     sequence = Sequence([0], PARAMS, constraint=bound.copy())
     masks = whole = 0.0
-    for count in range(1, PARAMS.max_tokens + 1):
+    count = 0
+    while count < PARAMS.max_tokens:
+        count += 1
         logits = torch.randn(1, vocab_size, generator=dice)
         began = time.perf_counter()
         sequence.constraint.mask()
@@ -71,8 +73,8 @@ def masks(name: str, tokenizer: Tokenizer) -> None:
     masked, whole, tokens = (sum(one[i] for one in found) for i in range(3))
     print(
         f"{name}: mask {masked / tokens * 1e6:.0f} us a token, applied and followed "
-        f"{whole / tokens * 1e6:.0f} us ({tokens} tokens); vocabulary read once {vocabulary:.2f} s, "
-        f"a schema compiled in {compiling * 1e3:.1f} ms"
+        f"{whole / tokens * 1e6:.0f} us ({tokens} tokens); vocabulary read once "
+        f"{vocabulary:.2f} s, a schema compiled in {compiling * 1e3:.1f} ms"
     )
 
 
@@ -98,7 +100,8 @@ def decoding(rounds: int) -> None:
     with LLMEngine(load_model("tiny-base"), tokenizer, num_blocks=512) as engine:
         text = {"type": "string", "minLength": 200}
         names = ("a", "b", "c", "d")
-        schema = {"type": "object", "properties": {n: text for n in names}, "required": names}
+        schema = {"type": "object", "properties": dict.fromkeys(names, text)}
+        schema["required"] = list(names)
         bound = engine.structured.json(schema)
         sides = {"free": [None] * 16, "bound": [bound] * 16}
         times: dict[str, list[float]] = {side: [] for side in sides}
