@@ -201,7 +201,7 @@ def test_a_prompt_that_is_refused_fails_alone(model, caplog):
     params = SamplingParams(max_tokens=3)
     prompts = [[1, 2], [], [97], [3, 4], [5] * 255, None]
     with LLMEngine(model, num_blocks=4) as engine:
-        own = engine.add_request([4], SamplingParams(max_tokens=2))
+        own = engine.add_request([4], SamplingParams(max_tokens=9))
         outputs = engine.generate(prompts, params)
         assert list(engine.requests) == [own]
         for place, said in ((1, "[]"), (2, "97"), (4, "max_seq_len"), (5, "None")):
