@@ -200,6 +200,7 @@ def test_after_an_error_in_a_step_the_texts_go_on(model, broken):
 def test_a_prompt_that_is_refused_fails_alone(model, caplog):
     params = SamplingParams(max_tokens=3)
     prompts = [[1, 2], [], [97], [3, 4], [5] * 255, None]
+    want = [list(generate_tokens(model, prompts[i], params)) for i in (0, 3)]
     with LLMEngine(model, num_blocks=4) as engine:
         own = engine.add_request([4], SamplingParams(max_tokens=9))
         outputs = engine.generate(prompts, params)
@@ -210,9 +211,7 @@ def test_a_prompt_that_is_refused_fails_alone(model, caplog):
             with pytest.raises(ValueError, match=re.escape(outputs[place].error)):
                 engine.add_request(prompts[place], params)
         assert [outputs[i].error for i in (0, 3)] == [None, None]
-        assert [outputs[i].token_ids for i in (0, 3)] == [
-            list(generate_tokens(model, prompts[i], params)) for i in (0, 3)
-        ]
+        assert [outputs[i].token_ids for i in (0, 3)] == want
         with pytest.raises(ValueError, match="num_blocks=4 would have to be 5"):
             engine.add_request([1] * 60, SamplingParams(max_tokens=6))
 
@@ -222,7 +221,7 @@ def test_one_prompt_has_one_answer_and_each_prompt_may_have_its_settings(model, 
     with LLMEngine(big, tokenizer) as engine:
         short, long = SamplingParams(max_tokens=3), SamplingParams(max_tokens=9)
         ids = tokenizer.encode(STORY, bos=True)
-        alone = load_model("tiny-base", dtype=torch.float64)
+        alone = load_model("tiny-base", dtype=torch.float64)  # the engine has the other one
         want = "".join(generate(alone, tokenizer, STORY, long))
         assert engine.generate(STORY, long).text == engine.generate(ids, long).text == want
         outputs = engine.generate([STORY, ids], [short, long])
