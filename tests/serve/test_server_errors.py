@@ -264,7 +264,7 @@ class TestFields:
     [
         ("GET", "/", 404), ("GET", "/docs", 404), ("GET", "/openapi.json", 404),
         ("GET", COMPLETE, 405), ("DELETE", "/v1/models", 405), ("PUT", CHAT, 405),
-        ("POST", "/v1/embeddings", 404), ("GET", "/v1/models/", 404), ("GET", "/%ff%00", 404),
+        ("POST", "/v1/rerank", 404), ("GET", "/v1/models/", 404), ("GET", "/%ff%00", 404),
         ("BREW", COMPLETE, 405), ("POST", "/v1/completions/", 404), ("OPTIONS", COMPLETE, 405),
     ],
 )  # fmt: skip
