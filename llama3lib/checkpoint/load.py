@@ -9,6 +9,7 @@ from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.checkpoint.sources import Source, open_source, read_args
 from llama3lib.model import ModelArgs, Transformer
 from llama3lib.tokenizer import Tokenizer
+from llama3lib.utils.device import as_dtype
 
 _ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -60,14 +61,14 @@ def is_chat_model(path: str | Path) -> bool:
 def load_model(
     path: str | Path,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     device: torch.device | str = "cpu",
     max_seq_len: int | None = None,
     verify: bool = True,
 ) -> Transformer:
     """A model in evaluation mode from a Hugging Face or Meta folder, or a bundled name.
 
-    dtype: of the weights; as they are stored if left out.
+    dtype: of the weights, also by its name, "bfloat16"; as they are stored if left out.
     max_seq_len: another length of the position table.
     verify: compare files with `checksums.json` where the folder has one.
 
@@ -75,6 +76,7 @@ def load_model(
     at a time: the peak is the model and one tensor. No code in a file is ever run.
     Raises CheckpointError listing all that is wrong; a half-filled model is never returned.
     """
+    dtype = dtype and as_dtype(dtype)
     source = open_source(_folder(path), verify=verify)
     args = source.args if max_seq_len is None else source.args.replace(max_seq_len=max_seq_len)
     with torch.device("meta"):

@@ -29,7 +29,7 @@ COURSE = (
     *("jupyterlab", "ipykernel", "nbformat", "anywidget", "ipywidgets", "platformdirs", "plotly"),
     *("charset_normalizer", "duckdb", "lxml", "py3langid", "warcio", "webencodings", "zstandard"),
     "scipy",
-    *("fastapi", "prometheus_client", "pydantic", "uvicorn"),
+    *("fastapi", "llguidance", "prometheus_client", "pydantic", "uvicorn"),
 )
 # package -> its part that JupyterLab must find
 FRONT_ENDS = {"anywidget": "anywidget", "ipywidgets": "@jupyter-widgets/jupyterlab-manager"}

@@ -34,6 +34,7 @@ class Sampling(CheckedLater, SamplingParams):
     seed: Annotated[int | None, arg(metavar="INT")] = None
     """The same seed gives the same text."""
     logprobs: Suppress[int | None] = None
+    prompt_logprobs: Suppress[int | None] = None
 
 
 @dataclass(frozen=True, kw_only=True)

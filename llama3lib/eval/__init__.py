@@ -4,6 +4,7 @@
 - `needle`, `grid`: finding one sentence in a long text, and the gate between context stages
 - `multiple_choice`: choices ranked by likelihood
 - `intervals`: the paper's confidence interval, Wilson's, bootstrap, paired differences
+- `texts`: perplexity of one text
 - `harness`: an adapter to EleutherAI's lm-eval, if that is installed
 """
 
@@ -34,6 +35,7 @@ from llama3lib.eval.needle import (
     repeated_strings,
 )
 from llama3lib.eval.perplexity import PositionBin, PositionLoss, held_out_loss, loss_by_position
+from llama3lib.eval.texts import text_perplexity
 
 __all__ = [
     "ChoiceReport",
@@ -61,5 +63,6 @@ __all__ = [
     "repeated_strings",
     "score_choices",
     "score_continuations",
+    "text_perplexity",
     "wilson_interval",
 ]

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from tqdm.auto import tqdm
 
 from llama3lib.eval.multiple_choice import score_continuations
+from llama3lib.eval.texts import text_windows
 from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
 from llama3lib.utils.require import at_least, require
@@ -170,15 +171,5 @@ class _Bridge:
         return prompt[len(continuation) - self.room - 1 :], continuation
 
     def _windows(self, text: str) -> list[Pair]:
-        """Windows that ask for each token of a text once.
-
-        As lm-eval lays them: side by side, the first one after the begin-of-text token, and the
-        last filled up with tokens before it.
-        """
-        ids = [self.tokenizer.bos_id, *self.tokenizer.encode(text)]
-        windows = []
-        for start in range(1, len(ids), self.room):
-            end = min(start + self.room, len(ids))
-            first = max(end - self.room, 1)  # the last window keeps its full length
-            windows.append((ids[first - 1 : start], ids[start:end]))
-        return windows
+        """Windows that ask for each token of a text once, the first after begin-of-text."""
+        return text_windows([self.tokenizer.bos_id, *self.tokenizer.encode(text)], self.room)

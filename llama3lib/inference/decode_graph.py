@@ -30,8 +30,8 @@ class DecodeGraphs:
 
     @staticmethod
     def fits(scheduled: list[ScheduledSequence]) -> bool:
-        """Whether this is such a step."""
-        return all(item.num_tokens == 1 for item in scheduled)
+        """Whether this is such a step, and nobody wants to see what goes on inside."""
+        return all(item.num_tokens == 1 and not item.sequence.readers for item in scheduled)
 
     def run(self, scheduled: list[ScheduledSequence]) -> Float[Tensor, "B V"]:
         """Scores of the token that follows each text."""

@@ -1,14 +1,16 @@
 """Text from a model, token by token, given out as it is made."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import torch
 
 from llama3lib.inference.kv_cache import KVCache
+from llama3lib.inference.logits import adjust_row, wide_copy
 from llama3lib.inference.sampling import SamplingParams, sample
 from llama3lib.inference.text import TextStream
 from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
+from llama3lib.utils.require import require
 from llama3lib.utils.seed import make_generator
 
 
@@ -43,13 +45,25 @@ def generate(
     Raises ValueError as `generate_tokens`, and on an empty string.
     """
     params = params or SamplingParams()
-    if isinstance(prompt, str):
-        if not prompt:
-            raise ValueError("prompt='' is not allowed: at least one character")
-        prompt = tokenizer.encode(prompt, bos=True)
-    prompt = list(prompt)
-    check_prompt(model, prompt, params)
-    return _text(model, tokenizer, prompt, params)
+    ids = as_ids(prompt, tokenizer)
+    check_prompt(model, ids, params)
+    return _text(model, tokenizer, ids, params)
+
+
+def as_ids(prompt: str | Iterable[int], tokenizer: Tokenizer | None) -> list[int]:
+    """A prompt as ids: text gets the begin-of-text token in front, ids stay as they are.
+
+    Raises ValueError for an empty text, for text without a tokenizer, and for anything else.
+    """
+    if not isinstance(prompt, str):
+        ok = isinstance(prompt, Iterable) and not isinstance(prompt, bytes | Mapping)
+        require(ok, "prompt", prompt, "text or ids")
+        return list(prompt)
+    if tokenizer is None:
+        raise ValueError("prompt is not allowed to be text: there is no tokenizer")
+    if not prompt:
+        raise ValueError("prompt='' is not allowed: at least one character")
+    return tokenizer.encode(prompt, bos=True)
 
 
 def check_prompt(model: Transformer, ids: list[int], params: SamplingParams) -> None:
@@ -60,25 +74,40 @@ def check_prompt(model: Transformer, ids: list[int], params: SamplingParams) -> 
     bad = [i for i in ids if type(i) is not int or not 0 <= i < vocab_size]
     if bad:
         raise ValueError(f"prompt_ids has {bad[0]!r}: ids are 0 to {vocab_size - 1}")
+    bad = [i for i in params.logit_bias if i >= vocab_size]
+    if bad:
+        raise ValueError(f"logit_bias has {bad[0]!r}: ids are 0 to {vocab_size - 1}")
     if len(ids) + params.max_tokens > room:
         raise ValueError(
             f"max_tokens={params.max_tokens} is not allowed after a prompt of {len(ids)}: "
-            f"the position table has {room} rows, so {max(room - len(ids), 0)} at most"
+            f"the position table has {room} rows, so {max(room - len(ids), 0)} at most; "
+            "load_model(..., max_seq_len=...) makes it longer"
         )
 
 
 @torch.inference_mode()
-def _tokens(model: Transformer, prompt_ids: list[int], params: SamplingParams) -> Iterator[int]:
+def _tokens(
+    model: Transformer,
+    prompt_ids: list[int],
+    params: SamplingParams,
+    end_ids: Collection[int] = (),
+) -> Iterator[int]:
     device = model.norm.weight.device
     generator = make_generator(params.seed, device) if params.temperature > 0 else None
-    stops = frozenset(params.stop_token_ids)
+    stops, written = frozenset(params.stop_token_ids), []
+    ends = stops | frozenset(end_ids)
     tokens = torch.tensor([prompt_ids], device=device)
     with KVCache(model, max_seq_len=len(prompt_ids) + params.max_tokens) as cache:
         for made in range(1, params.max_tokens + 1):
-            token = sample(cache.step(tokens), params, generator)
+            logits = cache.step(tokens)
+            if params.changes_logits:
+                logits = wide_copy(logits)
+                adjust_row(logits[0], params, prompt_ids, written, ends)
+            token = sample(logits, params, generator)
             token_id = int(token)
             if token_id in stops:
                 return
+            written.append(token_id)
             yield token_id
             if made < params.max_tokens:
                 tokens = token.unsqueeze(1)
@@ -88,7 +117,7 @@ def _text(
     model: Transformer, tokenizer: Tokenizer, prompt_ids: list[int], params: SamplingParams
 ) -> Iterator[str]:
     stream = TextStream(tokenizer, params)
-    tokens = _tokens(model, prompt_ids, params)
+    tokens = _tokens(model, prompt_ids, params, stream.end_ids)
     try:
         for token_id in tokens:
             if stream.is_end(token_id):

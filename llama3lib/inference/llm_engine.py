@@ -1,25 +1,31 @@
 """The engine: requests in, texts out, all of them at the same time.
 
     with LLMEngine(model, tokenizer) as engine:
-        for output in engine.generate(["One sunny day", "Omar had"], SamplingParams(max_tokens=50)):
+        print(engine.generate("One sunny day", SamplingParams(max_tokens=50)).text)
+        for output in engine.generate(["One sunny day", "Omar had"]):
             print(output.text)
 
 A request goes this way: `add_request` → `Scheduler` (who is next) → `BlockManager` (where does its
 cache lie) → `ModelRunner` (through the model) → a token → and again, until it ends.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
+from typing import Any, Literal
 
 import torch
 
 from llama3lib.inference.block_manager import BlockManager
+from llama3lib.inference.generation import as_ids, check_prompt
 from llama3lib.inference.model_runner import ModelRunner
+from llama3lib.inference.offline import Offline, Prompt
+from llama3lib.inference.outputs import Request, RequestOutput
 from llama3lib.inference.pipeline import PipelineRunner
+from llama3lib.inference.prompt_states import LogprobReader, StateReader
 from llama3lib.inference.sampling import SamplingParams, TokenLogprob, token_logprobs
 from llama3lib.inference.scheduler import ScheduledSequence, Scheduler, SchedulerOutput
 from llama3lib.inference.sequence import Sequence
+from llama3lib.inference.structured import Constraint, ConstraintError, StructuredOutputs
 from llama3lib.inference.text import TextStream
 from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
@@ -27,37 +33,7 @@ from llama3lib.utils.require import require, whole
 from llama3lib.utils.seed import make_generator
 
 
-@dataclass(frozen=True)
-class RequestOutput:
-    """What a step brought for one sample of a request."""
-
-    request_id: str
-    sample_id: int
-    token_ids: list[int]
-    """All tokens after the prompt so far, without one that ended the text."""
-    text: str
-    """All text so far that is sure to stay."""
-    new_text: str
-    finished: bool
-    finish_reason: str | None
-    num_prompt_tokens: int
-    num_cached_tokens: int = 0
-    new_token_ids: list[int] = field(default_factory=list)
-    """The tokens of this step; none if the one drawn only said that the text has ended."""
-    new_logprobs: list[TokenLogprob] = field(default_factory=list)
-    """What the model thought of them, if `SamplingParams.logprobs` asks for it."""
-
-
-@dataclass
-class _Request:
-    """One request: its samples and their texts."""
-
-    request_id: str
-    sequences: list[Sequence] = field(default_factory=list)
-    texts: dict[int, TextStream] = field(default_factory=dict)
-
-
-class LLMEngine:
+class LLMEngine(Offline):
     """Writes many texts at once.
 
     num_blocks, block_size: the cache. max_num_seqs, max_num_batched_tokens: see `Scheduler`; a
@@ -93,7 +69,7 @@ class LLMEngine:
         else:
             pipeline = {"num_stages": num_stages, "num_micro_batches": num_micro_batches}
             self.runner = PipelineRunner(model, **cache, **pipeline)
-        self.requests: dict[str, _Request] = {}
+        self.requests: dict[str, Request] = {}
         self._ids = count()
         self._closed = False
 
@@ -110,34 +86,61 @@ class LLMEngine:
             self.abort_request(request_id)
         self.runner.close()
 
+    @cached_property
+    def structured(self) -> StructuredOutputs:
+        """Makes the constraints that texts shall keep to, such as a JSON schema."""
+        if self.tokenizer is None:
+            raise ValueError("a constraint is not allowed: the engine has no tokenizer")
+        return StructuredOutputs(self.tokenizer, self.model.args.vocab_size)
+
     def add_request(
         self,
-        prompt: str | Iterable[int],
+        prompt: Prompt,
         params: SamplingParams | None = None,
         *,
         n: int = 1,
         request_id: str | None = None,
+        constraint: Constraint | None = None,
+        states: Literal["mean", "all"] | None = None,
     ) -> str:
         """Queue a prompt; `n` texts shall follow it. Returns the request's id.
+
+        constraint: what the texts keep to, made by `structured`. states: what the outputs tell of
+        the prompt's hidden states after the last norm, their mean [D] or all [T, D].
 
         Raises ValueError for a prompt or settings that cannot be served, for an id in use, and
         after `close`.
         """
-        if self._closed:
-            raise ValueError("the engine is closed: make another one")
+        self.check_open()
         params = params or SamplingParams()
         if request_id is None:
             request_id = next(
                 name for i in self._ids if (name := f"request-{i}") not in self.requests
             )
         require(request_id not in self.requests, "request_id", request_id, "it is in use")
-        ids = self._prompt_ids(prompt, params)
+        require(states in (None, "mean", "all"), "states", states, "mean, all or None")
+        if params.stop and self.tokenizer is None:
+            raise ValueError("stop is not allowed: the engine has no tokenizer")
+        ids = as_ids(prompt, self.tokenizer)
+        check_prompt(self.model, ids, params)
         sequence = Sequence(ids, params, num_samples=n, request_id=request_id)
         whole("n", n, 1)
         sequence.generator = self._dice(params, 0)
+        text = TextStream(self.tokenizer, params)
+        sequence.end_ids = text.end_ids
+        if constraint is not None:
+            sequence.constraint = constraint.copy()
+            sequence.end_ids = sequence.end_ids | constraint.end_ids
+        request = Request(request_id, [sequence], {0: text})
+        if params.prompt_logprobs is not None:
+            top = params.prompt_logprobs
+            request.logprob_reader = LogprobReader(ids, self.model.output, top)
+        if states is not None:
+            request.state_reader = StateReader(len(ids), mean=states == "mean")
+        readers = (request.logprob_reader, request.state_reader)
+        sequence.readers = [reader for reader in readers if reader is not None]
         self.scheduler.add(sequence)
-        texts = {0: TextStream(self.tokenizer, params)}
-        self.requests[request_id] = _Request(request_id, [sequence], texts)
+        self.requests[request_id] = request
         return request_id
 
     def abort_request(self, request_id: str) -> bool:
@@ -174,47 +177,23 @@ class LLMEngine:
         for item in plan.scheduled:
             self.blocks.note_computed(item.sequence, item.num_tokens)
         writing, rows = self._fork(writing, rows)
+        for item in writing:
+            item.sequence.readers = []
+        only_read = [item.sequence for item in writing if not item.sequence.params.max_tokens]
+        if only_read:
+            keep = [i for i, item in enumerate(writing) if item.sequence.params.max_tokens]
+            writing, rows = [writing[i] for i in keep], [rows[i] for i in keep]
         tokens = self.runner.draw(logits[rows], writing)
         counts = [item.sequence.params.logprobs for item in writing]
         logprobs = token_logprobs(logits[rows], tokens, counts)
         drawn = zip(writing, tokens, logprobs, strict=True)
-        return [self._append(item.sequence, token, logprob) for item, token, logprob in drawn]
+        outputs = [self._append(item.sequence, token, logprob) for item, token, logprob in drawn]
+        return outputs + [self._output(sequence, reason="length") for sequence in only_read]
 
-    def generate(
-        self, prompts: Iterable[str | Iterable[int]], params: SamplingParams | None = None
-    ) -> list[RequestOutput]:
-        """The finished texts of several prompts, in their order; after an error none goes on."""
-        wanted: list[str] = []
-        done: dict[str, RequestOutput] = {}
-        try:
-            for prompt in prompts:
-                wanted.append(self.add_request(prompt, params))
-            while any(request_id not in done for request_id in wanted):
-                done |= {out.request_id: out for out in self.step() if out.finished}
-        finally:
-            for request_id in wanted:
-                self.abort_request(request_id)
-        return [done[request_id] for request_id in wanted]
-
-    def _prompt_ids(self, prompt: str | Iterable[int], params: SamplingParams) -> list[int]:
-        if isinstance(prompt, str):
-            if self.tokenizer is None:
-                raise ValueError("prompt is not allowed to be text: the engine has no tokenizer")
-            if not prompt:
-                raise ValueError("prompt='' is not allowed: at least one character")
-            prompt = self.tokenizer.encode(prompt, bos=True)
-        ids, args = list(prompt), self.model.args
-        bad = [i for i in ids if type(i) is not int or not 0 <= i < args.vocab_size]
-        if bad:
-            raise ValueError(f"prompt has {bad[0]!r}: ids are 0 to {args.vocab_size - 1}")
-        if len(ids) + params.max_tokens > args.max_seq_len:
-            raise ValueError(
-                f"max_tokens={params.max_tokens} is not allowed after a prompt of {len(ids)}: "
-                f"at most {max(args.max_seq_len - len(ids), 0)}"
-            )
-        if params.stop and self.tokenizer is None:
-            raise ValueError("stop is not allowed: the engine has no tokenizer")
-        return ids
+    def check_open(self) -> None:
+        """Raise ValueError after `close`."""
+        if self._closed:
+            raise ValueError("the engine is closed: make another one")
 
     def _dice(self, params: SamplingParams, sample_id: int) -> torch.Generator | None:
         if params.temperature == 0:
@@ -245,21 +224,33 @@ class LLMEngine:
     def _append(
         self, sequence: Sequence, token: int, logprob: TokenLogprob | None
     ) -> RequestOutput:
+        stream = self.requests[sequence.request_id].texts[sequence.sample_id]
+        if token in sequence.end_ids:
+            return self._output(sequence, reason="stop")
+        bound = sequence.constraint
+        try:
+            if bound is not None:
+                bound.advance(token)
+        except ConstraintError as error:
+            return self._output(sequence, reason="error", error=str(error))
+        sequence.token_ids.append(token)
+        new, stopped = stream.push(token)
+        reason = None
+        if stopped or (bound is not None and bound.must_end):
+            reason = "stop"
+        elif sequence.num_output_tokens >= sequence.params.max_tokens:
+            reason = "length"
+        logprobs = [] if logprob is None else [logprob]
+        return self._output(sequence, new, reason, new_token_ids=[token], new_logprobs=logprobs)
+
+    def _output(
+        self, sequence: Sequence, new: str = "", reason: str | None = None, **more: Any
+    ) -> RequestOutput:
+        """What is told of a text now; `reason`: it ends here, with all that was held back."""
         request = self.requests[sequence.request_id]
         stream = request.texts[sequence.sample_id]
-        params = sequence.params
-        ends = token in params.stop_token_ids or stream.is_end(token)
-        new, reason = "", None
-        if ends:
-            new, reason = stream.flush(), "stop"
-        else:
-            sequence.token_ids.append(token)
-            new, stopped = stream.push(token)
-            if stopped:
-                reason = "stop"
-            elif sequence.num_output_tokens >= params.max_tokens:
-                new, reason = new + stream.flush(), "length"
         if reason is not None:
+            new += stream.flush()
             self.scheduler.finish(sequence, reason)
             if all(one.is_finished for one in request.sequences):
                 del self.requests[sequence.request_id]
@@ -273,6 +264,6 @@ class LLMEngine:
             finish_reason=reason,
             num_prompt_tokens=sequence.num_prompt_tokens,
             num_cached_tokens=sequence.num_cached_tokens,
-            new_token_ids=[] if ends else [token],
-            new_logprobs=[] if ends or logprob is None else [logprob],
+            **request.seen,
+            **more,
         )

@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 from llama3lib.inference.block_manager import BlockCopy
 from llama3lib.inference.decode_graph import DecodeGraphs
+from llama3lib.inference.logits import adjusted_logits
 from llama3lib.inference.paged_attention import PagedAttention, PagedMetadata
+from llama3lib.inference.prompt_states import show_prompts
 from llama3lib.inference.sampling import sample
 from llama3lib.inference.scheduler import ScheduledSequence
 from llama3lib.model import Transformer
@@ -68,11 +70,13 @@ class ModelRunner:
         row = torch.tensor([tokens], device=self.device)
         places = torch.tensor([positions], device=self.device)
         h = self.model.hidden_states(row, places, metadata)
+        show_prompts(h[0], scheduled)
         return self.model.output(h[0, last])
 
     @staticmethod
     def draw(logits: Float[Tensor, "B V"], scheduled: list[ScheduledSequence]) -> list[int]:
         """The next token of each sequence, each with its own settings and its own dice."""
+        logits = adjusted_logits(logits, [item.sequence for item in scheduled])
         greedy = logits.float().argmax(-1).tolist()  # slow in bfloat16 on a CPU
         return [
             best

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from llama3lib.inference.block_manager import BlockCopy
 from llama3lib.inference.model_runner import ModelRunner, end_to_end
 from llama3lib.inference.paged_attention import PagedMetadata
+from llama3lib.inference.prompt_states import show_prompts
 from llama3lib.inference.scheduler import ScheduledSequence
 from llama3lib.model import Transformer
 from llama3lib.utils.require import require
@@ -96,6 +97,7 @@ class Parcel:
     metadata: PagedMetadata
     last: list[int]
     """Row of each sequence's last token."""
+    scheduled: list[ScheduledSequence]
     copies: list[BlockCopy]
     """Blocks that each stage copies first, in its part of the cache."""
     times: list[tuple[float, float]] = field(default_factory=list)
@@ -202,6 +204,7 @@ class PipelineRunner:
             positions=torch.tensor([positions], device=self.device),
             metadata=PagedMetadata.of(scheduled, self.block_size, self.device),
             last=last,
+            scheduled=scheduled,
             copies=[],
         )
 
@@ -230,4 +233,8 @@ def _advance(stage: Transformer, parcel: Parcel) -> None:
             for cache in (paged.keys, paged.values):
                 cache[:, copy.target] = cache[:, copy.source]
     h = stage.hidden_states(parcel.content, parcel.positions, parcel.metadata)
-    parcel.content = h if stage.output is None else stage.output(h[0, parcel.last])
+    if stage.output is None:
+        parcel.content = h
+    else:
+        show_prompts(h[0], parcel.scheduled)
+        parcel.content = stage.output(h[0, parcel.last])

@@ -70,10 +70,14 @@ class Scheduler:
         Raises ValueError if it could never be finished: too long for all blocks together, or more
         samples than may run.
         """
-        most = len(sequence) + sequence.params.max_tokens - 1
-        if self.blocks.blocks_for(most) > self.blocks.num_blocks:
-            room = self.blocks.num_blocks * self.blocks.block_size
-            raise ValueError(f"{most} tokens are not allowed: the cache has room for {room}")
+        most = len(sequence) + max(sequence.params.max_tokens, 1) - 1
+        needed, blocks = self.blocks.blocks_for(most), self.blocks.num_blocks
+        if needed > blocks:
+            room = blocks * self.blocks.block_size
+            raise ValueError(
+                f"{most} tokens are not allowed: the cache has room for {room}; "
+                f"num_blocks={blocks} would have to be {needed}, or max_tokens less"
+            )
         ok = sequence.num_samples <= self.max_num_seqs
         require(ok, "n", sequence.num_samples, f"1 to max_num_seqs={self.max_num_seqs}")
         self.waiting.append(sequence)
@@ -126,7 +130,8 @@ class Scheduler:
         """
         if not self.blocks.num_free_blocks:
             return False
-        self.blocks.share_prefix(sequence)
+        if not sequence.readers:  # they want to see all of it
+            self.blocks.share_prefix(sequence)
         todo, spare = sequence.num_uncomputed_tokens, len(self.running)
         if not self.blocks.can_reserve(sequence, todo, spare=spare):
             self.blocks.free(sequence)

@@ -1,11 +1,17 @@
 """One text in the making: its tokens, where its cache lies, and what has been computed of it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 import torch
 
 from llama3lib.inference.sampling import SamplingParams
+
+if TYPE_CHECKING:
+    from llama3lib.inference.prompt_states import PromptReader
+    from llama3lib.inference.structured import Constraint
 
 
 class SequenceStatus(Enum):
@@ -35,8 +41,14 @@ class Sequence:
     request_id: str = ""
     sample_id: int = 0
     finish_reason: str | None = None
-    """`stop`, `length` or `abort`."""
+    """`stop`, `length`, `error` or `abort`."""
     generator: torch.Generator | None = None
+    constraint: "Constraint | None" = None
+    """What the text keeps to, and where in it the text stands."""
+    end_ids: Collection[int] = ()
+    """Tokens that end the text."""
+    readers: list["PromptReader"] = field(default_factory=list)
+    """Who wants to see the prompt go through the model; none any more when it has."""
     block_keys: list[int] = field(default_factory=list)
     """Names of the full blocks in the manager's table of prefixes."""
     num_cached_tokens: int | None = None
@@ -81,4 +93,6 @@ class Sequence:
             sample_id=sample_id,
             generator=generator,
             num_cached_tokens=self.num_cached_tokens,
+            constraint=self.constraint and self.constraint.copy(),
+            end_ids=self.end_ids,
         )

@@ -55,12 +55,15 @@ def speculative_tokens(
     `stats` is filled in on the way.
 
     Raises ValueError, before anything is computed, as `generate_tokens`, for num_drafts below 1,
-    and if the draft has another vocabulary or too short a table of positions.
+    for settings that change the logits (both models' beliefs would have to be changed), and if
+    the draft has another vocabulary or too short a table of positions.
     """
     params, prompt_ids = params or SamplingParams(), list(prompt_ids)
     check_prompt(target, prompt_ids, params)
     check_prompt(draft, prompt_ids, params)
     whole("num_drafts", num_drafts, 1)
+    if params.changes_logits:
+        raise ValueError("penalties, logit_bias and min_tokens are not allowed with a draft model")
     if draft.args.vocab_size != target.args.vocab_size:
         raise ValueError(
             f"draft is not allowed: its vocabulary has {draft.args.vocab_size} tokens, "

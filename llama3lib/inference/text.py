@@ -14,18 +14,24 @@ class TextStream:
         self._stops = params.stop
         self._decoder = None if tokenizer is None else tokenizer.stream_decoder()
         no_ends = tokenizer is None or params.ignore_eos
-        self._ends = frozenset() if no_ends else tokenizer.stop_ids
+        ends = frozenset() if no_ends else tokenizer.stop_ids
+        self.end_ids = ends.union(params.stop_token_ids)
+        """Tokens that say that the text has ended; they are not part of it."""
+        self._to_come = params.min_tokens
         self._held = ""
 
     def is_end(self, token: int) -> bool:
         """Whether this token says that the text has ended."""
-        return token in self._ends
+        return token in self.end_ids
 
     def push(self, token: int) -> tuple[str, bool]:
         """The text that is sure now, and whether a stop string has come."""
         if self._decoder is None:
             return "", False
         self._held += self._decoder.push(token)
+        self._to_come -= 1
+        if self._to_come >= 0:  # nothing ends the text yet
+            return self._give(len(self._held)), False
         stop_at = min((at for s in self._stops if (at := self._held.find(s)) >= 0), default=None)
         if stop_at is not None:
             return self._give(stop_at, drop_rest=True), True

@@ -33,7 +33,8 @@ from llama3lib.utils.logging import get_logger
 _log = get_logger(__name__)
 _JOBS = "llama3.jobs"
 _OPEN_PATHS = ("/health",)
-_PATHS = ("/v1/completions", "/v1/chat/completions", "/v1/models", "/metrics", "/health")
+_PATHS = ("/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/v1/models")
+_PATHS += ("/tokenize", "/detokenize", "/metrics", "/health")
 
 
 class Admission:
@@ -64,7 +65,7 @@ class Admission:
 
         Raises APIError: 503 when the server is to stop, 429 if all seats are taken.
         """
-        if scope["method"] != "POST" or not scope["path"].startswith("/v1/"):
+        if scope["method"] != "POST":
             return lambda: None
         if self.stopping:
             raise stopping()

@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from llama3lib.inference import LLMEngine
+from llama3lib.inference import LLMEngine, SamplingParams
 from llama3lib.serve.admission import (
     Admission,
     AdmissionMiddleware,
@@ -33,18 +33,29 @@ from llama3lib.serve.metrics import Metrics
 from llama3lib.serve.openai.answer import AnswerWriter, TextReader
 from llama3lib.serve.openai.chat import ChatWriter, not_a_chat_model
 from llama3lib.serve.openai.completions import CompletionWriter
-from llama3lib.serve.openai.errors import APIError, engine_failed, of_validation, stopping
+from llama3lib.serve.openai.embeddings import embeddings_body
+from llama3lib.serve.openai.errors import (
+    APIError,
+    engine_failed,
+    of_validation,
+    stopping,
+    too_complex,
+)
 from llama3lib.serve.openai.prompts import (
     PreparedRequest,
     PromptReader,
     checked_model,
     unknown_model,
 )
+from llama3lib.serve.openai.structured import read_forced_call
 from llama3lib.serve.openai.tools import offered_tools, read_tool_calls
 from llama3lib.serve.openai.types import (
     FIELDS,
     ChatRequest,
     CompletionRequest,
+    DetokenizeRequest,
+    EmbeddingRequest,
+    TokenizeRequest,
     refuse_unsupported,
 )
 from llama3lib.serve.settings import Limits
@@ -53,7 +64,9 @@ from llama3lib.tokenizer import ChatFormat, special
 _CHAT_TOKENS = (special.BEGIN_OF_TEXT, special.START_HEADER, special.END_HEADER)
 _CHAT_TOKENS += (special.END_OF_TURN, special.END_OF_MESSAGE, special.PYTHON_TAG)
 AnyForm = CompletionRequest | ChatRequest
-Form = TypeVar("Form", CompletionRequest, ChatRequest)
+Form = TypeVar(
+    "Form", CompletionRequest, ChatRequest, EmbeddingRequest, TokenizeRequest, DetokenizeRequest
+)
 
 
 class Service:
@@ -93,9 +106,37 @@ class Service:
 
     def submit(self, request: Request, prepared: PreparedRequest) -> Job:
         """Hand it to the engine; its job ends with the request."""
-        job = self.engine.submit(prepared.prompts, prepared.params, prepared.n)
+        job = self.engine.submit(
+            prepared.prompts, prepared.params, prepared.n, constraint=prepared.constraint
+        )
         remember(request, job)
         return job
+
+    async def embed(self, request: Request, form: EmbeddingRequest) -> dict[str, Any]:
+        """The body of /v1/embeddings."""
+        prompts = await asyncio.to_thread(self.reader.embedding, form)
+        job = self.engine.submit(prompts, SamplingParams(max_tokens=0), 1, states="mean")
+        remember(request, job)
+        deltas = await unless_gone(request.receive, _gather(job))
+        return await asyncio.to_thread(
+            embeddings_body,
+            [delta.states for delta in sorted(deltas, key=lambda delta: delta.index)],
+            model=self.model_name,
+            num_tokens=job.num_prompt_tokens,
+            as_base64=form.encoding_format == "base64",
+        )
+
+    def tokenize(self, form: TokenizeRequest) -> dict[str, Any]:
+        """The body of /tokenize."""
+        ids = self.reader.tokens(form, self.chat_format)
+        names = [self.tokenizer.decode([i]) for i in ids] if form.return_token_strs else None
+        found = {"count": len(ids), "max_model_len": self.reader.context, "tokens": ids}
+        return found | {"token_strs": names}
+
+    def detokenize(self, form: DetokenizeRequest) -> dict[str, Any]:
+        """The body of /detokenize."""
+        self.reader.check_ids("tokens", form.tokens)
+        return {"prompt": self.tokenizer.decode(form.tokens)}
 
     def writer(self, form: AnyForm, prepared: PreparedRequest) -> AnswerWriter:
         """What makes the answer of a request."""
@@ -104,13 +145,19 @@ class Service:
         if isinstance(form, ChatRequest):
             kind, logprobs = ChatWriter, bool(form.logprobs)
             offered = frozenset(tool.function.name for tool in offered_tools(form))
-            if offered:
+            if offered and prepared.constraint is not None:
+                calls = partial(self._forced_call, offered=offered)
+            elif offered:
                 calls = partial(read_tool_calls, self.chat_format, offered=offered)
-        readers = [
-            TextReader(index, self.tokenizer, calls, prepared.openings[index // prepared.n])
-            for index in range(len(prepared.prompts) * prepared.n)
-        ]
+        readers = []
+        for index in range(len(prepared.prompts) * prepared.n):
+            place = index // prepared.n
+            opening = prepared.openings[place], prepared.prompts[place]
+            readers.append(TextReader(index, self.tokenizer, calls, *opening))
         return kind(self.model_name, self.tokenizer, readers, logprobs=logprobs)
+
+    def _forced_call(self, ids: list[int], offered: frozenset[str]) -> list[dict[str, Any]]:
+        return read_forced_call(self.tokenizer.decode(ids), offered)
 
 
 _LAST_SECONDS = 5.0
@@ -173,6 +220,21 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         prepared = await asyncio.to_thread(service.reader.chat, form, service.chat_format)
         return await _respond(request, service, form, prepared)
 
+    @app.post("/v1/embeddings")
+    async def embeddings(request: Request) -> Response:
+        form = await _read(request, service, EmbeddingRequest)
+        return JSONResponse(await service.embed(request, form))
+
+    @app.post("/tokenize")
+    async def tokenize(request: Request) -> Response:
+        form = await _read(request, service, TokenizeRequest)
+        return JSONResponse(await asyncio.to_thread(service.tokenize, form))
+
+    @app.post("/detokenize")
+    async def detokenize(request: Request) -> Response:
+        form = await _read(request, service, DetokenizeRequest)
+        return JSONResponse(await asyncio.to_thread(service.detokenize, form))
+
     @app.get("/v1/models")
     async def models() -> Response:
         return JSONResponse({"object": "list", "data": [service.model_card()]})
@@ -200,7 +262,7 @@ async def _read(request: Request, service: Service, form: type[Form]) -> Form:
         made = form.model_validate(data)
     except ValidationError as error:
         raise of_validation(error, FIELDS) from None
-    checked_model(made, service.model_name)
+    checked_model(made.model, service.model_name)
     refuse_unsupported(made)
     return made
 
@@ -223,15 +285,21 @@ async def _respond(
 
 
 async def _whole(job: Job, writer: AnswerWriter) -> bytes:
+    deltas = writer.take(await _gather(job))
+    return writer.whole(deltas, _usage(job, writer))
+
+
+async def _gather(job: Job) -> list[TokenDelta]:
+    """All that comes of a request. Raises APIError unless it comes to its end."""
     deltas = []
     try:
         async for batch in job.batches():
-            deltas += writer.take(batch)
+            deltas += batch
     except EngineError as error:
         raise _as_api_error(error) from None
-    if any(reader.finish_reason == "abort" for reader in writer.readers):
+    if any(delta.finish_reason == "abort" for delta in deltas):
         raise stopping()
-    return writer.whole(deltas, _usage(job, writer))
+    return deltas
 
 
 async def _first(batches: AsyncIterator[list[TokenDelta]]) -> list[TokenDelta]:
@@ -267,6 +335,8 @@ def _usage(job: Job, writer: AnswerWriter) -> Any:
 
 
 def _as_api_error(error: EngineError) -> APIError:
+    if error.too_complex:
+        return too_complex()
     if error.refused:
         return APIError(400, "the engine cannot serve this request")
     return engine_failed()

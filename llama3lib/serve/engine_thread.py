@@ -13,6 +13,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from typing import Any
+
+from torch import Tensor
 
 from llama3lib.inference import LLMEngine, RequestOutput, SamplingParams, TokenLogprob
 from llama3lib.serve.metrics import Metrics
@@ -23,11 +26,15 @@ _REST_SECONDS = 1.0
 
 
 class EngineError(Exception):
-    """The engine could not serve a request. `refused`: it did not take it at all."""
+    """The engine could not serve a request.
 
-    def __init__(self, *, refused: bool = False) -> None:
+    refused: it did not take it at all. too_complex: what the text had to keep to could not be
+    followed to the end.
+    """
+
+    def __init__(self, *, refused: bool = False, too_complex: bool = False) -> None:
         super().__init__("refused" if refused else "failed")
-        self.refused = refused
+        self.refused, self.too_complex = refused, too_complex
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,10 @@ class TokenDelta:
     token_ids: list[int]
     logprobs: list[TokenLogprob]
     finish_reason: str | None
+    prompt_logprobs: list[TokenLogprob | None] | None = None
+    """What the model thought of the prompt; with the first one of a text."""
+    states: Tensor | None = None
+    """Hidden states of the prompt, if they were asked for."""
 
 
 class Job:
@@ -124,10 +135,16 @@ class EngineThread:
         self._order(self._end)
         await asyncio.to_thread(self._thread.join)
 
-    def submit(self, prompts: Sequence[list[int]], params: SamplingParams, n: int) -> Job:
-        """Queue prompts, `n` texts each; text `i` of prompt `p` has the index `p * n + i`."""
+    def submit(
+        self, prompts: Sequence[list[int]], params: SamplingParams, n: int, **more: Any
+    ) -> Job:
+        """Queue prompts, `n` texts each; text `i` of prompt `p` has the index `p * n + i`.
+
+        more: `constraint` and `states` of the engine's `add_request`.
+        """
         job = Job(len(prompts) * n)
-        if not self._order(partial(self._add, job, prompts, params, n, time.monotonic())):
+        began = time.monotonic()
+        if not self._order(partial(self._add, job, prompts, params, n, began, **more)):
             job.fail(EngineError())
         return job
 
@@ -192,6 +209,7 @@ class EngineThread:
         params: SamplingParams,
         n: int,
         began: float,
+        **more: Any,
     ) -> None:
         if not self._open:
             self._tell([partial(job.fail, EngineError())])
@@ -199,7 +217,7 @@ class EngineThread:
         for place, prompt in enumerate(prompts):
             name = f"api-{next(self._numbers)}"
             try:
-                self.engine.add_request(prompt, params, n=n, request_id=name)
+                self.engine.add_request(prompt, params, n=n, request_id=name, **more)
             except Exception as error:
                 _log.exception("the engine did not take a request")
                 self._abort(job)
@@ -229,6 +247,9 @@ class EngineThread:
 
     def _deliver(self, route: _Route, out: RequestOutput, now: float) -> list[Callable[[], None]]:
         job, calls = route.job, []
+        if out.error is not None:
+            self._abort(job)
+            return [partial(job.fail, EngineError(too_complex=True))]
         if out.sample_id == 0:
             if route.last_token is None:
                 self.metrics.first_token(now - route.began, out.num_prompt_tokens)
@@ -244,6 +265,8 @@ class EngineThread:
             token_ids=out.new_token_ids,
             logprobs=out.new_logprobs,
             finish_reason=out.finish_reason,
+            prompt_logprobs=out.prompt_logprobs if out.is_first else None,
+            states=out.states,
         )
         if out.finished:
             route.open_samples.discard(out.sample_id)

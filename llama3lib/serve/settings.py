@@ -15,6 +15,8 @@ class Limits:
     """Most tokens of an answer; None: as many as the context has room for."""
     max_texts: int = 64
     """Prompts times `n` of one request."""
+    max_inputs: int = 2048
+    """Texts of one request for embeddings."""
     max_logprobs: int = 20
     """Alternatives named with each token."""
     max_stops: int = 16

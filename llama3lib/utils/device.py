@@ -6,6 +6,12 @@ from llama3lib.utils.logging import get_logger
 from llama3lib.utils.require import require
 
 _log = get_logger(__name__)
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
 _KINDS = ("cpu", "cuda", "mps")
 _ALLOWED = 'use "auto", "cpu", "cuda", "cuda:0" (or another number), "mps"'
 
@@ -41,6 +47,16 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     else:
         _log.info("float32: bfloat16 would save memory on %s but no time", device)
     return torch.float32
+
+
+def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """A number format of weights, given as such or by its name, as in "bfloat16".
+
+    Raises ValueError for any other.
+    """
+    found = _DTYPES.get(dtype, dtype) if isinstance(dtype, str) else dtype
+    require(found in _DTYPES.values(), "dtype", dtype, f"one of {', '.join(_DTYPES)}")
+    return found
 
 
 def _best_device() -> torch.device:

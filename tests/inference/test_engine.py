@@ -1,5 +1,7 @@
 """The engine writes what one text at a time would give, and loses no block on the way."""
 
+import re
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from llama3lib.checkpoint import load_model, load_tokenizer
 from llama3lib.inference import KVCache, SamplingParams, fuse_projections, generate, generate_tokens
 from llama3lib.inference.llm_engine import LLMEngine
 from llama3lib.model import ModelArgs, Transformer
+from llama3lib.tokenizer import ChatFormat, Message
 
 STORY = "One sunny day Omar went to the mill. He found two pears there. "
 
@@ -119,7 +122,7 @@ def test_the_model_is_given_back(model):
 @pytest.mark.parametrize(
     ("prompt", "params", "options", "message"),
     [
-        ([], {}, {}, "token_ids"),
+        ([], {}, {}, "prompt_ids"),
         ([97], {}, {}, "ids are 0 to 96"),
         ([True], {}, {}, "True"),
         ("text", {}, {}, "no tokenizer"),
@@ -194,12 +197,47 @@ def test_after_an_error_in_a_step_the_texts_go_on(model, broken):
             assert engine.blocks.num_free_blocks == 30
 
 
-def test_a_prompt_that_is_refused_takes_the_others_with_it(model):
-    with LLMEngine(model) as engine:
-        own = engine.add_request([4], SamplingParams(max_tokens=2))
-        with pytest.raises(ValueError, match="token_ids"):
-            engine.generate([[1, 2], []], SamplingParams(max_tokens=3))
+def test_a_prompt_that_is_refused_fails_alone(model, caplog):
+    params = SamplingParams(max_tokens=3)
+    prompts = [[1, 2], [], [97], [3, 4], [5] * 255, None]
+    want = [list(generate_tokens(model, prompts[i], params)) for i in (0, 3)]
+    with LLMEngine(model, num_blocks=4) as engine:
+        own = engine.add_request([4], SamplingParams(max_tokens=9))
+        outputs = engine.generate(prompts, params)
         assert list(engine.requests) == [own]
+        for place, said in ((1, "[]"), (2, "97"), (4, "max_seq_len"), (5, "None")):
+            assert said in outputs[place].error and outputs[place].finish_reason == "error"
+            assert outputs[place].text == "" and f"prompt {place} of 6" in caplog.text
+            with pytest.raises(ValueError, match=re.escape(outputs[place].error)):
+                engine.add_request(prompts[place], params)
+        assert [outputs[i].error for i in (0, 3)] == [None, None]
+        assert [outputs[i].token_ids for i in (0, 3)] == want
+        with pytest.raises(ValueError, match="num_blocks=4 would have to be 5"):
+            engine.add_request([1] * 60, SamplingParams(max_tokens=6))
+
+
+def test_one_prompt_has_one_answer_and_each_prompt_may_have_its_settings(model, tokenizer):
+    big = load_model("tiny-base", dtype=torch.float64)
+    with LLMEngine(big, tokenizer) as engine:
+        short, long = SamplingParams(max_tokens=3), SamplingParams(max_tokens=9)
+        ids = tokenizer.encode(STORY, bos=True)
+        alone = load_model("tiny-base", dtype=torch.float64)  # the engine has the other one
+        want = "".join(generate(alone, tokenizer, STORY, long))
+        assert engine.generate(STORY, long).text == engine.generate(ids, long).text == want
+        outputs = engine.generate([STORY, ids], [short, long])
+        assert [len(out.token_ids) for out in outputs] == [3, 9]
+        assert engine.generate([]) == []
+        with pytest.raises(ValueError, match="one for each prompt"):
+            engine.generate([STORY, STORY], [short])
+        with pytest.raises(ValueError, match="prompts=5"):
+            engine.generate(5)
+        said = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Who?"}]
+        dialog = [Message(**message) for message in said]
+        ids = ChatFormat(tokenizer).encode_dialog(dialog, add_generation_prompt=True).ids
+        want = "".join(generate(alone, tokenizer, ids, long))
+        assert engine.chat(said, long).text == engine.chat(dialog, long).text == want
+        with pytest.raises(ValueError, match=r"messages\[0\].*name"):
+            engine.chat([{"role": "user", "content": "a", "name": "Ada"}])
 
 
 def test_ids_of_its_own_keep_clear_of_those_in_use(model):

@@ -168,9 +168,8 @@ class TestLimits:
 
 
 UNSUPPORTED = [
-    ("logit_bias", {"5": 1}), ("presence_penalty", 0.5), ("frequency_penalty", -1),
-    ("response_format", {"type": "json_object"}), ("guided_json", {}), ("suffix", "end"),
-    ("best_of", 3), ("min_tokens", 2), ("repetition_penalty", 1.1), ("functions", [{}]),
+    ("suffix", "end"), ("best_of", 3), ("functions", [{}]), ("length_penalty", 2),
+    ("guided_whitespace_pattern", " "), ("allowed_token_ids", [1]), ("prompt_logprobs", 1),
 ]  # fmt: skip
 HARMLESS = {
     "user": "me", "metadata": {"a": 1}, "store": False, "service_tier": "auto", "logit_bias": {},
@@ -183,11 +182,11 @@ WRONG = [
     (COMPLETE, {"top_p": 1.1}, "top_p"), (COMPLETE, {"min_p": 1}, "min_p"),
     (COMPLETE, {"top_k": -2}, "top_k"), (COMPLETE, {"n": 0}, "n"), (COMPLETE, {"n": 7}, "n"),
     (COMPLETE, {"n": True}, "n"), (COMPLETE, {"n": 2.0}, "n"), (COMPLETE, {"n": 10**40}, "n"),
-    (COMPLETE, {"max_tokens": 0}, "max_tokens"), (COMPLETE, {"seed": 2**63}, "seed"),
+    (COMPLETE, {"max_tokens": -1}, "max_tokens"), (COMPLETE, {"seed": 2**63}, "seed"),
     (COMPLETE, {"stop": [""]}, "stop"), (COMPLETE, {"stop": ["x"] * 17}, "stop"),
     (COMPLETE, {"stop": "x" * 257}, "stop"), (COMPLETE, {"stop": [5]}, "stop"),
     (COMPLETE, {"logprobs": 21}, "logprobs"), (COMPLETE, {"logprobs": -1}, "logprobs"),
-    (COMPLETE, {"echo": True, "logprobs": 1}, "echo"), (COMPLETE, {"stream": "yes"}, "stream"),
+    (COMPLETE, {"min_tokens": 17}, "min_tokens"), (COMPLETE, {"stream": "yes"}, "stream"),
     (COMPLETE, {"stream_options": {}}, "stream_options"), (COMPLETE, {"prompt": ""}, "prompt"),
     (COMPLETE, {"prompt": []}, "prompt"), (COMPLETE, {"prompt": [[]]}, "prompt"),
     (COMPLETE, {"prompt": [1, "a"]}, "prompt"), (COMPLETE, {"prompt": [768]}, "prompt"),
@@ -200,11 +199,16 @@ WRONG = [
     (CHAT, {"messages": [5]}, "messages[0]"), (CHAT, {"messages": [{}]}, "messages[0].role"),
     (CHAT, {"top_logprobs": 2}, "top_logprobs"), (CHAT, {"logprobs": 2}, "logprobs"),
     (CHAT, {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
-    (CHAT, {"tool_choice": "required"}, "tool_choice"), (CHAT, {"tools": [{}]}, "tools[0].type"),
+    (COMPLETE, {"presence_penalty": 2.1}, "presence_penalty"),
+    (COMPLETE, {"repetition_penalty": 0}, "repetition_penalty"),
+    (COMPLETE, {"logit_bias": {"768": 1}}, "logit_bias"),
+    (COMPLETE, {"logit_bias": {"5": 101}}, "logit_bias"),
+    (COMPLETE, {"logit_bias": {"²": 1}}, "logit_bias"),
+    (CHAT, {"max_tokens": 0}, "max_tokens"),
+    (CHAT, {"tool_choice": "required"}, "tool_choice"), (CHAT, {"tool_choice": 5}, "tool_choice"),
+    (CHAT, {"tool_choice": "maybe"}, "tool_choice"), (CHAT, {"tools": [{}]}, "tools[0].type"),
     (CHAT, {"tools": [{"type": "function", "function": {"name": "a b"}}]},
      "tools[0].function.name"),
-    (CHAT, {"tools": [{"type": "function", "function": {"name": "a", "strict": True}}]},
-     "tools[0].function.strict"),
 ]  # fmt: skip
 BODIES = [
     b"", b"{", b"[]", b"null", b"5", b'"x"', b"\xff\xfe", b"\x00", b'{"model": NaN}',
@@ -260,7 +264,7 @@ class TestFields:
     [
         ("GET", "/", 404), ("GET", "/docs", 404), ("GET", "/openapi.json", 404),
         ("GET", COMPLETE, 405), ("DELETE", "/v1/models", 405), ("PUT", CHAT, 405),
-        ("POST", "/v1/embeddings", 404), ("GET", "/v1/models/", 404), ("GET", "/%ff%00", 404),
+        ("POST", "/v1/rerank", 404), ("GET", "/v1/models/", 404), ("GET", "/%ff%00", 404),
         ("BREW", COMPLETE, 405), ("POST", "/v1/completions/", 404), ("OPTIONS", COMPLETE, 405),
     ],
 )  # fmt: skip

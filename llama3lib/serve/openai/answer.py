@@ -3,7 +3,7 @@
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +16,23 @@ from llama3lib.tokenizer import Tokenizer
 _LEAST = -9999.0  # JSON has no minus infinity
 
 
+@dataclass(frozen=True)
+class Told:
+    """Where in the text a token begins, which one it is, and what the model thought of it."""
+
+    begin: int
+    token_id: int
+    logprob: TokenLogprob | None
+    """None for the first token of a prompt, which nothing stands before."""
+
+
 @dataclass
 class TextDelta:
     """What can be sent of one text now."""
 
     index: int
     text: str = ""
-    logprobs: list[tuple[int, TokenLogprob]] = field(default_factory=list)
-    """Where in the text each token begins, and what the model thought of it."""
+    logprobs: list["Told"] = field(default_factory=list)
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
     finish_reason: str | None = None
 
@@ -34,6 +43,7 @@ class TextReader:
     Log-probabilities wait for their text, so that tokens which a stop string cuts off are not told.
     read_calls: finds the call of a function in the ids of a whole answer; None if there are none
     to call. What may become a call is held back until that is known.
+    opening, opening_ids: the prompt, if it is to stand in front of the text.
     """
 
     def __init__(
@@ -42,23 +52,25 @@ class TextReader:
         tokenizer: Tokenizer,
         read_calls: Callable[[list[int]], list[dict[str, Any]]] | None = None,
         opening: str = "",
+        opening_ids: Sequence[int] = (),
     ) -> None:
         self.index, self.token_ids = index, []
         self.finish_reason: str | None = None
         self._tokenizer, self._decoder = tokenizer, tokenizer.stream_decoder()
-        self._read_calls, self._opening = read_calls, opening
-        self._held = ""
-        self._decoded = self._sent = 0
-        self._logprobs: list[tuple[int, TokenLogprob]] = []
+        self._read_calls, self._held, self._opening_ids = read_calls, opening, opening_ids
+        self._sent, self._decoded = 0, len(opening)
+        self._logprobs: list[Told] = []
         self._tag = tokenizer.special_tokens.get("<|python_tag|>")
 
     def push(self, deltas: Iterable[TokenDelta]) -> TextDelta:
         """Take what has come; give what can be sent."""
         for delta in deltas:
+            if delta.prompt_logprobs is not None:
+                self._logprobs += self._of_prompt(delta.prompt_logprobs)
             self._held += delta.text
             self.token_ids += delta.token_ids
             for logprob in delta.logprobs:
-                self._logprobs.append((self._decoded, logprob))
+                self._logprobs.append(Told(self._decoded, logprob.token_id, logprob))
                 self._decoded += len(self._decoder.push(logprob.token_id))
             self.finish_reason = delta.finish_reason or self.finish_reason
         ready = TextDelta(self.index, finish_reason=self.finish_reason)
@@ -70,12 +82,20 @@ class TextReader:
             ready.finish_reason, self._held = "tool_calls", ""
             ready.logprobs, self._logprobs = self._logprobs, []
             return ready
-        ready.text, self._held = self._opening + self._held, ""
-        self._sent += len(ready.text) - len(self._opening)
-        self._opening = ""
-        whole = sum(begin < self._sent for begin, _ in self._logprobs)
+        ready.text, self._held = self._held, ""
+        self._sent += len(ready.text)
+        whole = sum(told.begin < self._sent for told in self._logprobs)
         ready.logprobs, self._logprobs = self._logprobs[:whole], self._logprobs[whole:]
         return ready
+
+    def _of_prompt(self, logprobs: Sequence[TokenLogprob | None]) -> Iterator[Told]:
+        """A begin-of-text token that the prompt did not name takes no room in the text."""
+        decoder = self._tokenizer.stream_decoder()
+        pieces = [decoder.push(token) for token in self._opening_ids]
+        begin = self._decoded - sum(map(len, pieces)) - len(decoder.flush())
+        for piece, token, logprob in zip(pieces, self._opening_ids, logprobs, strict=True):
+            yield Told(max(begin, 0), token, logprob)
+            begin += len(piece)
 
     def _may_call(self) -> bool:
         if self._sent:

@@ -133,7 +133,7 @@ class ChatWriter(AnswerWriter):
                     **self._token(one.token_id, one.logprob),
                     top_logprobs=[wire.TopLogprob(**self._token(i, p)) for i, p in one.top],
                 )
-                for _, one in delta.logprobs
+                for one in (told.logprob for told in delta.logprobs)
             ]
         )
 

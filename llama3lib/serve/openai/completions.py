@@ -1,5 +1,6 @@
 """Answers of /v1/completions."""
 
+from llama3lib.inference import TokenLogprob
 from llama3lib.serve.openai import types as wire
 from llama3lib.serve.openai.answer import AnswerWriter, TextDelta, finite
 
@@ -21,13 +22,14 @@ class CompletionWriter(AnswerWriter):
         return [self.choice(delta)] if delta.text or delta.logprobs or delta.finish_reason else []
 
     def _logprobs(self, delta: TextDelta) -> wire.CompletionLogprobs:
-        drawn = [one for _, one in delta.logprobs]
+        told = delta.logprobs
         return wire.CompletionLogprobs(
-            tokens=[self._name(one.token_id) for one in drawn],
-            token_logprobs=[finite(one.logprob) for one in drawn],
-            top_logprobs=[
-                {self._name(i): finite(p) for i, p in (*one.top, (one.token_id, one.logprob))}
-                for one in drawn
-            ],
-            text_offset=[begin for begin, _ in delta.logprobs],
+            tokens=[self._name(one.token_id) for one in told],
+            token_logprobs=[one.logprob and finite(one.logprob.logprob) for one in told],
+            top_logprobs=[one.logprob and self._likeliest(one.logprob) for one in told],
+            text_offset=[one.begin for one in told],
         )
+
+    def _likeliest(self, one: TokenLogprob) -> dict[str, float]:
+        """By name, the drawn token among them."""
+        return {self._name(i): finite(p) for i, p in (*one.top, (one.token_id, one.logprob))}

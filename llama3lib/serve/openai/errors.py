@@ -97,6 +97,12 @@ def engine_failed() -> APIError:
     return APIError(500, "the engine failed on this request", code="engine_error")
 
 
+def too_complex() -> APIError:
+    """400: what the answer had to keep to was taken, but could not be followed to its end."""
+    message = "the schema, grammar or pattern is too complex to be followed"
+    return APIError(400, message, code="too_complex")
+
+
 def of_validation(error: ValidationError, fields: frozenset[str]) -> APIError:
     """400 for the first thing that a schema found wrong.
 

@@ -74,8 +74,13 @@ def read_tool_calls(
     arguments = _strict_json(call.arguments)
     if arguments is None:
         return []
-    function = {"name": call.name, "arguments": arguments}
-    return [{"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}]
+    return [tool_call(call.name, arguments)]
+
+
+def tool_call(name: str, arguments: str) -> dict[str, Any]:
+    """A call as OpenAI's clients read it; `arguments` is JSON."""
+    function = {"name": name, "arguments": arguments}
+    return {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}
 
 
 def _strict_json(arguments: Mapping[str, Any]) -> str | None:

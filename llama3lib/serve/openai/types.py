@@ -32,11 +32,22 @@ class _Request(_Form):
     top_p: float | None = Field(None, gt=0, le=1)
     top_k: int | None = Field(None, ge=-1, lt=2**31)
     min_p: float | None = Field(None, ge=0, lt=1)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(None, gt=0)
+    logit_bias: dict[str, float] | None = None
     max_tokens: int | None = Field(None, ge=1)
+    min_tokens: int | None = Field(None, ge=0)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = Field(None, max_length=64)
     ignore_eos: bool | None = None
+    response_format: dict[str, Any] | None = None
+    structured_outputs: dict[str, Any] | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
 
     @property
     def stops(self) -> list[str]:
@@ -54,6 +65,7 @@ class CompletionRequest(_Request):
 
     prompt: Any
     """A text, ids, or a list of either; see `prompts`."""
+    max_tokens: int | None = Field(None, ge=0)
     echo: bool | None = None
     logprobs: int | None = Field(None, ge=0)
     best_of: int | None = None
@@ -116,21 +128,44 @@ class ChatRequest(_Request):
     top_logprobs: int | None = Field(None, ge=0)
 
 
+class EmbeddingRequest(_Form):
+    """POST /v1/embeddings."""
+
+    model: str
+    input: Any
+    """A text, ids, or a list of either."""
+    encoding_format: Literal["float", "base64"] | None = None
+
+
+class TokenizeRequest(_Form):
+    """POST /tokenize: a text, or the messages of a dialog."""
+
+    model: str | None = None
+    prompt: str | None = None
+    add_special_tokens: bool | None = None
+    messages: list[ChatMessage] | None = Field(None, min_length=1)
+    tools: list[ToolSpec] | None = Field(None, max_length=128)
+    return_token_strs: bool | None = None
+
+
+class DetokenizeRequest(_Form):
+    """POST /detokenize."""
+
+    model: str | None = None
+    tokens: list[int]
+
+
 FIELDS = frozenset(
     name
-    for form in (CompletionRequest, ChatRequest, StreamOptions, ContentPart, FunctionCall)
+    for form in (CompletionRequest, ChatRequest, EmbeddingRequest, TokenizeRequest)
+    + (DetokenizeRequest, StreamOptions, ContentPart, FunctionCall)
     + (ToolCallEntry, ChatMessage, FunctionSpec, ToolSpec)
     for name in form.model_fields
 )
 
 # fields that would change the answer, and the values with which they change nothing
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "logit_bias": ({},),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "repetition_penalty": (1,),
     "length_penalty": (1,),
-    "response_format": ({"type": "text"},),
     "suffix": ("",),
     "functions": ([],),
     "function_call": ("none",),
@@ -140,7 +175,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "verbosity": (),
     "web_search_options": (),
     "use_beam_search": (False,),
-    "min_tokens": (0,),
     "bad_words": ([],),
     "allowed_token_ids": (),
     "prompt_logprobs": (),
@@ -152,43 +186,23 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "chat_template": (),
     "chat_template_kwargs": ({},),
     "documents": ([],),
-    "structured_outputs": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_choice": (),
-    "guided_grammar": (),
+    "dimensions": (),
+    "guided_whitespace_pattern": (),
 }
 
 
-def refuse_unsupported(form: _Request) -> None:
+def refuse_unsupported(form: _Form) -> None:
     """Raises APIError (400) for what cannot be done, rather than doing something else."""
     for name, value in (form.model_extra or {}).items():
         neutral = _NEUTRAL.get(name)
         if neutral is not None and value is not None and value not in neutral:
             raise unsupported(name)
-    if form.stream_options is not None and not form.stream:
+    if isinstance(form, _Request) and form.stream_options is not None and not form.stream:
         raise wrong("stream_options", "only allowed with stream=true")
-    if isinstance(form, CompletionRequest):
-        _refuse_in_completion(form)
-    elif isinstance(form, ChatRequest):
-        _refuse_in_chat(form)
-
-
-def _refuse_in_completion(form: CompletionRequest) -> None:
-    if form.best_of not in (None, form.n or 1):
+    if isinstance(form, CompletionRequest) and form.best_of not in (None, form.n or 1):
         raise unsupported("best_of", "only allowed to be the same as n")
-    if form.echo and form.logprobs is not None:
-        raise unsupported("echo", "not supported together with logprobs")
-
-
-def _refuse_in_chat(form: ChatRequest) -> None:
-    if form.top_logprobs is not None and not form.logprobs:
+    if isinstance(form, ChatRequest) and form.top_logprobs is not None and not form.logprobs:
         raise wrong("top_logprobs", "only allowed with logprobs=true")
-    if form.tool_choice not in (None, "none", "auto"):
-        raise unsupported("tool_choice", 'only "none" and "auto" are supported')
-    for place, tool in enumerate(form.tools or ()):
-        if tool.function.strict:
-            raise unsupported(f"tools[{place}].function.strict", "arguments cannot be forced")
 
 
 class CachedTokens(BaseModel):
@@ -210,8 +224,8 @@ class CompletionLogprobs(BaseModel):
     """Log-probabilities of /v1/completions: a list each."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 
