@@ -33,23 +33,45 @@ _IN_LAYER = {
 _OURS = {theirs: ours for ours, theirs in _IN_LAYER.items()}
 _LAYER = re.compile(r"(?:model\.)?layers\.(\d+)\.(.+)\.weight")
 
-# say nothing about the arithmetic of a trained model
+# say nothing about the arithmetic of a trained model; pretraining_tp only cuts the same sums apart
 _HARMLESS = frozenset(
     "architectures auto_map bos_token_id eos_token_id pad_token_id initializer_range use_cache "
     "transformers_version torch_dtype dtype return_dict output_attentions output_hidden_states "
     "torchscript id2label label2id problem_type is_encoder_decoder chunk_size_feed_forward "
-    "finetuning_task task_specific_params is_decoder tie_encoder_decoder use_bfloat16".split()
+    "finetuning_task task_specific_params is_decoder tie_encoder_decoder use_bfloat16 "
+    "pretraining_tp".split()
 )
-# change the arithmetic: only these values are what the model page computes
+# change the arithmetic, here or in a relative of Llama: only these values are what the model page
+# computes. A key that is not known at all is one that Llama's own config class does not read
+# either, so it does nothing there, and is only told.
 _FIXED = {
     "model_type": ("llama",),
-    "hidden_act": ("silu",),
-    "attention_bias": (False,),
-    "mlp_bias": (False,),
-    "attention_dropout": (0, 0.0),
-    "pretraining_tp": (1,),
+    "hidden_act": ("silu", "swish"),
+    "attention_bias": (False, None),
+    "mlp_bias": (False, None),
+    "attention_dropout": (0, None),
     "sliding_window": (None,),
     "quantization_config": (None,),
+    "use_sliding_window": (False, None),
+    "partial_rotary_factor": (1, None),
+    "rotary_dim": (None,),
+    "qkv_bias": (False, None),
+    "bias": (False, None),
+    "use_qk_norm": (False, None),
+    "qk_layernorm": (False, None),
+    "attn_logit_softcapping": (None,),
+    "final_logit_softcapping": (None,),
+    "clip_qkv": (None,),
+    "logit_scale": (1, None),
+    "embedding_multiplier": (1, None),
+    "attention_multiplier": (None,),
+    "residual_multiplier": (1, None),
+    "logits_scaling": (1, None),
+    "query_pre_attn_scalar": (None,),
+    "no_rope_layers": (None, []),
+    "num_local_experts": (None, 0),
+    "num_experts": (None, 0),
+    "n_routed_experts": (None, 0),
 }
 _SIZES = {
     "hidden_size": "dim",
@@ -117,8 +139,8 @@ def _rotary_heads(name: str, args: ModelArgs) -> int | None:
 def config_to_args(config: dict, source: str = "config.json") -> ModelArgs:
     """Read a config in either spelling.
 
-    Raises CheckpointError on a foreign model, a value the model page does not compute, and on
-    every key that is not known: dropping one silently could change the arithmetic.
+    Raises CheckpointError on a foreign model and on a value the model page does not compute. Keys
+    that Llama does not have are let through; `unknown_keys` lists them.
     """
     if not isinstance(config, dict):
         raise CheckpointError(f"{source} is not a JSON object")
@@ -128,10 +150,7 @@ def config_to_args(config: dict, source: str = "config.json") -> ModelArgs:
             raise CheckpointError(f"{source}: {key}={config[key]!r} is not supported: {told} is")
     if "model_type" not in config:
         raise CheckpointError(f"{source} has no model_type: a Llama config says 'llama'")
-    known = _HARMLESS | _FIXED.keys() | _SIZES.keys() | _OPTIONAL.keys()
-    unknown = sorted(key for key in config if key not in known and not key.startswith("_"))
-    if unknown:
-        raise CheckpointError(f"{source} has unknown keys: {', '.join(unknown)}")
+    _check_architecture(config, source)
     missing = [key for key in _SIZES if key not in config]
     if missing:
         raise CheckpointError(f"{source} lacks {', '.join(missing)}")
@@ -150,6 +169,25 @@ def config_to_args(config: dict, source: str = "config.json") -> ModelArgs:
         )
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{source}: {error}") from None
+
+
+def unknown_keys(config: dict) -> list[str]:
+    """Keys that Llama's config does not have; those with an underscore are notes to oneself."""
+    known = _HARMLESS | _FIXED.keys() | _SIZES.keys() | _OPTIONAL.keys()
+    return sorted(key for key in config if key not in known and not key.startswith("_"))
+
+
+def _check_architecture(config: dict, source: str) -> None:
+    """A head for something else, or code of its own, makes another model of the same type."""
+    named = config.get("architectures") or []
+    plain = isinstance(named, list) and all(str(n).lower() == "llamaforcausallm" for n in named)
+    if not plain:
+        raise CheckpointError(
+            f"{source}: architectures={named!r} is not supported: ['LlamaForCausalLM'] is"
+        )
+    kinds = config.get("layer_types") or []
+    if not isinstance(kinds, list) or set(map(str, kinds)) - {"full_attention"}:
+        raise CheckpointError(f"{source}: layer_types={kinds!r} is not supported: full_attention")
 
 
 def _read_rope(value: dict, source: str) -> tuple[float, RopeScaling | None]:

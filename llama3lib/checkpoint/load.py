@@ -9,6 +9,7 @@ from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.checkpoint.sources import Source, open_source, read_args
 from llama3lib.model import ModelArgs, Transformer
 from llama3lib.tokenizer import Tokenizer
+from llama3lib.tokenizer.rules import has_chat_template
 
 _ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -51,10 +52,7 @@ def is_chat_model(path: str | Path) -> bool:
     `provenance.json`; Meta's layout has no place for it.
     """
     folder = _folder(path)
-    if (folder / "chat_template.jinja").is_file():
-        return True
-    template = _read_json(folder / "tokenizer_config.json").get("chat_template")
-    return bool(template) or _read_json(folder / "provenance.json").get("kind") == "chat"
+    return has_chat_template(folder) or _read_json(folder / "provenance.json").get("kind") == "chat"
 
 
 def load_model(

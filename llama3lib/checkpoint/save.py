@@ -51,12 +51,12 @@ def save_hf(
             _write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": index})
         ids = {}
         if tokenizer is not None:
-            ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
             write_tokenizer(tokenizer, folder)
-            _write_json(
-                folder / "generation_config.json",
-                {"bos_token_id": tokenizer.bos_id, "eos_token_id": sorted(tokenizer.stop_ids)},
-            )
+            rules, specials = tokenizer.rules, tokenizer.special_tokens
+            bos, eos = (specials.get(rules.names.get(key)) for key in ("bos_token", "eos_token"))
+            ids = {"bos_id": bos, "eos_id": eos}
+            ends = {"bos_token_id": bos, "eos_token_id": sorted(tokenizer.stop_ids) or None}
+            _write_json(folder / "generation_config.json", ends)
         dtype = model.norm.weight.dtype
         _write_json(folder / "config.json", hf.args_to_config(model.args, dtype, **ids))
         files = sorted(file for file in folder.iterdir() if file.is_file())
@@ -98,15 +98,18 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     And `tokenizer.model` for Llama 3's layout.
     """
     _write_json(folder / "tokenizer.json", to_hf_json(tokenizer))
-    _write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": "<|begin_of_text|>",
-            "eos_token": "<|end_of_text|>",
-            "clean_up_tokenization_spaces": False,
-        },
-    )
+    rules = tokenizer.rules
+    names = {k: name for k, name in rules.names.items() if name in tokenizer.special_tokens}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", **names}
+    config["clean_up_tokenization_spaces"] = False
+    templates = dict(rules.chat_templates)
+    if templates.keys() == {"default"}:
+        text = templates.pop("default")
+        (folder / "chat_template.jinja").write_text(text, encoding="utf-8", newline="")
+    if templates:
+        listed = [{"name": name, "template": text} for name, text in templates.items()]
+        config["chat_template"] = listed
+    _write_json(folder / "tokenizer_config.json", config)
     if tokenizer.fits_meta_format():
         tokenizer.save(folder / "tokenizer.model")
 

@@ -18,7 +18,9 @@ from llama3lib.checkpoint import hf, meta
 from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.model import ModelArgs
 from llama3lib.utils.files import sha256_file
+from llama3lib.utils.logging import get_logger
 
+_log = get_logger(__name__)
 CHECKSUMS = "checksums.json"
 INDEX = "model.safetensors.index.json"
 _DTYPES = {
@@ -85,7 +87,14 @@ class HuggingFaceSource:
     """`config.json` and safetensors, in one file or sharded with an index."""
 
     def __init__(self, path: Path) -> None:
-        self.args = hf.config_to_args(read_json(path / "config.json"), str(path / "config.json"))
+        config = read_json(path / "config.json")
+        self.args = hf.config_to_args(config, str(path / "config.json"))
+        if unknown := hf.unknown_keys(config):
+            _log.warning(
+                "%s has keys that Llama has not; they are ignored: %s",
+                path / "config.json",
+                ", ".join(unknown),
+            )
         self.entries = {}
         self._files: dict[Path, list[tuple[str, str]]] = {}
         index = self._index(path)
