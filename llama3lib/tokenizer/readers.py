@@ -166,9 +166,7 @@ def _pattern(pre_tokenizer: dict | None) -> tuple[list[str], str]:
     cuts = [_isolated(step) for step in steps[:-1]]
     if steps[-1].get("use_regex", True):
         return cuts, GPT2_PATTERN
-    if len(cuts) == 1:
-        return [], cuts[0]
-    return cuts, r"[\s\S]+"
+    return (cuts[:-1], cuts[-1]) if cuts else ([], r"[\s\S]+")
 
 
 def _isolated(step: dict) -> str:
