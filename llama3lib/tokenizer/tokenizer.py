@@ -145,14 +145,26 @@ class Tokenizer:
         """
         self._check_text(text)
         ids = [self.bos_id] if bos and self.rules.begins_with_bos else []
-        pattern = self._special_pattern if allow_special else self._text_pattern
-        if pattern is not None:
-            for i, part in enumerate(self._stripped(pattern.split(text))):
-                ids += [self.special_tokens[part]] if i % 2 else self._encode_text(part)
-        else:
-            ids += self._encode_text(text)
+        for i, part in enumerate(self.split(text) if allow_special else [text]):
+            ids += [self.special_tokens[part]] if i % 2 else self.encode_text(part)
         if eos:
             ids.append(self.eos_id)
+        return ids
+
+    def split(self, text: str) -> list[str]:
+        """Texts and names of special tokens in turn, a text first.
+
+        Texts are without the blanks that a token beside them swallows (`strips`).
+        """
+        return self._stripped(_split(self._special_pattern, text))
+
+    def encode_text(self, text: str) -> list[int]:
+        """Ids of a text that holds no control token; `text_tokens` are found in it."""
+        if self._text_pattern is None:
+            return self._encode_text(text)
+        ids = []
+        for i, part in enumerate(self._stripped(_split(self._text_pattern, text))):
+            ids += [self.special_tokens[part]] if i % 2 else self._encode_text(part)
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -312,3 +324,7 @@ def _any_of(names: Iterable[str]) -> re.Pattern | None:
     """Matches any of the names, the longest first; None if there are none."""
     ordered = sorted(names, key=len, reverse=True)
     return re.compile("(" + "|".join(map(re.escape, ordered)) + ")") if ordered else None
+
+
+def _split(pattern: re.Pattern | None, text: str) -> list[str]:
+    return [text] if pattern is None else pattern.split(text)

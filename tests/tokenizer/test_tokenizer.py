@@ -18,8 +18,8 @@ from llama3lib.tokenizer import (
     special_tokens,
     train_bpe,
 )
-from llama3lib.tokenizer.hf_json import to_hf_json
 from llama3lib.tokenizer.cutting import short_pieces
+from llama3lib.tokenizer.hf_json import to_hf_json
 
 TEXTS = [
     "Hello, world! It's 12345 o'clock.",

@@ -10,7 +10,7 @@ from llama3lib.serve.openai.chat import chat_prompt
 from llama3lib.serve.openai.errors import APIError, too_long, wrong
 from llama3lib.serve.openai.types import ChatRequest, CompletionRequest
 from llama3lib.serve.settings import Limits
-from llama3lib.tokenizer import ChatFormat, Tokenizer
+from llama3lib.tokenizer import ChatFormat, ChatTemplate, Tokenizer
 
 _OPENAI_DEFAULTS = {"temperature": 1.0}
 _COMPLETION_TOKENS = 16  # OpenAI's default
@@ -50,7 +50,7 @@ class PromptReader:
         openings = [p if isinstance(p, str) else self.tokenizer.decode(p) for p in given]
         return PreparedRequest(prompts, params, n, openings if form.echo else [""] * len(given))
 
-    def chat(self, form: ChatRequest, chat_format: ChatFormat) -> PreparedRequest:
+    def chat(self, form: ChatRequest, chat_format: ChatFormat | ChatTemplate) -> PreparedRequest:
         """Raises APIError (400) for what cannot be served."""
         least = _TOKENS_OF_A_MESSAGE * len(form.messages)
         if least >= self.context:
