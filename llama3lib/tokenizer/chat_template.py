@@ -39,7 +39,7 @@ class ChatTemplate:
 
     templates: by name; those of the tokenizer's folder if left out. "tool_use" is taken where
     functions are offered, else "default".
-    seconds: of processor time that one dialog may take.
+    seconds: of processor time that one dialog may take. sandbox: a process to share with others.
 
     A template is a program of strangers. It runs in a process of its own that is limited in time,
     memory and length of text, and cannot reach Python's insides.
@@ -52,6 +52,7 @@ class ChatTemplate:
         templates: Mapping[str, str] | None = None,
         *,
         seconds: float = 5.0,
+        sandbox: Sandbox | None = None,
     ) -> None:
         self.tokenizer, self.seconds = tokenizer, seconds
         self.templates = dict(tokenizer.rules.chat_templates if templates is None else templates)
@@ -59,7 +60,7 @@ class ChatTemplate:
             raise ValueError(
                 f"chat_template has {sorted(self.templates)} and no 'default': one is needed"
             )
-        self._sandbox = Sandbox(_MEMORY)
+        self._sandbox = sandbox or Sandbox(_MEMORY)
         from llama3lib.tokenizer.template_render import look  # needs jinja2
 
         self._facts = {name: self._run(look, text) for name, text in self.templates.items()}

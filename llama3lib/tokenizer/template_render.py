@@ -25,7 +25,9 @@ def look(text: str) -> dict[str, bool]:
     tree = _answering(lambda: _environment().parse(text))
     return {
         "tools": "tools" in jinja2.meta.find_undeclared_variables(tree),
-        "generation": any(True for _ in tree.find_all(jinja2.nodes.CallBlock)),
+        "generation": any(
+            node.name == _Generation.MARK for node in tree.find_all(jinja2.nodes.ExtensionAttribute)
+        ),
     }
 
 
@@ -87,12 +89,13 @@ class _Generation(jinja2.ext.Extension):
     """`{% generation %}`: what the assistant says, put between two marks."""
 
     tags = {"generation"}
+    MARK = "_marked"
 
     def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.CallBlock:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         marks = jinja2.nodes.Name("generation_marks", "load")
-        call = self.call_method("_marked", [marks])
+        call = self.call_method(self.MARK, [marks])
         return jinja2.nodes.CallBlock(call, [], [], body).set_lineno(line)
 
     def _marked(self, marks: list[str], caller: Callable[[], str]) -> str:
