@@ -32,6 +32,8 @@ class TextRules:
     """Whether bos_token stands in front of every text."""
     ends: frozenset[int] = frozenset()
     """Ids at which a text ends, besides eos_token and the three ends of Llama 3."""
+    num_rows: int = 0
+    """Rows of the model's embedding: where it has more than there are tokens, those have no text."""
     chat_templates: Mapping[str, str] = field(default_factory=dict)
     """Jinja templates of dialogs by name; the usual one is called "default"."""
 
@@ -64,6 +66,7 @@ def read_rules(folder: Path, special_tokens: Mapping[str, int], base: TextRules)
         names=names,
         begins_with_bos=says if isinstance(says, bool) else base.begins_with_bos,
         ends=frozenset(ends),
+        num_rows=rows if is_whole(rows := others[folder / "config.json"].get("vocab_size")) else 0,
         chat_templates=dict(_templates(folder, config)),
     )
 

@@ -176,10 +176,15 @@ class Tokenizer:
         return b"".join(map(self.token_bytes, ids))
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Bytes of one token; a special token's are its name. Raises ValueError if unknown."""
+        """Bytes of one token; a special token's are its name.
+
+        A row that the model has and the vocabulary has not has none. Raises ValueError if unknown.
+        """
         try:
             return self._bytes[token_id]
         except (KeyError, TypeError):
+            if type(token_id) is int and 0 <= token_id < self.rules.num_rows:
+                return b""
             raise ValueError(
                 f"id {token_id!r} is not in the vocabulary of {self.n_vocab}"
             ) from None
