@@ -6,6 +6,7 @@ published, and `rope_parameters` as newer versions of transformers write it.
 """
 
 import re
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.model import ModelArgs, RopeScaling
 from llama3lib.model.rope import half_to_interleaved, interleaved_to_half
+from llama3lib.quant.quantize import Scheme
 
 _TOP = {
     "tok_embeddings.weight": "model.embed_tokens.weight",
@@ -32,6 +34,8 @@ _IN_LAYER = {
 }
 _OURS = {theirs: ours for ours, theirs in _IN_LAYER.items()}
 _LAYER = re.compile(r"(?:model\.)?layers\.(\d+)\.(.+)\.weight")
+_QUANT_METHOD = "llama3lib"
+_SUFFIX = re.compile(r"\.(weight_(?:scale|zero|packed))")
 
 # say nothing about the arithmetic of a trained model; pretraining_tp only cuts the same sums apart
 _HARMLESS = frozenset(
@@ -39,7 +43,7 @@ _HARMLESS = frozenset(
     "transformers_version torch_dtype dtype return_dict output_attentions output_hidden_states "
     "torchscript id2label label2id problem_type is_encoder_decoder chunk_size_feed_forward "
     "finetuning_task task_specific_params is_decoder tie_encoder_decoder use_bfloat16 "
-    "pretraining_tp".split()
+    "pretraining_tp quantization_config".split()
 )
 # change the arithmetic, here or in a relative of Llama: only these values are what the model page
 # computes. A key that is not known at all is one that Llama's own config class does not read
@@ -51,7 +55,6 @@ _FIXED = {
     "mlp_bias": (False, None),
     "attention_dropout": (0, None),
     "sliding_window": (None,),
-    "quantization_config": (None,),
     "use_sliding_window": (False, None),
     "partial_rotary_factor": (1, None),
     "rotary_dim": (None,),
@@ -100,7 +103,9 @@ _ROPE_KEYS = {
 
 
 def to_hf_name(name: str) -> str:
-    """Hugging Face's name of one of our parameters."""
+    """Hugging Face's name of one of our parameters, or of a part of a quantised one."""
+    if part := _SUFFIX.search(name):
+        return to_hf_name(f"{name[: part.start()]}.weight").removesuffix("weight") + part[1]
     if name in _TOP:
         return _TOP[name]
     layer, part = _LAYER.fullmatch(name).groups()
@@ -109,6 +114,9 @@ def to_hf_name(name: str) -> str:
 
 def from_hf_name(name: str) -> str | None:
     """Our name of a Hugging Face tensor, or None if Llama has no such tensor."""
+    if part := _SUFFIX.search(name):
+        ours = from_hf_name(f"{name[: part.start()]}.weight")
+        return ours and ours.removesuffix("weight") + part[1]
     for ours, theirs in _TOP.items():
         if name == theirs:
             return ours
@@ -131,9 +139,9 @@ def from_hf_tensor(name: str, tensor: Tensor, args: ModelArgs) -> Tensor:
 
 
 def _rotary_heads(name: str, args: ModelArgs) -> int | None:
-    if name.endswith("attention.wq.weight"):
+    if ".attention.wq." in name:
         return args.n_heads
-    return args.n_kv_heads if name.endswith("attention.wk.weight") else None
+    return args.n_kv_heads if ".attention.wk." in name else None
 
 
 def config_to_args(config: dict, source: str = "config.json") -> ModelArgs:
@@ -169,6 +177,26 @@ def config_to_args(config: dict, source: str = "config.json") -> ModelArgs:
         )
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{source}: {error}") from None
+
+
+def quantization_config(scheme: str) -> dict:
+    """What config.json says of a model that `quantize_model` has made."""
+    group = {"group_size": 32} if scheme == "int4" else {}
+    return {"quant_method": _QUANT_METHOD, "scheme": scheme, **group}
+
+
+def read_scheme(config: dict, source: str = "config.json") -> Scheme | None:
+    """How the weights are quantised; None if they are not. Raises CheckpointError for others."""
+    given = config.get("quantization_config")
+    if given is None:
+        return None
+    scheme = given.get("scheme") if isinstance(given, dict) else None
+    if scheme not in get_args(Scheme) or given != quantization_config(scheme):
+        raise CheckpointError(
+            f"{source}: quantization_config={given!r} is not supported: what save_hf writes for "
+            f"{', '.join(get_args(Scheme))} is"
+        )
+    return scheme
 
 
 def unknown_keys(config: dict) -> list[str]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from llama3lib.checkpoint import hf, meta
 from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.model import ModelArgs
+from llama3lib.quant.quantize import Scheme
 from llama3lib.utils.files import sha256_file
 from llama3lib.utils.logging import get_logger
 
@@ -28,6 +29,9 @@ _DTYPES = {
     "F32": torch.float32,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "F8_E4M3": torch.float8_e4m3fn,
 }
 
 
@@ -35,6 +39,7 @@ class Source(Protocol):
     """A checkpoint that can be looked at and then read."""
 
     args: ModelArgs
+    scheme: Scheme | None
     entries: dict[str, tuple[tuple[int, ...], torch.dtype]]
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -89,6 +94,7 @@ class HuggingFaceSource:
     def __init__(self, path: Path) -> None:
         config = read_json(path / "config.json")
         self.args = hf.config_to_args(config, str(path / "config.json"))
+        self.scheme = hf.read_scheme(config, str(path / "config.json"))
         if unknown := hf.unknown_keys(config):
             _log.warning(
                 "%s has keys that Llama has not; they are ignored: %s",
@@ -139,6 +145,8 @@ class HuggingFaceSource:
 
 class MetaSource:
     """`params.json` and `consolidated.NN.pth`, one file per model-parallel rank."""
+
+    scheme = None
 
     def __init__(self, path: Path) -> None:
         self._shards = meta.open_shards(path)

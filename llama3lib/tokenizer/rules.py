@@ -33,7 +33,7 @@ class TextRules:
     ends: frozenset[int] = frozenset()
     """Ids at which a text ends, besides eos_token and the three ends of Llama 3."""
     num_rows: int = 0
-    """Rows of the model's embedding: where it has more than there are tokens, those have no text."""
+    """Rows of the model's embedding; those that no token has have no text."""
     chat_templates: Mapping[str, str] = field(default_factory=dict)
     """Jinja templates of dialogs by name; the usual one is called "default"."""
 

@@ -32,7 +32,9 @@ def chatml(tmp_path_factory):
     words = write_folder(folder, template=CHATML)
     sizes = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, vocab_size=320)
     heads = dict(num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3)
-    ends = dict(bos_token_id=words.bos_token_id, eos_token_id=[words.eos_token_id, *range(100, 108)])
+    ends = dict(
+        bos_token_id=words.bos_token_id, eos_token_id=[words.eos_token_id, *range(100, 108)]
+    )
     torch.manual_seed(3)
     model = LlamaForCausalLM(LlamaConfig(**sizes, **heads, **ends, pad_token_id=0)).eval()
     model.save_pretrained(folder)
