@@ -159,6 +159,7 @@ def config_to_args(config: dict, source: str = "config.json") -> ModelArgs:
     if "model_type" not in config:
         raise CheckpointError(f"{source} has no model_type: a Llama config says 'llama'")
     _check_architecture(config, source)
+    read_scheme(config, source)
     missing = [key for key in _SIZES if key not in config]
     if missing:
         raise CheckpointError(f"{source} lacks {', '.join(missing)}")

