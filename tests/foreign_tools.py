@@ -3,7 +3,7 @@
 import functools
 
 import tokenizers
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 SPECIAL = ("<s>", "</s>", "<|im_start|>", "<|im_end|>", "[INST]", "[/INST]", "[TOOL_CALLS]")
@@ -21,7 +21,7 @@ CUTS = {
 }
 
 
-def write_folder(folder, *, cuts="digits", template=None, texts=WORDS, post=None, **names):
+def write_folder(folder, *, cuts="digits", template=None, texts=WORDS, begins=False, **names):
     """Write it; returns transformers' own tokenizer."""
     made = tokenizers.Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.Sequence(CUTS[cuts]())
@@ -36,8 +36,10 @@ def write_folder(folder, *, cuts="digits", template=None, texts=WORDS, post=None
     made.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
     made.add_special_tokens([AddedToken("<|turn|>", special=True, normalized=False, rstrip=True)])
     made.add_tokens([AddedToken("<think>", special=False, normalized=False)])
-    if post is not None:
-        made.post_processor = post
+    if begins:
+        made.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", made.token_to_id("<s>"))]
+        )
     names = {"bos_token": "<s>", "eos_token": "<|im_end|>"} | names
     fast = PreTrainedTokenizerFast(tokenizer_object=made, **names)
     fast.chat_template = template
