@@ -11,10 +11,11 @@ from llama3lib.tokenizer.bpe import GPT2_PATTERN, LLAMA3_PATTERN
 # Meta's code cuts it: every 400,000 characters, and inside runs of over 25,000 characters that
 # are all white space or all not
 _CHUNK = 400_000
-_RUN = 25_000
+LONGEST_RUN = 25_000
+"""Texts of up to so many characters are never cut."""
 _SPACES = re.compile(r"\s*")
 _OTHERS = re.compile(r"\S*")
-_LONG_RUNS = re.compile(rf"\s{{1,{_RUN}}}|\S{{1,{_RUN}}}")
+_LONG_RUNS = re.compile(rf"\s{{1,{LONGEST_RUN}}}|\S{{1,{LONGEST_RUN}}}")
 
 
 def words_pattern(pattern: str) -> str:
@@ -42,7 +43,7 @@ def cut_apart(text: str, cuts: Sequence[regex.Pattern]) -> Iterator[str]:
 
 def short_pieces(text: str) -> Iterator[str]:
     """Cut a long text as Meta's code does. Text without very long runs is cut in chunks only."""
-    if len(text) <= _RUN:
+    if len(text) <= LONGEST_RUN:
         yield text
         return
     for start in range(0, len(text), _CHUNK):
@@ -55,7 +56,7 @@ def short_pieces(text: str) -> Iterator[str]:
 
 def _has_long_run(chunk: str) -> bool:
     # a run of over 25,000 characters covers two neighbouring probes: follow the run from each
-    step = _RUN // 2
+    step = LONGEST_RUN // 2
     for probe in range(0, len(chunk) - step, step):
         kind = _SPACES if chunk[probe].isspace() else _OTHERS
         if kind.match(chunk, probe).end() > probe + step:

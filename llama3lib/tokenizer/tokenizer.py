@@ -23,7 +23,7 @@ import tiktoken
 
 from llama3lib.tokenizer import readers, special
 from llama3lib.tokenizer.bpe import LLAMA3_PATTERN
-from llama3lib.tokenizer.cutting import cut_apart, short_pieces, words_pattern
+from llama3lib.tokenizer.cutting import LONGEST_RUN, cut_apart, short_pieces, words_pattern
 from llama3lib.tokenizer.rules import TextRules
 from llama3lib.utils.files import atomic_write
 
@@ -145,8 +145,11 @@ class Tokenizer:
         """
         self._check_text(text)
         ids = [self.bos_id] if bos and self.rules.begins_with_bos else []
-        for i, part in enumerate(self.split(text) if allow_special else [text]):
-            ids += [self.special_tokens[part]] if i % 2 else self.encode_text(part)
+        if allow_special:
+            for i, part in enumerate(self.split(text)):
+                ids += [self.special_tokens[part]] if i % 2 else self.encode_text(part)
+        else:
+            ids += self.encode_text(text)
         if eos:
             ids.append(self.eos_id)
         return ids
@@ -293,10 +296,13 @@ class Tokenizer:
     def _encode_text(self, text: str) -> list[int]:
         if self._missing is not None:
             self._check_bytes(text)
-        ranks = []
-        for piece in short_pieces(text):
-            for part in cut_apart(piece, self._cuts):
-                ranks += self._encoding.encode_ordinary(part)
+        if len(text) <= LONGEST_RUN and not self._cuts:
+            ranks = self._encoding.encode_ordinary(text)
+        else:
+            ranks = []
+            for piece in short_pieces(text):
+                for part in cut_apart(piece, self._cuts):
+                    ranks += self._encoding.encode_ordinary(part)
         return [self._rank_to_id[rank] for rank in ranks] if self._rank_to_id else ranks
 
     def _check_bytes(self, text: str) -> None:
