@@ -6,6 +6,7 @@ published, and `rope_parameters` as newer versions of transformers write it.
 """
 
 import re
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.model import ModelArgs, RopeScaling
 from llama3lib.model.rope import half_to_interleaved, interleaved_to_half
+from llama3lib.quant.quantize import Scheme
 
 _TOP = {
     "tok_embeddings.weight": "model.embed_tokens.weight",
@@ -32,24 +34,47 @@ _IN_LAYER = {
 }
 _OURS = {theirs: ours for ours, theirs in _IN_LAYER.items()}
 _LAYER = re.compile(r"(?:model\.)?layers\.(\d+)\.(.+)\.weight")
+_QUANT_METHOD = "llama3lib"
+_SUFFIX = re.compile(r"\.(weight_(?:scale|zero|packed))")
 
-# say nothing about the arithmetic of a trained model
+# say nothing about the arithmetic of a trained model; pretraining_tp only cuts the same sums apart
 _HARMLESS = frozenset(
     "architectures auto_map bos_token_id eos_token_id pad_token_id initializer_range use_cache "
     "transformers_version torch_dtype dtype return_dict output_attentions output_hidden_states "
     "torchscript id2label label2id problem_type is_encoder_decoder chunk_size_feed_forward "
-    "finetuning_task task_specific_params is_decoder tie_encoder_decoder use_bfloat16".split()
+    "finetuning_task task_specific_params is_decoder tie_encoder_decoder use_bfloat16 "
+    "pretraining_tp quantization_config".split()
 )
-# change the arithmetic: only these values are what the model page computes
+# change the arithmetic, here or in a relative of Llama: only these values are what the model page
+# computes. A key that is not known at all is one that Llama's own config class does not read
+# either, so it does nothing there, and is only told.
 _FIXED = {
     "model_type": ("llama",),
-    "hidden_act": ("silu",),
-    "attention_bias": (False,),
-    "mlp_bias": (False,),
-    "attention_dropout": (0, 0.0),
-    "pretraining_tp": (1,),
+    "hidden_act": ("silu", "swish"),
+    "attention_bias": (False, None),
+    "mlp_bias": (False, None),
+    "attention_dropout": (0, None),
     "sliding_window": (None,),
-    "quantization_config": (None,),
+    "use_sliding_window": (False, None),
+    "partial_rotary_factor": (1, None),
+    "rotary_dim": (None,),
+    "qkv_bias": (False, None),
+    "bias": (False, None),
+    "use_qk_norm": (False, None),
+    "qk_layernorm": (False, None),
+    "attn_logit_softcapping": (None,),
+    "final_logit_softcapping": (None,),
+    "clip_qkv": (None,),
+    "logit_scale": (1, None),
+    "embedding_multiplier": (1, None),
+    "attention_multiplier": (None,),
+    "residual_multiplier": (1, None),
+    "logits_scaling": (1, None),
+    "query_pre_attn_scalar": (None,),
+    "no_rope_layers": (None, []),
+    "num_local_experts": (None, 0),
+    "num_experts": (None, 0),
+    "n_routed_experts": (None, 0),
 }
 _SIZES = {
     "hidden_size": "dim",
@@ -78,7 +103,9 @@ _ROPE_KEYS = {
 
 
 def to_hf_name(name: str) -> str:
-    """Hugging Face's name of one of our parameters."""
+    """Hugging Face's name of one of our parameters, or of a part of a quantised one."""
+    if part := _SUFFIX.search(name):
+        return to_hf_name(f"{name[: part.start()]}.weight").removesuffix("weight") + part[1]
     if name in _TOP:
         return _TOP[name]
     layer, part = _LAYER.fullmatch(name).groups()
@@ -87,6 +114,9 @@ def to_hf_name(name: str) -> str:
 
 def from_hf_name(name: str) -> str | None:
     """Our name of a Hugging Face tensor, or None if Llama has no such tensor."""
+    if part := _SUFFIX.search(name):
+        ours = from_hf_name(f"{name[: part.start()]}.weight")
+        return ours and ours.removesuffix("weight") + part[1]
     for ours, theirs in _TOP.items():
         if name == theirs:
             return ours
@@ -109,16 +139,16 @@ def from_hf_tensor(name: str, tensor: Tensor, args: ModelArgs) -> Tensor:
 
 
 def _rotary_heads(name: str, args: ModelArgs) -> int | None:
-    if name.endswith("attention.wq.weight"):
+    if ".attention.wq." in name:
         return args.n_heads
-    return args.n_kv_heads if name.endswith("attention.wk.weight") else None
+    return args.n_kv_heads if ".attention.wk." in name else None
 
 
 def config_to_args(config: dict, source: str = "config.json") -> ModelArgs:
     """Read a config in either spelling.
 
-    Raises CheckpointError on a foreign model, a value the model page does not compute, and on
-    every key that is not known: dropping one silently could change the arithmetic.
+    Raises CheckpointError on a foreign model and on a value the model page does not compute. Keys
+    that Llama does not have are let through; `unknown_keys` lists them.
     """
     if not isinstance(config, dict):
         raise CheckpointError(f"{source} is not a JSON object")
@@ -128,10 +158,8 @@ def config_to_args(config: dict, source: str = "config.json") -> ModelArgs:
             raise CheckpointError(f"{source}: {key}={config[key]!r} is not supported: {told} is")
     if "model_type" not in config:
         raise CheckpointError(f"{source} has no model_type: a Llama config says 'llama'")
-    known = _HARMLESS | _FIXED.keys() | _SIZES.keys() | _OPTIONAL.keys()
-    unknown = sorted(key for key in config if key not in known and not key.startswith("_"))
-    if unknown:
-        raise CheckpointError(f"{source} has unknown keys: {', '.join(unknown)}")
+    _check_architecture(config, source)
+    read_scheme(config, source)
     missing = [key for key in _SIZES if key not in config]
     if missing:
         raise CheckpointError(f"{source} lacks {', '.join(missing)}")
@@ -150,6 +178,45 @@ def config_to_args(config: dict, source: str = "config.json") -> ModelArgs:
         )
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{source}: {error}") from None
+
+
+def quantization_config(scheme: str) -> dict:
+    """What config.json says of a model that `quantize_model` has made."""
+    group = {"group_size": 32} if scheme == "int4" else {}
+    return {"quant_method": _QUANT_METHOD, "scheme": scheme, **group}
+
+
+def read_scheme(config: dict, source: str = "config.json") -> Scheme | None:
+    """How the weights are quantised; None if they are not. Raises CheckpointError for others."""
+    given = config.get("quantization_config")
+    if given is None:
+        return None
+    scheme = given.get("scheme") if isinstance(given, dict) else None
+    if scheme not in get_args(Scheme) or given != quantization_config(scheme):
+        raise CheckpointError(
+            f"{source}: quantization_config={given!r} is not supported: what save_hf writes for "
+            f"{', '.join(get_args(Scheme))} is"
+        )
+    return scheme
+
+
+def unknown_keys(config: dict) -> list[str]:
+    """Keys that Llama's config does not have; those with an underscore are notes to oneself."""
+    known = _HARMLESS | _FIXED.keys() | _SIZES.keys() | _OPTIONAL.keys()
+    return sorted(key for key in config if key not in known and not key.startswith("_"))
+
+
+def _check_architecture(config: dict, source: str) -> None:
+    """A head for something else, or code of its own, makes another model of the same type."""
+    named = config.get("architectures") or []
+    plain = isinstance(named, list) and all(str(n).lower() == "llamaforcausallm" for n in named)
+    if not plain:
+        raise CheckpointError(
+            f"{source}: architectures={named!r} is not supported: ['LlamaForCausalLM'] is"
+        )
+    kinds = config.get("layer_types") or []
+    if not isinstance(kinds, list) or set(map(str, kinds)) - {"full_attention"}:
+        raise CheckpointError(f"{source}: layer_types={kinds!r} is not supported: full_attention")
 
 
 def _read_rope(value: dict, source: str) -> tuple[float, RopeScaling | None]:

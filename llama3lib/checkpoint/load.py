@@ -4,13 +4,17 @@ import json
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.checkpoint.sources import Source, open_source, read_args
 from llama3lib.model import ModelArgs, Transformer
+from llama3lib.quant.quantize import Scheme, empty_linear, quantized_paths
 from llama3lib.tokenizer import Tokenizer
+from llama3lib.tokenizer.rules import has_chat_template
 from llama3lib.utils.device import as_dtype
 
+_Entry = tuple[tuple[int, ...], torch.dtype | None]
 _ASSETS = Path(__file__).parent.parent / "assets"
 
 
@@ -52,10 +56,7 @@ def is_chat_model(path: str | Path) -> bool:
     `provenance.json`; Meta's layout has no place for it.
     """
     folder = _folder(path)
-    if (folder / "chat_template.jinja").is_file():
-        return True
-    template = _read_json(folder / "tokenizer_config.json").get("chat_template")
-    return bool(template) or _read_json(folder / "provenance.json").get("kind") == "chat"
+    return has_chat_template(folder) or _read_json(folder / "provenance.json").get("kind") == "chat"
 
 
 def load_model(
@@ -68,7 +69,8 @@ def load_model(
 ) -> Transformer:
     """A model in evaluation mode from a Hugging Face or Meta folder, or a bundled name.
 
-    dtype: of the weights, also by its name, "bfloat16"; as they are stored if left out.
+    dtype: of the weights, also by its name, "bfloat16"; as they are stored if left out. Matrices
+    that `save_hf` has stored in fewer bits keep them, and give the same results to the last bit.
     max_seq_len: another length of the position table.
     verify: compare files with `checksums.json` where the folder has one.
 
@@ -79,25 +81,40 @@ def load_model(
     dtype = dtype and as_dtype(dtype)
     source = open_source(_folder(path), verify=verify)
     args = source.args if max_seq_len is None else source.args.replace(max_seq_len=max_seq_len)
+    if source.scheme == "int4" and torch.device(device).type != "cpu":
+        raise ValueError(f"device={str(device)!r} is not allowed: 4-bit products need a CPU")
     with torch.device("meta"):
         model = Transformer(args)
-    wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    few_bits = _take_out(model, source.scheme)
+    wanted = {name: (tuple(p.shape), None) for name, p in model.named_parameters()} | few_bits
     repeated = _check(wanted, source, tied=args.tie_embeddings)
     if dtype is None:
-        dtypes = {found for _, found in source.entries.values()}
+        dtypes = {found for name, (_, found) in source.entries.items() if name not in few_bits}
         dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
     model.to(dtype).to_empty(device=device)
-    _fill(model, source, repeated)
-    return model.requires_grad_(True).eval()
+    _fill(model, source, repeated, few_bits, device)
+    return model.requires_grad_(source.scheme is None).eval()
 
 
-def _check(wanted: dict[str, tuple[int, ...]], source: Source, *, tied: bool) -> bool:
-    """Compare names and shapes; True if a tied output matrix is stored a second time."""
+def _take_out(model: Transformer, scheme: Scheme | None) -> dict[str, _Entry]:
+    """Take out the matrices that are quantised; returns what is stored of them."""
+    entries = {}
+    for path in quantized_paths(model.args, scheme) if scheme else ():
+        parent, _, name = path.rpartition(".")
+        rows, columns = model.get_submodule(path).weight.shape
+        layout = empty_linear(scheme).layout(rows, columns)
+        entries |= {f"{path}.{suffix}": entry for suffix, entry in layout.items()}
+        setattr(model.get_submodule(parent), name, None)
+    return entries
+
+
+def _check(wanted: dict[str, _Entry], source: Source, *, tied: bool) -> bool:
+    """Compare names, shapes, dtypes; True if a tied output matrix is stored a second time."""
     found = {name: shape for name, (shape, _) in source.entries.items()}
-    repeated = tied and "output.weight" in found
+    repeated = tied and "output.weight" in found and "output.weight" not in wanted
     if repeated:
         found = dict(found)
-        if found.pop("output.weight") != wanted["tok_embeddings.weight"]:
+        if found.pop("output.weight") != wanted["tok_embeddings.weight"][0]:
             raise CheckpointError(
                 "output.weight is tied to tok_embeddings.weight but has another shape"
             )
@@ -105,14 +122,15 @@ def _check(wanted: dict[str, tuple[int, ...]], source: Source, *, tied: bool) ->
     wrong += [f"{name} is not expected" for name in found if name not in wanted]
     wrong += [
         f"{name} has shape {list(found[name])}, {list(shape)} is expected"
-        for name, shape in wanted.items()
+        for name, (shape, _) in wanted.items()
         if name in found and found[name] != shape
     ]
     floats = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
     wrong += [
-        f"{name} is stored as {dtype}, a floating-point number is expected"
+        f"{name} is stored as {dtype}, {exact or 'a floating-point number'} is expected"
         for name, (_, dtype) in source.entries.items()
-        if dtype not in floats
+        for exact in [wanted.get(name, (None, None))[1]]
+        if dtype not in ((exact,) if exact else floats)
     ]
     if wrong:
         more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
@@ -121,14 +139,29 @@ def _check(wanted: dict[str, tuple[int, ...]], source: Source, *, tied: bool) ->
 
 
 @torch.no_grad()
-def _fill(model: Transformer, source: Source, repeated: bool) -> None:
+def _fill(
+    model: Transformer,
+    source: Source,
+    repeated: bool,
+    few_bits: dict[str, _Entry],
+    device: torch.device | str,
+) -> None:
     parameters = dict(model.named_parameters())
     second = None
+    matrices: dict[str, dict[str, Tensor]] = {}
     for name, tensor in source.tensors():
         if repeated and name == "output.weight":
             second = tensor
             continue
+        if name in few_bits:
+            path, _, suffix = name.rpartition(".")
+            matrices.setdefault(path, {})[suffix] = tensor.contiguous()
+            continue
         parameters[name].copy_(tensor)
+    for path, parts in matrices.items():
+        parent, _, name = path.rpartition(".")
+        matrix = empty_linear(source.scheme).restored(parts).to(device)
+        setattr(model.get_submodule(parent), name, matrix)
     if second is not None:
         embedding = model.tok_embeddings.weight
         if not torch.equal(embedding, second.to(embedding.device, embedding.dtype)):

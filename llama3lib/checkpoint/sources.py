@@ -17,8 +17,11 @@ from torch import Tensor
 from llama3lib.checkpoint import hf, meta
 from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.model import ModelArgs
+from llama3lib.quant.quantize import Scheme
 from llama3lib.utils.files import sha256_file
+from llama3lib.utils.logging import get_logger
 
+_log = get_logger(__name__)
 CHECKSUMS = "checksums.json"
 INDEX = "model.safetensors.index.json"
 _DTYPES = {
@@ -26,6 +29,9 @@ _DTYPES = {
     "F32": torch.float32,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "F8_E4M3": torch.float8_e4m3fn,
 }
 
 
@@ -33,6 +39,7 @@ class Source(Protocol):
     """A checkpoint that can be looked at and then read."""
 
     args: ModelArgs
+    scheme: Scheme | None
     entries: dict[str, tuple[tuple[int, ...], torch.dtype]]
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -85,7 +92,15 @@ class HuggingFaceSource:
     """`config.json` and safetensors, in one file or sharded with an index."""
 
     def __init__(self, path: Path) -> None:
-        self.args = hf.config_to_args(read_json(path / "config.json"), str(path / "config.json"))
+        config = read_json(path / "config.json")
+        self.args = hf.config_to_args(config, str(path / "config.json"))
+        self.scheme = hf.read_scheme(config, str(path / "config.json"))
+        if unknown := hf.unknown_keys(config):
+            _log.warning(
+                "%s has keys that Llama has not; they are ignored: %s",
+                path / "config.json",
+                ", ".join(unknown),
+            )
         self.entries = {}
         self._files: dict[Path, list[tuple[str, str]]] = {}
         index = self._index(path)
@@ -130,6 +145,8 @@ class HuggingFaceSource:
 
 class MetaSource:
     """`params.json` and `consolidated.NN.pth`, one file per model-parallel rank."""
+
+    scheme = None
 
     def __init__(self, path: Path) -> None:
         self._shards = meta.open_shards(path)

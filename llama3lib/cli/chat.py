@@ -1,4 +1,4 @@
-"""`llama3 chat`: a conversation in the terminal, with the released chat format."""
+"""`llama3 chat`: a conversation in the terminal, in the model's own chat format."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -10,7 +10,7 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction
 from llama3lib import checkpoint, inference
 from llama3lib.cli.options import ModelOptions, Sampling
 from llama3lib.inference import SamplingParams
-from llama3lib.tokenizer import ChatFormat, Message, Tokenizer
+from llama3lib.tokenizer import Message, Tokenizer, chat_format_of
 
 if TYPE_CHECKING:
     from llama3lib.model import Transformer
@@ -54,7 +54,7 @@ class ChatSession:
         ask: Callable[[str], str] = input,
     ) -> None:
         self.model, self.tokenizer, self.params = model, tokenizer, params
-        self.format = ChatFormat(tokenizer)
+        self.format = chat_format_of(tokenizer)
         self.system = [Message(role="system", content=system)] if system else []
         self.turns: list[Message] = []
         self._show, self._ask = show, ask

@@ -7,6 +7,7 @@ returns the exit code; PyTorch is imported only there, so that `llama3 --help` a
 import functools
 import importlib.metadata
 import io
+import logging
 import operator
 import os
 import sys
@@ -34,6 +35,7 @@ COMMANDS = (Info, Generate, Chat, Serve, Tokenize, Tokenizer, Data, Train, Scali
 _DATA = ("charset_normalizer", "duckdb", "lxml", "py3langid", "warcio", "webencodings", "zstandard")
 _SERVE = (
     "fastapi",
+    "jinja2",
     "llguidance",
     "prometheus_client",
     "pydantic",
@@ -58,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done, 2 wrong input (one line on standard error), 130 interrupted by Ctrl-C.
     """
     _speak_utf8()
+    logging.basicConfig(level=logging.WARNING, format=f"{PROGRAM}: %(message)s")
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv in (["--version"], ["-V"]):
         print(f"{PROGRAM} {version()}")

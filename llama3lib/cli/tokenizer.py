@@ -87,7 +87,6 @@ class Show:
 
 def _facts(shown: "tokenizer.Tokenizer") -> dict[str, str]:
     from llama3lib.tokenizer import LLAMA3_PATTERN
-    from llama3lib.tokenizer.special import BEGIN_OF_TEXT, END_OF_TEXT
 
     ordinary, names = shown.mergeable_ranks, shown.special_tokens
     longest = sorted(ordinary, key=len)[-5:][::-1]
@@ -95,13 +94,25 @@ def _facts(shown: "tokenizer.Tokenizer") -> dict[str, str]:
         "tokens": f"{len(ordinary) + len(names):,}: {len(ordinary):,} ordinary, "
         f"{len(names):,} special; ids up to {shown.n_vocab - 1:,}",
         "longest": ", ".join(repr(token.decode("utf-8", "backslashreplace")) for token in longest),
-        "words": "cut as in Llama 3" if shown.pattern == LLAMA3_PATTERN else shown.pattern,
+        "words": "cut as in Llama 3"
+        if (shown.pattern, shown.cuts) == (LLAMA3_PATTERN, ())
+        else ", then ".join([*shown.cuts, shown.pattern]),
     }
-    for label, name in (("text begins", BEGIN_OF_TEXT), ("text ends", END_OF_TEXT)):
+    bos = shown.rules.names.get("bos_token") if shown.rules.begins_with_bos else None
+    for label, name in (("text begins", bos), ("text ends", shown.rules.names.get("eos_token"))):
         facts[label] = f"{name} {names[name]:,}" if name in names else "not marked"
     stops = sorted(shown.stop_ids)
-    facts["stops at"] = ", ".join(f"{shown.token_bytes(i).decode()} {i:,}" for i in stops) or "none"
+    facts["stops at"] = ", ".join(f"{_name(shown, i)} {i:,}" for i in stops) or "none"
+    facts["dialogs"] = "as its chat_template says" if shown.rules.chat_templates else "as Llama 3"
     return facts
+
+
+def _name(shown: "tokenizer.Tokenizer", token_id: int) -> str:
+    """A stop may be named by a config and be no token of the vocabulary."""
+    try:
+        return shown.token_bytes(token_id).decode("utf-8", "backslashreplace")
+    except ValueError:
+        return "(unknown)"
 
 
 Action = OmitSubcommandPrefixes[

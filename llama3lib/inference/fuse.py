@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from llama3lib.inference.kv_cache import CacheWindow
 from llama3lib.model import FeedForward, Transformer, TransformerBlock
 from llama3lib.model.rope import apply_rotary_emb
-from llama3lib.quant.quantize import Maker, Scheme, check_plain, linear_maker
+from llama3lib.quant.quantize import Maker, Scheme, check_plain, linear_maker, scheme_of
+from llama3lib.quant.stored import StoredLinear
 
 
 def fuse_projections(
@@ -35,11 +36,11 @@ def fuse_projections(
     pack: also store each matrix in the order the CPU's kernels read (oneDNN). None packs if the
     model is on a CPU with such kernels, in float32 or bfloat16.
     scheme: also quantise the matrices that `quantize_model` would, to the very same numbers:
-    each row is rounded by itself, wherever it stands.
+    each row is rounded by itself, wherever it stands. A model that is quantised keeps its numbers.
     one_text: the model will write one text at a time. In packed float32, wide matrices are then
     stored turned: quicker for one token, slower for many at once.
     Raises ValueError if packing is asked for where it cannot be done, for an unknown scheme, or
-    if the model is fused or quantised already.
+    if the model is fused already, or is to be quantised a second time.
     """
     weight = model.norm.weight
     can_pack = _can_pack(weight)
@@ -50,7 +51,8 @@ def fuse_projections(
         )
     if any(isinstance(layer, FusedBlock) for layer in model.layers.values()):
         raise ValueError("model is fused already")
-    check_plain(model, scheme)
+    if scheme is not None or scheme_of(model) is None:
+        check_plain(model, scheme)
     full: Maker = PackedLinear if (can_pack if pack is None else pack) else PlainLinear
     if one_text and full is PackedLinear and weight.dtype == torch.float32:
         full = _turn_if_wide
@@ -60,7 +62,7 @@ def fuse_projections(
         attention, feed_forward = make("attention", int(name)), make("feed_forward", int(name))
         model.layers[name] = FusedBlock(layer, attention, feed_forward, is_last=i == last)
     if model.output is not None:
-        model.output = make("output", 0)(model.output.weight)
+        model.output = _join(make("output", 0), model.output)
     return model.requires_grad_(False)
 
 
@@ -154,6 +156,17 @@ def _turn_if_wide(weight: Float[Tensor, "O I"]) -> nn.Module:
     return (TurnedLinear if weight.shape[0] > weight.shape[1] else PackedLinear)(weight)
 
 
+def _num_rows(part: nn.Module) -> int:
+    return part.num_rows if isinstance(part, StoredLinear) else part.weight.shape[0]
+
+
+def _join(make: Maker, *parts: nn.Module) -> nn.Module:
+    """One matrix of the rows of all; those that have few bits already keep them."""
+    if isinstance(parts[0], StoredLinear):
+        return parts[0] if len(parts) == 1 else type(parts[0]).joined(parts)
+    return make(torch.cat([part.weight for part in parts]) if parts[1:] else parts[0].weight)
+
+
 class FusedAttention(nn.Module):
     """`Attention` with one product for queries, keys and values, and one turn for both."""
 
@@ -161,10 +174,10 @@ class FusedAttention(nn.Module):
         super().__init__()
         self.head_dim = attention.head_dim
         self.inner_attention = attention.inner_attention
-        weights = [attention.wq.weight, attention.wk.weight, attention.wv.weight]
-        self.n_heads, self.n_kv_heads = (w.shape[0] // self.head_dim for w in weights[:2])
-        self.wqkv = make(torch.cat(weights))
-        self.wo = make(attention.wo.weight)
+        parts = [attention.wq, attention.wk, attention.wv]
+        self.n_heads, self.n_kv_heads = (_num_rows(part) // self.head_dim for part in parts[:2])
+        self.wqkv = _join(make, *parts)
+        self.wo = _join(make, attention.wo)
 
     def forward(
         self,
@@ -194,8 +207,8 @@ class LastAttention(nn.Module):
         super().__init__()
         self.head_dim = attention.head_dim
         self.inner_attention = attention.inner_attention
-        self.wq, self.wo = make(attention.wq.weight), make(attention.wo.weight)
-        self.wkv = make(torch.cat([attention.wk.weight, attention.wv.weight]))
+        self.wq, self.wo = _join(make, attention.wq), _join(make, attention.wo)
+        self.wkv = _join(make, attention.wk, attention.wv)
 
     def forward(
         self,
@@ -222,8 +235,8 @@ class FusedFeedForward(nn.Module):
 
     def __init__(self, feed_forward: FeedForward, make: Maker) -> None:
         super().__init__()
-        self.w13 = make(torch.cat([feed_forward.w1.weight, feed_forward.w3.weight]))
-        self.w2 = make(feed_forward.w2.weight)
+        self.w13 = _join(make, feed_forward.w1, feed_forward.w3)
+        self.w2 = _join(make, feed_forward.w2)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         gate, up = self.w13(x).chunk(2, -1)

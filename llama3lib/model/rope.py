@@ -8,7 +8,7 @@ The two differ by a permutation of the rows of `wq` and `wk`, and by nothing els
 import math
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Shaped
 from torch import Tensor
 
 from llama3lib.model.args import RopeScaling
@@ -87,7 +87,7 @@ def _turn_real(
     return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
 
 
-def interleaved_to_half(weight: Float[Tensor, "NH *D"], n_heads: int) -> Float[Tensor, "NH *D"]:
+def interleaved_to_half(weight: Shaped[Tensor, "NH *D"], n_heads: int) -> Shaped[Tensor, "NH *D"]:
     """Reorder the rows of wq or wk from Meta's layout (neighbours) to Hugging Face's (halves)."""
     rows, *rest = weight.shape
     _check_heads(rows, n_heads)
@@ -96,7 +96,7 @@ def interleaved_to_half(weight: Float[Tensor, "NH *D"], n_heads: int) -> Float[T
     )
 
 
-def half_to_interleaved(weight: Float[Tensor, "NH *D"], n_heads: int) -> Float[Tensor, "NH *D"]:
+def half_to_interleaved(weight: Shaped[Tensor, "NH *D"], n_heads: int) -> Shaped[Tensor, "NH *D"]:
     """Reorder the rows of wq or wk from Hugging Face's layout (halves) to Meta's (neighbours)."""
     rows, *rest = weight.shape
     _check_heads(rows, n_heads)

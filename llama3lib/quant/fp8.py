@@ -7,8 +7,9 @@ tensor would do that for the largest row only, and let the others sink into the 
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
+from llama3lib.quant.stored import Layout, StoredLinear
 from llama3lib.utils.require import require
 
 FP8 = torch.float8_e4m3fn
@@ -72,7 +73,7 @@ def scaled_mm(
     return ((x.float() @ w.float().t()) * x_scale * w_scale.t()).to(dtype)
 
 
-class FP8Linear(nn.Module):
+class FP8Linear(StoredLinear):
     """x · Wᵀ with both in FP8, each row with its own scale.
 
     The weights are converted once, the activations at each call ("dynamic" scaling). rowwise=False
@@ -90,10 +91,28 @@ class FP8Linear(nn.Module):
         self.rowwise, self.upper_bound = rowwise, upper_bound
         quantize = quantize_rows if rowwise else fp8_tensorwise
         q, scale = quantize(weight.detach())
-        self.register_buffer("q", q, persistent=False)
-        self.register_buffer(
-            "scale", scale.expand(weight.shape[0], 1).contiguous(), persistent=False
-        )
+        self._keep(q=q, scale=scale.expand(weight.shape[0], 1).contiguous())
+
+    @property
+    def scheme(self) -> str:
+        """Which of the three recipes it is."""
+        if not self.rowwise:
+            return "fp8-tensorwise"
+        return "fp8-unbounded" if self.upper_bound is None else "fp8"
+
+    @staticmethod
+    def layout(rows: int, columns: int) -> Layout:
+        return {"weight": ((rows, columns), FP8), "weight_scale": ((rows, 1), torch.float32)}
+
+    @property
+    def num_rows(self) -> int:
+        return self.q.shape[0]
+
+    def stored(self) -> dict[str, Tensor]:
+        return {"weight": self.q, "weight_scale": self.scale}
+
+    def _restore(self, parts: dict[str, Tensor]) -> None:
+        self._keep(q=parts["weight"], scale=parts["weight_scale"])
 
     def forward(self, x: Float[Tensor, "*B I"]) -> Float[Tensor, "*B O"]:
         rows = x.flatten(0, -2)

@@ -5,9 +5,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from llama3lib.model import Transformer
-from llama3lib.quant.fp8 import FP8Linear
+from llama3lib.model import ModelArgs, Transformer
+from llama3lib.quant.fp8 import BOUND, FP8Linear
 from llama3lib.quant.integer import Int4Linear, Int8DynamicLinear, Int8Linear
+from llama3lib.quant.stored import StoredLinear
 from llama3lib.utils.require import one_of
 
 Scheme = Literal["fp8", "fp8-tensorwise", "fp8-unbounded", "int8", "int8-dynamic", "int4"]
@@ -21,6 +22,51 @@ _MAKERS: dict[str, Maker] = {
     "int8-dynamic": Int8DynamicLinear,
     "int4": Int4Linear,
 }
+_EMPTY: dict[str, Callable[[], StoredLinear]] = {
+    "fp8": lambda: FP8Linear.empty(rowwise=True, upper_bound=BOUND),
+    "fp8-tensorwise": lambda: FP8Linear.empty(rowwise=False, upper_bound=BOUND),
+    "fp8-unbounded": lambda: FP8Linear.empty(rowwise=True, upper_bound=None),
+    "int8": Int8Linear.empty,
+    "int8-dynamic": Int8DynamicLinear.empty,
+    "int4": Int4Linear.empty,
+}
+
+
+def empty_linear(scheme: Scheme) -> StoredLinear:
+    """A quantised matrix that waits for its tensors. Raises ValueError for an unknown scheme."""
+    one_of("scheme", scheme, list(_EMPTY))
+    return _EMPTY[scheme]()
+
+
+def quantized_paths(args: ModelArgs, scheme: Scheme) -> list[str]:
+    """Which matrices of a model `quantize_model` replaces, by their names in it."""
+    parts = {"attention": ("wq", "wk", "wv", "wo"), "feed_forward": ("w1", "w2", "w3")}
+    found = [
+        f"layers.{layer}.{part}.{name}"
+        for layer in range(args.n_layers)
+        for part, names in parts.items()
+        if linear_maker(scheme, None, args.n_layers, part, layer) is not None
+        for name in names
+    ]
+    whole = linear_maker(scheme, None, args.n_layers, "output", 0) is not None
+    return [*found, "output"] if whole else found
+
+
+def scheme_of(model: Transformer) -> Scheme | None:
+    """How a model is quantised; None if it is not.
+
+    Raises ValueError if its matrices are not those that one scheme replaces.
+    """
+    found = {n: part.scheme for n, part in model.named_modules() if isinstance(part, StoredLinear)}
+    if not found:
+        return None
+    schemes = set(found.values())
+    if len(schemes) > 1 or found.keys() != set(quantized_paths(model.args, min(schemes))):
+        raise ValueError(
+            f"model is not allowed: its matrices are {sorted(schemes)}, and not just those that "
+            "one scheme of quantize_model replaces"
+        )
+    return schemes.pop()
 
 
 def quantize_model(model: Transformer, scheme: Scheme) -> Transformer:

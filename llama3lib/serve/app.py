@@ -59,10 +59,8 @@ from llama3lib.serve.openai.types import (
     refuse_unsupported,
 )
 from llama3lib.serve.settings import Limits
-from llama3lib.tokenizer import ChatFormat, special
+from llama3lib.tokenizer import chat_format_of
 
-_CHAT_TOKENS = (special.BEGIN_OF_TEXT, special.START_HEADER, special.END_HEADER)
-_CHAT_TOKENS += (special.END_OF_TURN, special.END_OF_MESSAGE, special.PYTHON_TAG)
 AnyForm = CompletionRequest | ChatRequest
 Form = TypeVar(
     "Form", CompletionRequest, ChatRequest, EmbeddingRequest, TokenizeRequest, DetokenizeRequest
@@ -82,10 +80,7 @@ class Service:
         self.reader = PromptReader(engine, limits)
         self.tokenizer = self.reader.tokenizer
         self.engine = EngineThread(engine, self.metrics)
-        missing = [name for name in _CHAT_TOKENS if name not in self.tokenizer.special_tokens]
-        if chat and missing:
-            raise ValueError(f"chat=True is not allowed: the tokenizer has no {missing[0]}")
-        self.chat_format = ChatFormat(self.tokenizer) if chat else None
+        self.chat_format = chat_format_of(self.tokenizer) if chat else None
 
     async def drain(self, seconds: float) -> None:
         """Take no new requests; let those inside finish; after `seconds` end the rest."""

@@ -19,6 +19,9 @@ LLAMA3_PATTERN = (
 )
 """How Llama 3 cuts text into words before merging (released code): no merge crosses a cut."""
 
+GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""The same of GPT-2, which Hugging Face's byte-level tokenizers use unless told otherwise."""
+
 Pair = tuple[int, int]
 
 

@@ -8,32 +8,24 @@ never read as special tokens. (Hugging Face's templates trim contents and, for 3
 header with dates; Meta's format does neither.)
 """
 
-import ast
-import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from llama3lib.tokenizer import special
 from llama3lib.tokenizer.tokenizer import Tokenizer
+from llama3lib.tokenizer.tool_calls import (
+    CODE_INTERPRETER,
+    TOOL_FORMATS,
+    ToolCall,
+    format_tool_call,
+    parse_tool_calls,
+)
 from llama3lib.utils.require import require
 
 ROLES = ("system", "user", "assistant", "ipython")
-TOOL_FORMATS = ("json", "function_tag", "python_list")
-CODE_INTERPRETER = "code_interpreter"
-SEARCH_TOOLS = ("brave_search", "wolfram_alpha")
+_NEEDED = (special.BEGIN_OF_TEXT, special.START_HEADER, special.END_HEADER)
+_NEEDED += (special.END_OF_TURN, special.END_OF_MESSAGE, special.PYTHON_TAG)
 _STOPS = {"end_of_turn": special.END_OF_TURN, "end_of_message": special.END_OF_MESSAGE}
-_FUNCTION_TAG = re.compile(r"\s*<function=([^>]+)>(\{.*\})(?:</function>)?\s*", re.DOTALL)
-_SEARCH_CALL = re.compile(r"\s*(\w+)\.call\(query=(\".*\")\)\s*", re.DOTALL)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ToolCall:
-    """A function the assistant wants to have called."""
-
-    name: str
-    arguments: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +35,7 @@ class Message:
     role: system, user, assistant, or ipython (what a tool answered; "tool" is accepted).
     context: text added after the content by a blank line, for instance a passage found.
     stop_reason: "end_of_turn" or "end_of_message"; only for the assistant.
+    tool_call_id: which call a tool answers, where a chat template asks for it.
     """
 
     role: str
@@ -50,6 +43,7 @@ class Message:
     context: str | None = None
     tool_calls: Sequence[ToolCall] = field(default_factory=tuple)
     stop_reason: str | None = None
+    tool_call_id: str | None = None
 
     def __post_init__(self) -> None:
         if self.role == "tool":
@@ -74,9 +68,18 @@ class EncodedDialog:
 
 
 class ChatFormat:
-    """Encodes and decodes dialogs with one tokenizer."""
+    """Encodes and decodes dialogs with one tokenizer.
+
+    Raises ValueError if it lacks a control token of the format.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
+        missing = [name for name in _NEEDED if name not in tokenizer.special_tokens]
+        if missing:
+            raise ValueError(
+                f"tokenizer {tokenizer.name!r} is not allowed: it has no {missing[0]}, which "
+                "Llama 3's chat format needs, and no chat_template lies beside it"
+            )
         self.tokenizer = tokenizer
 
     def encode_dialog(
@@ -149,68 +152,10 @@ class ChatFormat:
                 break
         tagged = bool(ids) and ids[0] == names[special.PYTHON_TAG]
         text = self.tokenizer.decode(ids[1:] if tagged else ids)
-        # as the released code: a custom call first, also behind the tag
-        call = _parse_custom(text) or (_parse_builtin(text) if tagged else None)
+        calls = parse_tool_calls(text, tagged=tagged)
         return Message(
             role="assistant",
-            content="" if call else text,
-            tool_calls=(call,) if call else (),
+            content="" if calls else text,
+            tool_calls=calls,
             stop_reason=stop_reason,
         )
-
-
-def format_tool_call(call: ToolCall, tool_format: str = "json") -> str:
-    """The text of a call: code as it is, a built-in search as `.call(query=...)`, else as asked."""
-    if call.name == CODE_INTERPRETER:
-        return str(call.arguments["code"])
-    if call.name in SEARCH_TOOLS:
-        return f"{call.name}.call(query={json.dumps(call.arguments['query'], ensure_ascii=False)})"
-    if tool_format == "json":
-        return json.dumps(
-            {"type": "function", "name": call.name, "parameters": dict(call.arguments)}
-        )
-    if tool_format == "function_tag":
-        return f"<function={call.name}>{json.dumps(dict(call.arguments))}</function>"
-    arguments = ", ".join(f"{key}={_python(value)}" for key, value in call.arguments.items())
-    return f"[{call.name}({arguments})]"
-
-
-def _python(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, str) else repr(value)
-
-
-def _parse_builtin(text: str) -> ToolCall:
-    search = _SEARCH_CALL.fullmatch(text)
-    if search and search[1] in SEARCH_TOOLS:
-        try:
-            return ToolCall(name=search[1], arguments={"query": json.loads(search[2])})
-        except json.JSONDecodeError:
-            pass  # not a well-formed query, so it is code
-    return ToolCall(name=CODE_INTERPRETER, arguments={"code": text})
-
-
-def _parse_custom(text: str) -> ToolCall | None:
-    """A custom call in any of the three formats, or None: then it is ordinary text."""
-    try:
-        if tag := _FUNCTION_TAG.fullmatch(text):
-            return ToolCall(name=tag[1], arguments=json.loads(tag[2]))
-        if text.lstrip().startswith("{"):
-            data = json.loads(text)
-            if data.get("type") == "function" and isinstance(data.get("parameters"), dict):
-                return ToolCall(name=data["name"], arguments=data["parameters"])
-        if text.strip().startswith("["):
-            return _parse_python_list(text.strip())
-    except (ValueError, TypeError, KeyError, SyntaxError, MemoryError, RecursionError):
-        pass  # what a model writes may be anything; then it is no call
-    return None
-
-
-def _parse_python_list(text: str) -> ToolCall | None:
-    tree = ast.parse(text, mode="eval").body  # reads the text; nothing of it is run
-    if not (isinstance(tree, ast.List) and len(tree.elts) == 1):
-        return None
-    call = tree.elts[0]
-    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args):
-        return None
-    arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-    return ToolCall(name=call.func.id, arguments=arguments)

@@ -1,6 +1,5 @@
 """A tokenizer written as Hugging Face's `tokenizer.json`."""
 
-from llama3lib.tokenizer import special
 from llama3lib.tokenizer.readers import byte_letters, split_by_rank
 from llama3lib.tokenizer.tokenizer import Tokenizer
 
@@ -13,25 +12,21 @@ def to_hf_json(tokenizer: Tokenizer) -> dict:
     Nor do they cut runs of over 25,000 letters or blanks, as `Tokenizer` does.
     """
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    split = {
-        "type": "Split",
-        "pattern": {"Regex": tokenizer.pattern},
-        "behavior": "Isolated",
-        "invert": False,
-    }
-    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    splits = [
+        {"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated", "invert": False}
+        for cut in (*tokenizer.cuts, tokenizer.pattern)
+    ]
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {"id": token_id, "content": name, **plain, "special": True}
-            for name, token_id in tokenizer.special_tokens.items()
+            _added(tokenizer, name, token_id) for name, token_id in tokenizer.special_tokens.items()
         ],
         "normalizer": None,
         "pre_tokenizer": {
             "type": "Sequence",
-            "pretokenizers": [split, level | {"use_regex": False}],
+            "pretokenizers": [*splits, level | {"use_regex": False}],
         },
         "post_processor": _begin_of_text(tokenizer, level),
         "decoder": level | {"use_regex": True},
@@ -39,10 +34,23 @@ def to_hf_json(tokenizer: Tokenizer) -> dict:
     }
 
 
+def _added(tokenizer: Tokenizer, name: str, token_id: int) -> dict:
+    sides = tokenizer.strips.get(name, ())
+    return {
+        "id": token_id,
+        "content": name,
+        "single_word": False,
+        "lstrip": "left" in sides,
+        "rstrip": "right" in sides,
+        "normalized": False,
+        "special": name not in tokenizer.text_tokens,
+    }
+
+
 def _begin_of_text(tokenizer: Tokenizer, level: dict) -> dict | None:
     """As in the released file: begin-of-text before a text, and before each of a pair."""
-    name = special.BEGIN_OF_TEXT
-    if name not in tokenizer.special_tokens:
+    name = tokenizer.rules.names.get("bos_token")
+    if name not in tokenizer.special_tokens or not tokenizer.rules.begins_with_bos:
         return None
 
     def one(which: str, type_id: int) -> list[dict]:

@@ -7,17 +7,23 @@ import json
 from functools import cache
 from pathlib import Path
 
-from llama3lib.tokenizer.bpe import LLAMA3_PATTERN
+import regex
 
-_GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+from llama3lib.tokenizer import special
+from llama3lib.tokenizer.bpe import GPT2_PATTERN
+from llama3lib.tokenizer.rules import LLAMA3_NAMES, TextRules, read_rules
 
 
 def read_vocabulary(path: Path) -> dict:
-    """Keyword arguments for `Tokenizer` from a file, or from a folder that holds one."""
+    """Keyword arguments for `Tokenizer` from a file, or from a folder that holds one.
+
+    Only a folder says more than its vocabulary: see `TextRules`.
+    """
     if path.is_dir():
-        for name in ("tokenizer.model", "tokenizer.json", "original/tokenizer.model"):
+        # where both are, a fine-tune has changed the one that transformers reads
+        for name in ("tokenizer.json", "tokenizer.model", "original/tokenizer.model"):
             if (path / name).is_file():
-                return read_vocabulary(path / name)
+                return _with_rules(read_vocabulary(path / name), path)
         raise FileNotFoundError(f"{path} holds no tokenizer.model and no tokenizer.json")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
@@ -25,6 +31,13 @@ def read_vocabulary(path: Path) -> dict:
     if raw.lstrip()[:1] == b"{":
         return _read_json(raw, path)
     return _read_meta(raw, path)
+
+
+def _with_rules(given: dict, folder: Path) -> dict:
+    names = given.get("special_tokens")
+    if names is None:  # Meta's layout
+        names = special.special_tokens(len(given["mergeable_ranks"]))
+    return given | {"rules": read_rules(folder, names, given.get("rules", TextRules()))}
 
 
 def find_llama3_vocabulary() -> Path:
@@ -72,46 +85,102 @@ def _read_json(raw: bytes, path: Path) -> dict:
     try:
         data = json.loads(raw)
         model = data["model"]
-        kind = model.get("type", "BPE")
-        if kind != "BPE":
-            raise ValueError(f"model type {kind!r} is not supported: byte-level BPE is")
-        if data.get("normalizer") is not None:
-            raise ValueError("a normalizer is not supported: byte-level BPE has none")
-        pattern = _pattern(data.get("pre_tokenizer"))
-        added = {token["content"]: token["id"] for token in data.get("added_tokens", ())}
-        ranks, rank_to_id = _ranks(model, added)
+        _check_kind(data, model)
+        cuts, pattern = _pattern(data.get("pre_tokenizer"))
+        added = {token["content"]: token for token in data.get("added_tokens") or ()}
+        ids = {name: token["id"] for name, token in added.items()}
+        ranks, rank_to_id = _ranks(model, ids)
+        first = _first_token(data.get("post_processor"))
     except KeyError as error:
         raise ValueError(f"{path}: key {error} is missing") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from None
+    names = {"bos_token": first} if first else {}
     return {
         "mergeable_ranks": ranks,
-        "special_tokens": added,
+        "special_tokens": ids,
         "pattern": pattern,
+        "cuts": cuts,
         "rank_to_id": rank_to_id,
+        "text_tokens": [name for name, token in added.items() if not token.get("special", True)],
+        "strips": {name: sides for name, token in added.items() if (sides := _sides(token))},
+        "rules": TextRules(names=LLAMA3_NAMES | names, begins_with_bos=first is not None),
+        "all_bytes": False,
         "name": path.stem,
     }
 
 
-def _pattern(pre_tokenizer: dict | None) -> str:
-    """The cutting rule: a Split by regular expression, or ByteLevel's built-in one."""
+def _check_kind(data: dict, model: dict) -> None:
+    """Raises ValueError for what is no byte-level BPE."""
+    kind = model.get("type", "BPE")
+    if kind != "BPE":
+        raise ValueError(f"model type {kind!r} is not supported: byte-level BPE is")
+    if model.get("byte_fallback"):
+        raise ValueError("byte_fallback=true (SentencePiece) is not supported: byte-level BPE is")
+    for key in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
+        if model.get(key):
+            raise ValueError(f"{key}={model[key]!r} is not supported: byte-level BPE has none")
+    normalizer = data.get("normalizer")
+    if normalizer is not None and normalizer.get("normalizers", True):
+        raise ValueError(
+            f"normalizer {normalizer.get('type')!r} is not supported: byte-level BPE has none"
+        )
+
+
+def _sides(token: dict) -> frozenset[str]:
+    """On which sides an added token swallows blanks."""
+    if token.get("single_word"):
+        raise ValueError(f"single_word=true of {token['content']!r} is not supported: false is")
+    pairs = (("left", "lstrip"), ("right", "rstrip"))
+    return frozenset(side for side, key in pairs if token.get(key))
+
+
+def _first_token(post_processor: dict | None) -> str | None:
+    """The special token that stands in front of a text; None if there is none."""
+    if post_processor is None:
+        return None
+    steps = post_processor.get("processors", [post_processor])
+    templates = [step for step in steps if step["type"] == "TemplateProcessing"]
+    others = {step["type"] for step in steps} - {"TemplateProcessing", "ByteLevel"}
+    if others or len(templates) > 1:
+        raise ValueError(f"post_processor {sorted(others)} is not supported: TemplateProcessing is")
+    items = templates[0]["single"] if templates else []
+    names = [item["SpecialToken"]["id"] if "SpecialToken" in item else None for item in items]
+    if names not in ([], [None]) and (len(names) != 2 or names[1] is not None):
+        raise ValueError(
+            f"post_processor puts {names} around a text: one token in front is supported"
+        )
+    return names[0] if len(names) == 2 else None
+
+
+def _pattern(pre_tokenizer: dict | None) -> tuple[list[str], str]:
+    """How a text is cut: patterns of what stands alone, and the pattern of its words."""
     steps = [] if pre_tokenizer is None else pre_tokenizer.get("pretokenizers", [pre_tokenizer])
     kinds = [step["type"] for step in steps]
-    if kinds == ["ByteLevel"] and steps[0].get("use_regex", True):
-        found = _GPT2_PATTERN
-    elif kinds == ["Split", "ByteLevel"] and not steps[1].get("use_regex", True):
-        split = steps[0]
-        isolated = split["behavior"] == "Isolated" and not split.get("invert", False)
-        if not isolated or "Regex" not in split["pattern"]:
-            raise ValueError("the Split step is not supported: Isolated by Regex is")
-        found = split["pattern"]["Regex"]
-    else:
+    if kinds[-1:] != ["ByteLevel"] or set(kinds[:-1]) - {"Split", "Digits"}:
         raise ValueError(
-            f"pre_tokenizer {kinds} is not supported: ByteLevel, or Split and ByteLevel, is"
+            f"pre_tokenizer {kinds} is not supported: ByteLevel, after Split or Digits, is"
         )
     if steps[-1].get("add_prefix_space", False):
         raise ValueError("add_prefix_space=true is not supported: false is")
-    return LLAMA3_PATTERN if found == LLAMA3_PATTERN else found
+    cuts = [_isolated(step) for step in steps[:-1]]
+    if steps[-1].get("use_regex", True):
+        return cuts, GPT2_PATTERN
+    return (cuts[:-1], cuts[-1]) if cuts else ([], r"[\s\S]+")
+
+
+def _isolated(step: dict) -> str:
+    if step["type"] == "Digits":
+        return r"\p{N}" if step.get("individual_digits") else r"\p{N}+"
+    if step["behavior"] != "Isolated" or step.get("invert", False):
+        raise ValueError("the Split step is not supported: Isolated is")
+    pattern = step["pattern"]
+    found = pattern["Regex"] if "Regex" in pattern else regex.escape(pattern["String"])
+    try:
+        regex.compile(found)
+    except regex.error as error:
+        raise ValueError(f"{found!r} is not a regular expression: {error}") from None
+    return found
 
 
 def _ranks(model: dict, added: dict[str, int]) -> tuple[dict[bytes, int], list[int]]:
@@ -126,23 +195,23 @@ def _ranks(model: dict, added: dict[str, int]) -> tuple[dict[bytes, int], list[i
             raise ValueError(f"token {token!r} is not written in byte letters (a {unknown[0]!r})")
         ids[bytes(to_byte[letter] for letter in token)] = i
     merges = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
-    made = {bytes([i]): None for i in range(256)}
+    if model.get("ignore_merges"):
+        # whole words are looked up first and merges list every way to split: ids are the order
+        order = sorted(ids, key=ids.get)
+        ranks = {token: rank for rank, token in enumerate(order)}
+        return ranks, [ids[token] for token in order]
+    # a vocabulary may lack bytes that its texts never had
+    made = {bytes([i]): None for i in range(256) if bytes([i]) in ids}
     parts = {}
     for left, right in merges:
         token = bytes(to_byte[letter] for letter in left + right)
         made.setdefault(token)
         parts.setdefault(token, set()).add(len(left))
-    if model.get("ignore_merges"):
-        # whole words are looked up first and merges list every way to split: ids are the order
-        order = sorted(ids, key=ids.get)
-    else:
-        order = list(made)
-    if set(order) != set(ids):
+    if made.keys() != ids.keys():
         raise ValueError("vocab and merges do not hold the same tokens")
-    ranks = {token: rank for rank, token in enumerate(order)}
-    if not model.get("ignore_merges"):
-        _check_merges(ranks, parts)
-    return ranks, [ids[token] for token in order]
+    ranks = {token: rank for rank, token in enumerate(made)}
+    _check_merges(ranks, parts)
+    return ranks, [ids[token] for token in made]
 
 
 def _check_merges(ranks: dict[bytes, int], parts: dict[bytes, set[int]]) -> None:

@@ -6,31 +6,26 @@ tokens of its letters unless the caller asks for special tokens by `allow_specia
 Both ends of a text are the same everywhere, as in the released model: a document to train or to
 measure on is begin-of-text, the text, end-of-text; a prompt is begin-of-text and the text. So
 shards are written, so generation, the server and the adapter to lm-eval read, and so the
-`tokenizer.json` of an exported folder does by itself.
+`tokenizer.json` of an exported folder does by itself. Folders of others bring their own
+`TextRules`: which tokens these are, where a text ends, and how dialogs are written.
 """
 
 import base64
 import codecs
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import regex
 import tiktoken
 
 from llama3lib.tokenizer import readers, special
 from llama3lib.tokenizer.bpe import LLAMA3_PATTERN
+from llama3lib.tokenizer.cutting import LONGEST_RUN, cut_apart, short_pieces, words_pattern
+from llama3lib.tokenizer.rules import TextRules
 from llama3lib.utils.files import atomic_write
-
-# tiktoken's regular expressions run out of stack on very long runs, so long text is cut where
-# Meta's code cuts it: every 400,000 characters, and inside runs of over 25,000 characters that
-# are all white space or all not
-_CHUNK = 400_000
-_RUN = 25_000
-_SPACES = re.compile(r"\s*")
-_OTHERS = re.compile(r"\S*")
-_LONG_RUNS = re.compile(rf"\s{{1,{_RUN}}}|\S{{1,{_RUN}}}")
 
 
 class Tokenizer:
@@ -38,8 +33,13 @@ class Tokenizer:
 
     mergeable_ranks: bytes of each ordinary token and its rank; lower ranks merge first.
     special_tokens: name and id; Llama 3's 256 after the last rank if left out.
-    pattern: how text is cut into words before merging.
+    pattern: how text is cut into words before merging. cuts: where it is cut before that, each
+    a pattern of words that stand alone.
     rank_to_id: for vocabularies whose ids are not the ranks.
+    text_tokens: those of `special_tokens` that are no control tokens: any text may hold them.
+    strips: names of tokens that swallow the blanks in front ("left") or behind ("right").
+    rules: how texts begin and end.
+    all_bytes: False lets bytes be missing; a text that needs one is refused then.
 
     Raises ValueError if a byte that text needs is missing, or two tokens share an id.
     """
@@ -52,19 +52,27 @@ class Tokenizer:
         pattern: str = LLAMA3_PATTERN,
         rank_to_id: list[int] | None = None,
         name: str = "llama3lib",
+        cuts: Sequence[str] = (),
+        text_tokens: Iterable[str] = (),
+        strips: Mapping[str, frozenset[str]] | None = None,
+        rules: TextRules | None = None,
+        all_bytes: bool = True,
     ) -> None:
         needed = [i for i in range(256) if i not in special.UNUSED_BYTES]
         missing = [i for i in needed if bytes([i]) not in mergeable_ranks]
-        if missing:
+        if missing and all_bytes:
             raise ValueError(
                 f"mergeable_ranks lacks {len(missing)} single bytes, first {missing[0]}"
             )
+        self._missing = re.compile(b"[" + re.escape(bytes(missing)) + b"]") if missing else None
         if sorted(mergeable_ranks.values()) != list(range(len(mergeable_ranks))):
             raise ValueError(
                 "mergeable_ranks is not allowed: ranks must be 0, 1, 2, ... without gaps"
             )
         self.mergeable_ranks = dict(mergeable_ranks)
-        self.name, self.pattern = name, pattern
+        self.name, self.pattern, self.cuts = name, pattern, tuple(cuts)
+        self.rules = rules or TextRules()
+        self.strips = dict(strips or {})
         n_ranks = len(self.mergeable_ranks)
         identity = rank_to_id is None or rank_to_id == list(range(n_ranks))
         self._rank_to_id = None if identity else list(rank_to_id)
@@ -77,16 +85,22 @@ class Tokenizer:
         self.n_vocab = max(ids) + 1
         # special tokens stay outside tiktoken: it cannot then make one from text
         self._encoding = tiktoken.Encoding(
-            name, pat_str=pattern, mergeable_ranks=self.mergeable_ranks, special_tokens={}
+            name,
+            pat_str=words_pattern(pattern),
+            mergeable_ranks=self.mergeable_ranks,
+            special_tokens={},
         )
+        self._cuts = [regex.compile(cut) for cut in self.cuts]
         self._bytes = {
             (rank if identity else rank_to_id[rank]): token
             for token, rank in self.mergeable_ranks.items()
         }
         self._bytes |= {i: token.encode("utf-8") for token, i in self.special_tokens.items()}
-        self._special_ids = frozenset(self.special_tokens.values())
-        names = sorted(self.special_tokens, key=len, reverse=True)
-        self._special_pattern = re.compile("(" + "|".join(map(re.escape, names)) + ")")
+        self.text_tokens = frozenset(text_tokens)
+        control = self.special_tokens.keys() - self.text_tokens
+        self._special_ids = frozenset(self.special_tokens[name] for name in control)
+        self._special_pattern = _any_of(self.special_tokens)
+        self._text_pattern = _any_of(self.text_tokens)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Tokenizer":
@@ -124,19 +138,36 @@ class Tokenizer:
     ) -> list[int]:
         """Ids of a text, with begin- and end-of-text tokens if asked for.
 
+        bos: begin as a text begins in this vocabulary; some put nothing in front.
         allow_special: read `<|...|>` names in the text as special tokens. Only for text that
         the program itself wrote.
         Raises ValueError if text is not a string or holds half a surrogate pair.
         """
         self._check_text(text)
-        ids = [self.bos_id] if bos else []
-        if allow_special and self.special_tokens:
-            for i, part in enumerate(self._special_pattern.split(text)):
-                ids += [self.special_tokens[part]] if i % 2 else self._encode_text(part)
+        ids = [self.bos_id] if bos and self.rules.begins_with_bos else []
+        if allow_special:
+            for i, part in enumerate(self.split(text)):
+                ids += [self.special_tokens[part]] if i % 2 else self.encode_text(part)
         else:
-            ids += self._encode_text(text)
+            ids += self.encode_text(text)
         if eos:
             ids.append(self.eos_id)
+        return ids
+
+    def split(self, text: str) -> list[str]:
+        """Texts and names of special tokens in turn, a text first.
+
+        Texts are without the blanks that a token beside them swallows (`strips`).
+        """
+        return self._stripped(_split(self._special_pattern, text))
+
+    def encode_text(self, text: str) -> list[int]:
+        """Ids of a text that holds no control token; `text_tokens` are found in it."""
+        if self._text_pattern is None:
+            return self._encode_text(text)
+        ids = []
+        for i, part in enumerate(self._stripped(_split(self._text_pattern, text))):
+            ids += [self.special_tokens[part]] if i % 2 else self._encode_text(part)
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -148,10 +179,15 @@ class Tokenizer:
         return b"".join(map(self.token_bytes, ids))
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Bytes of one token; a special token's are its name. Raises ValueError if unknown."""
+        """Bytes of one token; a special token's are its name.
+
+        A row that the model has and the vocabulary has not has none. Raises ValueError if unknown.
+        """
         try:
             return self._bytes[token_id]
         except (KeyError, TypeError):
+            if type(token_id) is int and 0 <= token_id < self.rules.num_rows:
+                return b""
             raise ValueError(
                 f"id {token_id!r} is not in the vocabulary of {self.n_vocab}"
             ) from None
@@ -179,12 +215,12 @@ class Tokenizer:
         """True if ids, special tokens and pattern are laid out as in Llama 3."""
         expected = special.special_tokens(len(self.mergeable_ranks))
         same = self.special_tokens == expected and self.pattern == LLAMA3_PATTERN
-        return same and self._rank_to_id is None
+        return same and not (self._rank_to_id or self.cuts or self.text_tokens or self.strips)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all that ids depend on: the same for the same tokenizer, whatever its file."""
-        digest = hashlib.sha256(self.pattern.encode("utf-8"))
+        digest = hashlib.sha256("".join((self.pattern, *self.cuts)).encode("utf-8"))
         for token_id, token in sorted(self._bytes.items()):
             digest.update(b"%d %d %d " % (token_id, self.is_special(token_id), len(token)) + token)
         return digest.hexdigest()
@@ -200,12 +236,12 @@ class Tokenizer:
     @property
     def bos_id(self) -> int:
         """Begin of text."""
-        return self._named(special.BEGIN_OF_TEXT)
+        return self._named(self.rules.names.get("bos_token", "bos_token"))
 
     @property
     def eos_id(self) -> int:
         """End of text."""
-        return self._named(special.END_OF_TEXT)
+        return self._named(self.rules.names.get("eos_token", "eos_token"))
 
     @property
     def eot_id(self) -> int:
@@ -220,13 +256,12 @@ class Tokenizer:
     @property
     def pad_id(self) -> int:
         """Filler on the right of short rows."""
-        return self._named(special.PAD)
+        return self._named(self.rules.names.get("pad_token", "pad_token"))
 
-    @property
+    @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """Ids at which generation ends: end of text, of a message, of a turn."""
-        names = (special.END_OF_TEXT, special.END_OF_MESSAGE, special.END_OF_TURN)
-        return frozenset(self.special_tokens[n] for n in names if n in self.special_tokens)
+        """Ids at which generation ends: end of text, of a message, of a turn, and `rules.ends`."""
+        return self.rules.stop_ids(self.special_tokens)
 
     def _named(self, name: str) -> int:
         if name not in self.special_tokens:
@@ -247,14 +282,37 @@ class Tokenizer:
                 "not valid Unicode"
             ) from None
 
+    def _stripped(self, parts: list[str]) -> list[str]:
+        """Texts and names in turn, the texts without the blanks that their neighbours swallow."""
+        if self.strips:
+            for i in range(1, len(parts), 2):
+                sides = self.strips.get(parts[i], ())
+                if "left" in sides:
+                    parts[i - 1] = parts[i - 1].rstrip()
+                if "right" in sides:
+                    parts[i + 1] = parts[i + 1].lstrip()
+        return parts
+
     def _encode_text(self, text: str) -> list[int]:
-        if len(text) <= _RUN:
+        if self._missing is not None:
+            self._check_bytes(text)
+        if len(text) <= LONGEST_RUN and not self._cuts:
             ranks = self._encoding.encode_ordinary(text)
         else:
             ranks = []
-            for piece in _pieces(text):
-                ranks += self._encoding.encode_ordinary(piece)
+            for piece in short_pieces(text):
+                for part in cut_apart(piece, self._cuts):
+                    ranks += self._encoding.encode_ordinary(part)
         return [self._rank_to_id[rank] for rank in ranks] if self._rank_to_id else ranks
+
+    def _check_bytes(self, text: str) -> None:
+        found = self._missing.search(text.encode("utf-8"))
+        if found is not None:
+            letter = next(letter for letter in text if found[0] in letter.encode("utf-8"))
+            raise ValueError(
+                f"text has {letter!r} (U+{ord(letter):04X}), whose byte 0x{found[0].hex()} "
+                f"tokenizer {self.name!r} has no token for"
+            )
 
 
 class StreamDecoder:
@@ -273,33 +331,11 @@ class StreamDecoder:
         return self._decoder.decode(b"", final=True)
 
 
-def _pieces(text: str) -> Iterator[str]:
-    """Cut a long text as Meta's code does. Text without very long runs is cut in chunks only."""
-    for start in range(0, len(text), _CHUNK):
-        chunk = text[start : start + _CHUNK]
-        if _has_long_run(chunk):
-            yield from _split_long_runs(chunk)
-        else:
-            yield chunk
+def _any_of(names: Iterable[str]) -> re.Pattern | None:
+    """Matches any of the names, the longest first; None if there are none."""
+    ordered = sorted(names, key=len, reverse=True)
+    return re.compile("(" + "|".join(map(re.escape, ordered)) + ")") if ordered else None
 
 
-def _has_long_run(chunk: str) -> bool:
-    # a run of over 25,000 characters covers two neighbouring probes: follow the run from each
-    step = _RUN // 2
-    for probe in range(0, len(chunk) - step, step):
-        kind = _SPACES if chunk[probe].isspace() else _OTHERS
-        if kind.match(chunk, probe).end() > probe + step:
-            return True
-    return False
-
-
-def _split_long_runs(chunk: str) -> Iterator[str]:
-    """Cut only inside runs of over 25,000, leaving everything between the cuts in one piece."""
-    start, previous_end, previous_space = 0, 0, None
-    for run in _LONG_RUNS.finditer(chunk):
-        space = chunk[run.start()].isspace()
-        if space == previous_space and run.start() == previous_end:
-            yield chunk[start : run.start()]
-            start = run.start()
-        previous_end, previous_space = run.end(), space
-    yield chunk[start:]
+def _split(pattern: re.Pattern | None, text: str) -> list[str]:
+    return [text] if pattern is None else pattern.split(text)

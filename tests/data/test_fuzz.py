@@ -15,8 +15,8 @@ from timing_tools import deadline
 from llama3lib.data.document import Document, Dropped
 from llama3lib.data.extract import Extract
 from llama3lib.data.readers import Limits, read_documents, to_json
-from llama3lib.data.sandbox import Sandbox
 from llama3lib.data.warc import WarcWriter
+from llama3lib.utils.sandbox import Sandbox
 from llama3lib.worlds.miniweb import make_web
 
 SUFFIXES = {

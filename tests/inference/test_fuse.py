@@ -126,11 +126,11 @@ def test_fused_and_quantised_holds_the_numbers_of_quantised_alone(scheme):
 
 def test_what_was_replaced_is_not_replaced_again():
     with pytest.raises(ValueError, match="fused or quantised before"):
-        fuse_projections(quantize_model(make(torch.float32), "int8"))
+        fuse_projections(quantize_model(make(torch.float32), "int8"), scheme="int8")
     with pytest.raises(ValueError, match="fused or quantised before"):
         quantize_model(fuse_projections(make(torch.float32)), "int8")
     with pytest.raises(ValueError, match="its weights of before are gone"):
-        unfuse_projections(fuse_projections(make(torch.float32), scheme="int8"))
+        unfuse_projections(fuse_projections(quantize_model(make(torch.float32), "int8")))
     with pytest.raises(ValueError, match="scheme='int3' is not allowed"):
         fuse_projections(make(torch.float32), scheme="int3")
 

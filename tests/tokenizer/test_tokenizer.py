@@ -18,8 +18,8 @@ from llama3lib.tokenizer import (
     special_tokens,
     train_bpe,
 )
+from llama3lib.tokenizer.cutting import short_pieces
 from llama3lib.tokenizer.hf_json import to_hf_json
-from llama3lib.tokenizer.tokenizer import _pieces
 
 TEXTS = [
     "Hello, world! It's 12345 o'clock.",
@@ -114,11 +114,11 @@ def test_a_million_equal_characters(small, character):
 
 def test_long_text_is_cut_only_where_it_must_be():
     words = "some words and more\n" * 40_000
-    assert [len(piece) for piece in _pieces(words)] == [400_000, 400_000]
+    assert [len(piece) for piece in short_pieces(words)] == [400_000, 400_000]
     run = "x" * 60_000
-    assert [len(piece) for piece in _pieces("a b " + run + " c")] == [25_004, 25_000, 10_002]
-    assert [len(p) for p in _pieces(" " * 25_001)] == [25_000, 1]
-    assert [len(p) for p in _pieces("x" * 24_999 + " " + "y" * 24_999)] == [49_999]
+    assert [len(piece) for piece in short_pieces("a b " + run + " c")] == [25_004, 25_000, 10_002]
+    assert [len(p) for p in short_pieces(" " * 25_001)] == [25_000, 1]
+    assert [len(p) for p in short_pieces("x" * 24_999 + " " + "y" * 24_999)] == [49_999]
 
 
 def test_streaming_gives_whole_characters_only(small):

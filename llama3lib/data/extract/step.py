@@ -8,8 +8,8 @@ from llama3lib.data.extract.main_text import find_main_text
 from llama3lib.data.extract.render import Renderer
 from llama3lib.data.extract.tree import parse
 from llama3lib.data.invisible import drop_invisible
-from llama3lib.data.sandbox import Refused, Sandbox
 from llama3lib.utils.require import one_of, require
+from llama3lib.utils.sandbox import Refused, Sandbox
 
 AS_THEY_ARE = ("text/plain", "text/markdown", "text/x-markdown")
 """Types of documents that are text already."""

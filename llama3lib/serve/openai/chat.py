@@ -1,6 +1,7 @@
-"""Dialogs of OpenAI's interface in the released chat format, and their answers.
+"""Dialogs of OpenAI's interface in the model's own chat format, and their answers.
 
-Nothing in a message can become a control token: `ChatFormat` reads all contents as plain text.
+Nothing in a message can become a control token: `ChatFormat` and `ChatTemplate` read all contents
+as plain text.
 """
 
 from typing import Any
@@ -10,9 +11,9 @@ from pydantic_core import from_json
 from llama3lib.serve.openai import types as wire
 from llama3lib.serve.openai.answer import AnswerWriter, TextDelta, finite
 from llama3lib.serve.openai.errors import APIError, unsupported, wrong
-from llama3lib.serve.openai.tools import offered_tools, with_tools
+from llama3lib.serve.openai.tools import offered_tools, told_tool, with_tools
 from llama3lib.serve.openai.types import ChatMessage, ChatRequest, ToolCallEntry
-from llama3lib.tokenizer import ChatFormat, Message, ToolCall
+from llama3lib.tokenizer import ChatFormat, ChatTemplate, Message, ToolCall
 
 _ROLES = {"developer": "system", "tool": "ipython"}
 _KNOWN = ("system", "developer", "user", "assistant", "tool")
@@ -20,16 +21,22 @@ _KNOWN = ("system", "developer", "user", "assistant", "tool")
 _BUILTIN = {"code_interpreter": "code", "brave_search": "query", "wolfram_alpha": "query"}
 
 
-def chat_prompt(chat_format: ChatFormat, form: ChatRequest) -> list[int]:
+def chat_prompt(chat_format: ChatFormat | ChatTemplate, form: ChatRequest) -> list[int]:
     """Ids of the dialog, up to where the assistant begins to speak.
 
-    Raises APIError (400) for a message that cannot be told to the model.
+    Raises APIError (400) for a message that cannot be told to the model, or that its template
+    refuses.
     """
     messages = [_message(message, place) for place, message in enumerate(form.messages)]
     tools = offered_tools(form)
-    if tools:
-        messages = with_tools(messages, tools)
-    return chat_format.encode_dialog(messages, add_generation_prompt=True).ids
+    if isinstance(chat_format, ChatFormat):
+        messages = with_tools(messages, tools) if tools else messages
+        return chat_format.encode_dialog(messages, add_generation_prompt=True).ids
+    told = [told_tool(tool) for tool in tools]
+    try:
+        return chat_format.encode_dialog(messages, add_generation_prompt=True, tools=told).ids
+    except ValueError as error:
+        raise wrong("messages", str(error)) from None
 
 
 def _message(message: ChatMessage, place: int) -> Message:
@@ -47,6 +54,7 @@ def _message(message: ChatMessage, place: int) -> Message:
         role=_ROLES.get(message.role, message.role),
         content=_text(message, where),
         tool_calls=calls,
+        tool_call_id=message.tool_call_id if message.role == "tool" else None,
         stop_reason="end_of_message" if calls else None,  # what follows is the tool's answer
     )
 
@@ -66,16 +74,18 @@ def _text(message: ChatMessage, where: str) -> str:
 
 def _call(call: ToolCallEntry, where: str) -> ToolCall:
     where = f"{where}.function.arguments"
-    try:
-        arguments = from_json(call.function.arguments, allow_inf_nan=False)
-    except ValueError:
-        arguments = None
+    arguments = call.function.arguments
+    if arguments is None or isinstance(arguments, str):
+        try:  # clients send nothing at all for a function that takes nothing
+            arguments = from_json(arguments, allow_inf_nan=False) if arguments else {}
+        except ValueError:
+            arguments = None
     if not isinstance(arguments, dict):
         raise wrong(where, "a JSON object in a string is needed")
     needed = _BUILTIN.get(call.function.name)
     if needed and not isinstance(arguments.get(needed), str):
         raise wrong(where, f'a call of {call.function.name} needs "{needed}"')
-    return ToolCall(name=call.function.name, arguments=arguments)
+    return ToolCall(name=call.function.name, arguments=arguments, id=call.id)
 
 
 def not_a_chat_model(model: str) -> APIError:

@@ -17,7 +17,7 @@ from llama3lib.serve.openai.types import (
     TokenizeRequest,
 )
 from llama3lib.serve.settings import Limits
-from llama3lib.tokenizer import ChatFormat, Tokenizer
+from llama3lib.tokenizer import ChatFormat, ChatTemplate, Tokenizer
 
 _OPENAI_DEFAULTS = {"temperature": 1.0}
 _COMPLETION_TOKENS = 16  # OpenAI's default
@@ -66,7 +66,7 @@ class PromptReader:
         constraint = constraint_of(form, self.structured)
         return PreparedRequest(prompts, params, n, openings, constraint)
 
-    def chat(self, form: ChatRequest, chat_format: ChatFormat) -> PreparedRequest:
+    def chat(self, form: ChatRequest, chat_format: ChatFormat | ChatTemplate) -> PreparedRequest:
         """Raises APIError (400) for what cannot be served."""
         least = _TOKENS_OF_A_MESSAGE * len(form.messages)
         if least >= self.context:

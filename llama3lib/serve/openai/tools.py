@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llama3lib.serve.openai.types import ChatRequest, ToolSpec
-from llama3lib.tokenizer import ChatFormat, Message
+from llama3lib.tokenizer import ChatFormat, ChatTemplate, Message
+from llama3lib.tokenizer.tool_calls import CALL_STARTS
 
 _ENVIRONMENT = "Environment: ipython"
-_CALL_STARTS = ("{", "[", "<function=")
 
 
 def offered_tools(form: ChatRequest) -> list[ToolSpec]:
@@ -36,16 +36,7 @@ def with_tools(messages: list[Message], tools: Sequence[ToolSpec]) -> list[Messa
 
 def tools_text(tools: Iterable[ToolSpec]) -> str:
     """What the model is told about its functions; the shape is the released one, the words ours."""
-    listed = []
-    for tool in tools:
-        spec = tool.function
-        function: dict[str, Any] = {"name": spec.name}
-        if spec.description is not None:
-            function["description"] = spec.description
-        function["parameters"] = spec.parameters or {"type": "object", "properties": {}}
-        listed.append(
-            json.dumps({"type": "function", "function": function}, indent=4, ensure_ascii=False)
-        )
+    listed = [json.dumps(told_tool(tool), indent=4, ensure_ascii=False) for tool in tools]
     return (
         "Use the functions below to answer where they help, and answer in words where none does.\n"
         "These are the functions, in JSON:\n" + "\n".join(listed) + "\n\n"
@@ -54,27 +45,36 @@ def tools_text(tools: Iterable[ToolSpec]) -> str:
     )
 
 
+def told_tool(tool: ToolSpec) -> dict[str, Any]:
+    """A function as a model is told of it, by us or by its own template."""
+    spec = tool.function
+    function: dict[str, Any] = {"name": spec.name}
+    if spec.description is not None:
+        function["description"] = spec.description
+    function["parameters"] = spec.parameters or {"type": "object", "properties": {}}
+    return {"type": "function", "function": function}
+
+
 def may_become_call(text: str) -> bool:
     """Whether a text that began so may still turn out to be a call of a function."""
     start = text.lstrip()
-    return any(start.startswith(s) or s.startswith(start) for s in _CALL_STARTS)
+    return any(start.startswith(s) or s.startswith(start) for s in CALL_STARTS)
 
 
 def read_tool_calls(
-    chat_format: ChatFormat, ids: Sequence[int], offered: frozenset[str]
+    chat_format: ChatFormat | ChatTemplate, ids: Sequence[int], offered: frozenset[str]
 ) -> list[dict[str, Any]]:
-    """The call in a finished answer, as OpenAI's clients read it; [] if it is ordinary text.
+    """The calls in a finished answer, as OpenAI's clients read them; [] if it is ordinary text.
 
     Only functions that were offered can be called; anything else is what the model said.
     """
-    calls = chat_format.decode_assistant(ids).tool_calls
-    call = calls[0] if calls else None
-    if call is None or not isinstance(call.name, str) or call.name not in offered:
-        return []
-    arguments = _strict_json(call.arguments)
-    if arguments is None:
-        return []
-    return [tool_call(call.name, arguments)]
+    made = []
+    for call in chat_format.decode_assistant(ids).tool_calls:
+        arguments = _strict_json(call.arguments)
+        if call.name not in offered or arguments is None:
+            return []
+        made.append(tool_call(call.name, arguments))
+    return made
 
 
 def tool_call(name: str, arguments: str) -> dict[str, Any]:

@@ -79,10 +79,10 @@ class ContentPart(_Form):
 
 
 class FunctionCall(_Form):
-    """The call that an assistant made: its arguments are JSON in a string."""
+    """The call that an assistant made: its arguments are JSON in a string, or the object itself."""
 
     name: str
-    arguments: str
+    arguments: str | dict[str, Any] | None = None
 
 
 class ToolCallEntry(_Form):
@@ -99,6 +99,7 @@ class ChatMessage(_Form):
     role: str
     content: str | list[ContentPart] | None = None
     tool_calls: list[ToolCallEntry] | None = None
+    tool_call_id: str | None = None
 
 
 class FunctionSpec(_Form):

@@ -13,7 +13,7 @@ import pytest
 from timing_tools import alive, wait_until
 
 from llama3lib.data.extract import Extract
-from llama3lib.data.sandbox import Refused, Sandbox
+from llama3lib.utils.sandbox import Refused, Sandbox
 
 # functions that a child can import; what they are asked to do is in their argument
 UPPER = str.upper
@@ -73,7 +73,7 @@ def test_a_package_that_is_missing_is_no_answer(sandbox):
 
 
 def test_a_child_ends_with_a_parent_that_was_killed(tmp_path):
-    code = "from llama3lib.data.sandbox import Sandbox; import time; box = Sandbox()\n"
+    code = "from llama3lib.utils.sandbox import Sandbox; import time; box = Sandbox()\n"
     code += "box.call(str.upper, 'x'); print(box._child.pid, flush=True)\n"
     code += "box.call(exec, 'import time; time.sleep(600)', seconds=600)"
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
