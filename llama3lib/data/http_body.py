@@ -12,7 +12,7 @@ from typing import Any
 
 from llama3lib.data.charsets import charset
 
-_BLOCK = 1 << 14
+_BLOCK = 1 << 16
 _PIECE = 1 << 10  # packed bytes fed at once: what they swell to is in memory before it is counted
 _SIZE = re.compile(rb"\s*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\n]*)?\r?\n")
 # what servers announce although nothing is packed; some write the set of characters there
@@ -37,19 +37,20 @@ def read_body(stream: Any, coding: str, transfer: str, most: int) -> bytes:
 
     Raises UnknownCodingError, CutError, or for damage ValueError, zlib.error and the like.
     """
-    transfers, got = _names(transfer), bytearray()
+    transfers, got, size = _names(transfer), list[bytes](), 0
     blocks = _unchunked(stream) if "chunked" in transfers else _blocks(stream)
     for name in reversed([*_names(coding), *transfers]):
         if name != "chunked":
             blocks = _unpacked(name, blocks)
     try:
         for block in blocks:
-            got += block
-            if len(got) > most:
-                return bytes(got[: most + 1])
+            got.append(block)
+            size += len(block)
+            if size > most:
+                break
     except EOFError as error:
-        raise CutError(bytes(got)) from error
-    return bytes(got)
+        raise CutError(b"".join(got)) from error
+    return b"".join(got)[: most + 1]
 
 
 def _names(header: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import IO, Any
 from llama3lib.data.document import Document, Dropped, refused
 from llama3lib.data.encoding import decode
 from llama3lib.data.http_body import CutError, UnknownCodingError, read_body
-from llama3lib.data.warc_parts import FullError, Part, next_part, part_behind_damage
+from llama3lib.data.warc_parts import BLOCK, FullError, Part, next_part, part_behind_damage
 
 _PAGES = ("text/html", "application/xhtml", "text/plain")
 _MOST_ERRORS = 1000  # a file with more is not an archive with damage but damage
@@ -69,7 +69,7 @@ def _records(part: Part, name: str, most: int) -> Iterator[Document | Dropped]:
     """
     from warcio.archiveiterator import ArchiveIterator
 
-    archive = ArchiveIterator(part, arc2warc=False)
+    archive = ArchiveIterator(part, arc2warc=False, block_size=BLOCK)
     archive.INC_RECORD = ""  # it would print to stderr; its count of such errors is enough
     header = _HeaderLines(archive.reader)
     held: Document | Dropped | None = None
@@ -178,7 +178,7 @@ def _charset(kind: str) -> str | None:
     for part in kind.split(";")[1:]:
         key, _, value = part.partition("=")
         if key.strip().lower() == "charset":
-            return value.strip().strip("\"'") or None
+            return value.split(",")[0].strip().strip("\"'") or None  # two types in one header
     return None
 
 
