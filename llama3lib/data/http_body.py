@@ -105,6 +105,8 @@ def _unpacked(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
             piece = block[start : start + _PIECE]
             while piece:
                 yield unpacker.decompress(piece)
+                if isinstance(unpacker, _Brotli):
+                    yield from unpacker.rest()
                 if not unpacker.eof:
                     break
                 piece = unpacker.unused_data
@@ -139,20 +141,27 @@ def _unpacker(name: str, first: bytes) -> Callable[[], Any] | None:
 
 
 class _Brotli:
-    """brotli's decompressor with the names that zlib's has."""
+    """brotli's decompressor with the names, and the error, that zlib's has."""
 
     unused_data = b""
 
     def __init__(self) -> None:
-        try:
-            import brotli
-        except ModuleNotFoundError:
-            raise UnknownCodingError("br (the package brotli would read it)") from None
-        self._stream = brotli.Decompressor()
+        import brotli
+
+        self._stream, self._error = brotli.Decompressor(), brotli.error
 
     @property
     def eof(self) -> bool:
         return self._stream.is_finished()
 
     def decompress(self, piece: bytes) -> bytes:
-        return self._stream.process(piece)
+        """The beginning of what a piece holds; `rest` gives the rest."""
+        try:
+            return self._stream.process(piece, output_buffer_limit=_BLOCK)
+        except self._error as error:
+            raise zlib.error(str(error)) from None
+
+    def rest(self) -> Iterator[bytes]:
+        """What is left of the last piece: a few bytes can hold gigabytes."""
+        while not self.eof and not self._stream.can_accept_more_data():
+            yield self.decompress(b"")

@@ -110,7 +110,7 @@ def packages_of(path: Path) -> tuple[str, ...]:
     needed = ("zstandard",) if path.name.lower().endswith(".zst") else ()
     if reader in (_read_warc, read_page):
         needed += ("charset_normalizer", "py3langid", "webencodings")
-    own = {_read_warc: ("warcio", "zstandard"), read_parquet: ("duckdb",)}
+    own = {_read_warc: ("brotli", "warcio", "zstandard"), read_parquet: ("duckdb",)}
     return needed + own.get(reader, ())
 
 
