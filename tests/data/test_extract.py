@@ -45,6 +45,7 @@ PAGES = [
     ("<table><tr><th>a<th>b<tr><td>1<td>2 <b>3</b></table>", "a\tb\n1\t2 3"),
     ("<ul><li>one<li>two</ul><ol><li>three</ol>", "one\ntwo\nthree"),
     ("<ul><li><a href=a>Home</a><li><a href=b>News and views</a></ul><p>text", "text"),
+    ("<ul><li><a href=a>Home</a><li><a href=b>News and views</a></ul>", "Home\nNews and views"),
     ("<h2><a href=a>A heading that is a link</a></h2>", "A heading that is a link"),
     (
         "<p>Read <a href=a>this</a> before you go on with the rest.",

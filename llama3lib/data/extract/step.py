@@ -32,6 +32,9 @@ def _extract(page: str) -> tuple[str, list[str]]:
     part, listing = find_main_text(parse(page))
     renderer = Renderer(links=listing)
     renderer.render(part)
+    if not (renderer.lines or listing):  # a few links and nothing else
+        renderer = Renderer(links=True)
+        renderer.render(part)
     return "\n".join(renderer.lines), renderer.code
 
 
