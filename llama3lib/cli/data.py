@@ -24,8 +24,8 @@ class Data:
     recipe: Annotated[Positional[str], arg(metavar="RECIPE")]
     """A recipe file (TOML), or web for the one that comes along."""
     source: Annotated[Positional[str | None], arg(metavar="INPUT")] = None
-    """A file or folder: .warc[.gz], .warc.wet[.gz], .jsonl[.gz|.zst], .parquet, .html, .txt; none
-    shows RECIPE."""
+    """A file or folder: .warc[.gz|.zst], .warc.wet[.gz], .jsonl[.gz|.zst], .parquet, .html, .txt;
+    none shows RECIPE."""
     output: Annotated[Positional[str | None], arg(metavar="OUTPUT")] = None
     """A new folder, or that of an interrupted run."""
     engine: Literal["plain", "local", "ray", "slurm"] = "plain"
