@@ -1,6 +1,6 @@
-"""`llama3 data`: run a recipe with a progress bar, then tell what happened."""
+"""`llama3 data`: run a recipe, tell how far it is, then what happened."""
 
-import sys
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,8 @@ class Data:
     recipe: Annotated[Positional[str], arg(metavar="RECIPE")]
     """A recipe file (TOML), or web for the one that comes along."""
     source: Annotated[Positional[str | None], arg(metavar="INPUT")] = None
-    """A file or folder: .warc[.gz], .warc.wet[.gz], .jsonl[.gz|.zst], .parquet, .html, .txt; none
-    shows RECIPE."""
+    """A file or folder: .warc[.gz|.zst], .warc.wet[.gz], .jsonl[.gz|.zst], .parquet, .html, .txt;
+    none shows RECIPE."""
     output: Annotated[Positional[str | None], arg(metavar="OUTPUT")] = None
     """A new folder, or that of an interrupted run."""
     engine: Literal["plain", "local", "ray", "slurm"] = "plain"
@@ -50,6 +50,7 @@ class Data:
 
     def _clean(self, recipe: "Recipe") -> int:
         from llama3lib.checkpoint import load_tokenizer
+        from llama3lib.cli.progress import Progress, watch_texts
         from llama3lib.data.runner import run_recipe
 
         # before hours of work
@@ -58,9 +59,16 @@ class Data:
             raise ValueError(
                 f"tokenizer={self.tokenizer!r} is not allowed: slurm only submits the jobs"
             )
-        output, progress = Path(self.output), sys.stderr.isatty()
-        how = {"engine": self.engine, "workers": self.workers, "progress": progress}
-        funnel = run_recipe(recipe, self.source, self.output, **how)
+        output, bars = Path(self.output), list[Progress]()
+        with contextlib.ExitStack() as stack:
+
+            def tell(done: int, tasks: int, where: str) -> None:
+                if not bars:
+                    bars.append(stack.enter_context(Progress("task", tasks)))
+                bars[0].reach(done, where)
+
+            how = {"engine": self.engine, "workers": self.workers, "progress": tell}
+            funnel = run_recipe(recipe, self.source, self.output, watch=watch_texts, **how)
         if funnel is None:
             print(f"Jobs are submitted; the report will be in {self.output}/funnel.html")
             return 0

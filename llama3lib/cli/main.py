@@ -32,16 +32,13 @@ PROGRAM = "llama3"
 DISTRIBUTION = "llama3lib"
 COMMANDS = (Info, Generate, Chat, Serve, Tokenize, Tokenizer, Data, Train, Scaling, Export, Doctor)
 # what pip installs for a module that may be missing: an extra of ours, or a package of its own
-_DATA = ("charset_normalizer", "duckdb", "lxml", "py3langid", "warcio", "webencodings", "zstandard")
+_DATA = (
+    *("brotli", "charset_normalizer", "duckdb", "lxml", "py3langid", "warcio", "webencodings"),
+    "zstandard",
+)
 _SERVE = (
-    "fastapi",
-    "jinja2",
-    "llguidance",
-    "prometheus_client",
-    "pydantic",
-    "pydantic_core",
-    "starlette",
-    "uvicorn",
+    *("fastapi", "jinja2", "llguidance", "prometheus_client", "pydantic", "pydantic_core"),
+    *("starlette", "uvicorn"),
 )
 SOURCES = {
     **dict.fromkeys(_DATA, "llama3lib[data]"),

@@ -69,11 +69,12 @@ class Train:
         """Train in RUN, alone there, until the end or until somebody stops it."""
         from llama3lib.train import DivergedError, StoppedError
         from llama3lib.train.interrupt import terminated_in_order
-        from llama3lib.train.prepare import check_run_folder, run_locked
+        from llama3lib.train.prepare import check_run_folder
+        from llama3lib.utils.locks import alone_in
 
         folder, trainer = Path(self.out), None
         check_run_folder(folder)
-        with run_locked(folder), terminated_in_order():
+        with alone_in(folder, "RUN"), terminated_in_order():
             try:
                 trainer = self._trainer(config, folder, tell)
                 _train(trainer, plan)

@@ -12,7 +12,7 @@ from typing import Any
 
 from llama3lib.data.charsets import charset
 
-_BLOCK = 1 << 14
+_BLOCK = 1 << 16
 _PIECE = 1 << 10  # packed bytes fed at once: what they swell to is in memory before it is counted
 _SIZE = re.compile(rb"\s*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\n]*)?\r?\n")
 # what servers announce although nothing is packed; some write the set of characters there
@@ -37,19 +37,20 @@ def read_body(stream: Any, coding: str, transfer: str, most: int) -> bytes:
 
     Raises UnknownCodingError, CutError, or for damage ValueError, zlib.error and the like.
     """
-    transfers, got = _names(transfer), bytearray()
+    transfers, got, size = _names(transfer), list[bytes](), 0
     blocks = _unchunked(stream) if "chunked" in transfers else _blocks(stream)
     for name in reversed([*_names(coding), *transfers]):
         if name != "chunked":
             blocks = _unpacked(name, blocks)
     try:
         for block in blocks:
-            got += block
-            if len(got) > most:
-                return bytes(got[: most + 1])
+            got.append(block)
+            size += len(block)
+            if size > most:
+                break
     except EOFError as error:
-        raise CutError(bytes(got)) from error
-    return bytes(got)
+        raise CutError(b"".join(got)) from error
+    return b"".join(got)[: most + 1]
 
 
 def _names(header: str) -> list[str]:
@@ -104,6 +105,8 @@ def _unpacked(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
             piece = block[start : start + _PIECE]
             while piece:
                 yield unpacker.decompress(piece)
+                if isinstance(unpacker, _Brotli):
+                    yield from unpacker.rest()
                 if not unpacker.eof:
                     break
                 piece = unpacker.unused_data
@@ -138,20 +141,27 @@ def _unpacker(name: str, first: bytes) -> Callable[[], Any] | None:
 
 
 class _Brotli:
-    """brotli's decompressor with the names that zlib's has."""
+    """brotli's decompressor with the names, and the error, that zlib's has."""
 
     unused_data = b""
 
     def __init__(self) -> None:
-        try:
-            import brotli
-        except ModuleNotFoundError:
-            raise UnknownCodingError("br (the package brotli would read it)") from None
-        self._stream = brotli.Decompressor()
+        import brotli
+
+        self._stream, self._error = brotli.Decompressor(), brotli.error
 
     @property
     def eof(self) -> bool:
         return self._stream.is_finished()
 
     def decompress(self, piece: bytes) -> bytes:
-        return self._stream.process(piece)
+        """The beginning of what a piece holds; `rest` gives the rest."""
+        try:
+            return self._stream.process(piece, output_buffer_limit=_BLOCK)
+        except self._error as error:
+            raise zlib.error(str(error)) from None
+
+    def rest(self) -> Iterator[bytes]:
+        """What is left of the last piece: a few bytes can hold gigabytes."""
+        while not self.eof and not self._stream.can_accept_more_data():
+            yield self.decompress(b"")

@@ -47,8 +47,8 @@ class Limits:
 def read_documents(path: str | Path, limits: Limits | None = None) -> Iterator[Item]:
     """Read a file or a folder; the format is decided by the name.
 
-    Files: `.warc[.gz]`, `.warc.wet[.gz]`, `.jsonl[.gz|.zst]`, `.parquet`, pages (`.html`, `.txt`,
-    ...).
+    Files: `.warc[.gz|.zst]`, `.warc.wet[.gz]`, `.jsonl[.gz|.zst]`, `.parquet`, pages (`.html`,
+    `.txt`, ...).
     Folders: all such files below, in the order of their names.
 
     Raises ValueError if the path does not exist or holds nothing that can be read.
@@ -93,7 +93,10 @@ def reader_of(path: Path) -> Callable[[Path, Path, Limits], Iterator[Item]]:
     if reader := _reader(path):
         return reader
     allowed = ", ".join([*_READERS, *PAGE_SUFFIXES])
-    raise ValueError(f"input={str(path)!r} is not allowed: the name must end in one of {allowed}")
+    old = path.name.lower().endswith((".arc", ".arc.gz"))
+    hint = "; warcio recompress makes a .warc.gz of an .arc" if old else ""
+    told = f"the name must end in one of {allowed}{hint}"
+    raise ValueError(f"input={str(path)!r} is not allowed: {told}")
 
 
 def _reader(path: Path) -> Callable[[Path, Path, Limits], Iterator[Item]] | None:
@@ -110,7 +113,7 @@ def packages_of(path: Path) -> tuple[str, ...]:
     needed = ("zstandard",) if path.name.lower().endswith(".zst") else ()
     if reader in (_read_warc, read_page):
         needed += ("charset_normalizer", "py3langid", "webencodings")
-    own = {_read_warc: ("warcio", "zstandard"), read_parquet: ("duckdb",)}
+    own = {_read_warc: ("brotli", "warcio", "zstandard"), read_parquet: ("duckdb",)}
     return needed + own.get(reader, ())
 
 
@@ -365,6 +368,7 @@ def _open_for_writing(path: Path, name: str) -> Iterator[IO[bytes]]:
 _READERS: dict[str, Callable[[Path, Path, Limits], Iterator[Item]]] = {
     ".warc": _read_warc,
     ".warc.gz": _read_warc,
+    ".warc.zst": _read_warc,
     ".warc.wet": _read_warc,
     ".warc.wet.gz": _read_warc,
     ".jsonl": read_jsonl,

@@ -1,15 +1,16 @@
 """Run a recipe on files of any size: task by task, resumable, with an account of every drop."""
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from llama3lib.data.funnel import Funnel
 from llama3lib.data.readers import Limits, packages_of
 from llama3lib.data.recipe import Recipe
-from llama3lib.data.shards import Plan, open_folder, report, run_decision, run_task
+from llama3lib.data.shards import Plan, Watch, open_folder, report, run_decision, run_task
 from llama3lib.utils.require import at_least, one_of
 
+Told = Callable[[int, int, str], None]
 ENGINES = ("plain", "local", "ray", "slurm")
 
 
@@ -21,7 +22,8 @@ def run_recipe(
     engine: str = "plain",
     workers: int = 1,
     limits: Limits | None = None,
-    progress: bool = False,
+    progress: Told | None = None,
+    watch: Watch | None = None,
 ) -> Funnel | None:
     """Run a recipe on a file or folder and write the result into `folder`.
 
@@ -34,9 +36,13 @@ def run_recipe(
     executors (the extra `cluster`). `slurm` only submits jobs; None is returned, and the report is
     written by the last of them.
 
+    With the engine `plain`, `progress(done, tasks, pass)` is called before the first task and after
+    each; `watch(shard, documents)` passes on the documents of a task as they are read.
+
     Raises ValueError for an unknown engine, an input that cannot be read, an output folder that
-    belongs to something else, or Slurm where it isn't; ModuleNotFoundError if a package is missing
-    that the run would need. Nothing has been written then.
+    belongs to something else or where another process is at work, or Slurm where it isn't;
+    ModuleNotFoundError if a package is missing that the run would need. Nothing has been written
+    then.
     """
     one_of("engine", engine, list(ENGINES))
     at_least("workers", workers, 1)
@@ -44,13 +50,13 @@ def run_recipe(
     for package in _packages(plan):
         importlib.import_module(package)
     if engine == "plain":
-        open_folder(plan)
-        return _run_plainly(plan, progress)
+        with open_folder(plan):
+            return _run_plainly(plan, progress, watch)
     from llama3lib.data.cluster import find_engine, run_on_cluster
 
     find_engine(engine)
-    open_folder(plan)
-    return run_on_cluster(plan, engine, workers)
+    with open_folder(plan):
+        return run_on_cluster(plan, engine, workers)
 
 
 def _packages(plan: Plan) -> list[str]:
@@ -60,16 +66,16 @@ def _packages(plan: Plan) -> list[str]:
     return sorted({name for names in (*files, *steps) for name in names})
 
 
-def _run_plainly(plan: Plan, progress: bool) -> Funnel:
+def _run_plainly(plan: Plan, progress: Told | None, watch: Watch | None) -> Funnel:
+    passes, shards = len(plan.phases), len(plan.shards)
     for phase in plan.phases:
         name = phase.noted.name if phase.noted else "the end"
-        tasks: Iterable[int] = range(len(plan.shards))
-        if progress:
-            from tqdm.auto import tqdm
-
-            label = f"Pass {phase.number + 1} of {len(plan.phases)}, up to {name}"
-            tasks = tqdm(tasks, desc=label, unit="shard")
-        for shard in tasks:
-            run_task(plan, phase, shard)
+        label, begun = f"pass {phase.number + 1} of {passes}, up to {name}", phase.number * shards
+        for shard in range(shards):
+            if progress is not None and begun + shard == 0:
+                progress(0, passes * shards, label)
+            run_task(plan, phase, shard, watch)
+            if progress is not None:
+                progress(begun + shard + 1, passes * shards, label)
         run_decision(plan, phase)
     return report(plan)

@@ -7,8 +7,9 @@ decision. One phase of one shard is a task: it reads some files and writes other
 else. So it does not matter who runs a task, how often, or what was killed before.
 """
 
+import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +37,7 @@ from llama3lib.data.readers import (
 from llama3lib.data.recipe import Recipe
 from llama3lib.utils import strict_json
 from llama3lib.utils.files import atomic_write
+from llama3lib.utils.locks import LOCK, alone_in
 from llama3lib.utils.require import require
 
 _GROUP_BYTES = 64 << 20  # small files are put together into shards of about this size
@@ -127,8 +129,8 @@ class Plan:
         }
 
 
-def open_folder(plan: Plan) -> bool:
-    """Claim the output folder for this run; True if an earlier run is being resumed.
+def check_folder(plan: Plan) -> bool:
+    """Whether an earlier run is to be resumed in the output folder; nothing is written.
 
     Raises ValueError if the folder holds something else, or a run of another recipe or input, or
     lies within the input.
@@ -146,9 +148,22 @@ def open_folder(plan: Plan) -> bool:
         return True
     ok = not plan.folder.exists() or (plan.folder.is_dir() and not any(_foreign(plan.folder)))
     require(ok, "output", str(plan.folder), "it is not an empty folder")
-    with atomic_write(note) as file:
-        file.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
     return False
+
+
+@contextlib.contextmanager
+def open_folder(plan: Plan) -> Iterator[None]:
+    """Have the output folder for this run, and alone inside the block.
+
+    Raises ValueError as `check_folder`, and if another process is at work there.
+    """
+    check_folder(plan)  # before the lock makes a folder
+    with alone_in(plan.folder, "output"):
+        if not check_folder(plan):  # somebody else may have begun meanwhile
+            text = json.dumps(plan.identity(), indent=2) + "\n"
+            with atomic_write(plan.folder / "run.json") as file:
+                file.write_text(text, encoding="utf-8")
+        yield
 
 
 def _read_identity(path: Path) -> Any:
@@ -161,7 +176,8 @@ def _read_identity(path: Path) -> Any:
 
 def _foreign(folder: Path) -> Iterator[Path]:
     """What is in a folder, but for what a run that was killed at its very start leaves there."""
-    return (path for path in folder.iterdir() if not path.match(".run.json.*.tmp"))
+    own = (".run.json.*.tmp", LOCK)
+    return (path for path in folder.iterdir() if not any(map(path.match, own)))
 
 
 def read_shard(plan: Plan, phase: int, shard: int) -> Iterator[Document | Dropped]:
@@ -202,13 +218,19 @@ def apply_decision(
         yield verdict(step.name, document, step.apply(document, decision))
 
 
-def run_task(plan: Plan, phase: Phase, shard: int) -> None:
+Watch = Callable[[str, Iterator[Any]], Iterator[Any]]
+"""Passes on what flows through a task and may tell how much; the text says of what."""
+
+
+def run_task(plan: Plan, phase: Phase, shard: int, watch: Watch | None = None) -> None:
     """One phase of one shard, from file to file; does nothing if it has been done before."""
     if plan.is_done(phase.number, shard):
         return
     funnel = Funnel(keep_dropped=True)
     funnel.count("read")
     items = funnel.leaving("read", read_shard(plan, phase.number, shard))
+    if watch is not None:
+        items = watch(f"shard {shard + 1} of {len(plan.shards)}", items)
     if phase.decided is not None:
         name = phase.decided.name
         funnel.count(name)

@@ -14,7 +14,8 @@ from typing import IO, Any
 from llama3lib.data.document import Document, Dropped, refused
 from llama3lib.data.encoding import decode
 from llama3lib.data.http_body import CutError, UnknownCodingError, read_body
-from llama3lib.data.warc_parts import FullError, Part, next_part, part_behind_damage
+from llama3lib.data.warc_parts import BLOCK, FullError, Part, next_part, part_behind_damage
+from llama3lib.data.warc_zst import DictionaryError, unpacked
 
 _PAGES = ("text/html", "application/xhtml", "text/plain")
 _MOST_ERRORS = 1000  # a file with more is not an archive with damage but damage
@@ -29,13 +30,17 @@ def read_warc(
     Responses with status 200 that hold HTML or text come as documents. Their metadata has `url`,
     `date`, `content_type`, and `truncated` with a reason if the page was cut off on its way.
     All other records come as `Dropped`, with `url` and `date` too. The id is `NAME#OFFSET` with the
-    record's place in the file, and `+PLACE` within its member of a gzip file if it isn't the first.
+    record's place in the file (of a `.warc.zst` in the unpacked one), and `+PLACE` within its
+    member of a gzip file if it isn't the first.
     """
-    with open(path, "rb") as file:
-        try:
+    zst = path.name.lower().endswith(".zst")
+    try:
+        with unpacked(path, file_bytes) if zst else open(path, "rb") as file:
             yield from _all_records(Part(file, 0, file_bytes), name, record_bytes)
-        except FullError:
-            yield refused(name, "file too large", f"over {file_bytes} bytes")
+    except FullError:
+        yield refused(name, "file too large", f"over {file_bytes} bytes")
+    except DictionaryError as error:
+        yield refused(name, "damaged file", str(error))
 
 
 def _all_records(part: Part | None, name: str, most: int) -> Iterator[Document | Dropped]:
@@ -69,7 +74,7 @@ def _records(part: Part, name: str, most: int) -> Iterator[Document | Dropped]:
     """
     from warcio.archiveiterator import ArchiveIterator
 
-    archive = ArchiveIterator(part, arc2warc=False)
+    archive = ArchiveIterator(part, arc2warc=False, block_size=BLOCK)
     archive.INC_RECORD = ""  # it would print to stderr; its count of such errors is enough
     header = _HeaderLines(archive.reader)
     held: Document | Dropped | None = None
@@ -178,7 +183,7 @@ def _charset(kind: str) -> str | None:
     for part in kind.split(";")[1:]:
         key, _, value = part.partition("=")
         if key.strip().lower() == "charset":
-            return value.strip().strip("\"'") or None
+            return value.split(",")[0].strip().strip("\"'") or None  # two types in one header
     return None
 
 

@@ -11,7 +11,9 @@ import zlib
 from typing import IO
 
 _GZIP, _PLAIN = b"\x1f\x8b\x08", b"\n\r\nWARC/1."  # a record ends with an empty line
-_BLOCK = 1 << 14
+BLOCK = 1 << 16
+"""Bytes read at once."""
+_FIRST = 1 << 11  # packed bytes that hold a record's headers: damage behind them hides no address
 
 
 class FullError(Exception):
@@ -29,7 +31,7 @@ class Part(io.RawIOBase):
         file.seek(start)
         self._unpacker = zlib.decompressobj(31) if file.read(3) == _GZIP else None
         file.seek(start)
-        self._ready, self._place = b"", 0
+        self._ready, self._place, self._size = b"", 0, _FIRST
         self._end: int | None = None
         if self.packed:
             self._skip_blank()
@@ -59,16 +61,16 @@ class Part(io.RawIOBase):
 
     def _next(self) -> bytes:
         if self._unpacker is None:
-            block = self.file.read(_BLOCK)
+            block = self.file.read(BLOCK)
         else:
             block = b""
             while not block:
                 if self._unpacker.eof and (self._end is not None or not self._goes_on()):
                     break
-                packed = self._unpacker.unconsumed_tail or self.file.read(_BLOCK)
+                packed = self._unpacker.unconsumed_tail or self.file.read(self._size)
                 if not packed:
                     raise ValueError("the file ends within it")
-                block = self._unpacker.decompress(packed, 4 * _BLOCK)
+                block, self._size = self._unpacker.decompress(packed, BLOCK), BLOCK
         self.left -= len(block)
         if self.left < 0:
             raise FullError

@@ -1,5 +1,6 @@
 """An engine as a function: texts in, finished texts out."""
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from numbers import Integral
@@ -11,7 +12,7 @@ from torch import Tensor
 from llama3lib.inference.outputs import RequestOutput
 from llama3lib.inference.sampling_params import SamplingParams
 from llama3lib.inference.structured import Constraint
-from llama3lib.tokenizer import ChatFormat, Message, Tokenizer
+from llama3lib.tokenizer import ChatFormat, ChatTemplate, Message, Tokenizer, chat_format_of
 from llama3lib.utils.logging import get_logger
 from llama3lib.utils.require import require
 
@@ -69,20 +70,23 @@ class Offline(ABC):
         messages: Iterable[Message | Mapping[str, str]],
         params: SamplingParams | None = None,
         *,
-        chat_format: ChatFormat | None = None,
+        chat_format: ChatFormat | ChatTemplate | None = None,
         constraint: Constraint | None = None,
     ) -> RequestOutput:
         """The assistant's answer to a dialog: messages, or mappings with "role" and "content".
 
-        chat_format: how the dialog becomes ids; Llama 3's own if left out.
+        chat_format: how the dialog becomes ids; as the tokenizer's folder says if left out.
         Raises ValueError for a dialog that cannot be told to the model, or not be served.
         """
-        if chat_format is None:
-            if self.tokenizer is None:
-                raise ValueError("messages are not allowed: the engine has no tokenizer")
-            chat_format = ChatFormat(self.tokenizer)
+        chat_format = chat_format or self._chat_format
         dialog = chat_format.encode_dialog(_dialog(messages), add_generation_prompt=True)
         return self.generate(dialog.ids, params, constraint=constraint)
+
+    @functools.cached_property
+    def _chat_format(self) -> ChatFormat | ChatTemplate:
+        if self.tokenizer is None:
+            raise ValueError("messages are not allowed: the engine has no tokenizer")
+        return chat_format_of(self.tokenizer)
 
     def embed(
         self, prompts: Prompt | Iterable[Prompt], *, mean: bool = True

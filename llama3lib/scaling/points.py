@@ -5,7 +5,6 @@ are found by the usual names, and what cannot be understood, or in two ways, is 
 line.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from statistics import median, median_low
 from typing import Any
 
 from llama3lib.scaling.tables import number, read_json, read_table, read_text
+from llama3lib.utils import strict_json
 from llama3lib.utils.files import atomic_write
 from llama3lib.utils.logging import get_logger
 from llama3lib.utils.require import one_of, positive, require
@@ -143,10 +143,13 @@ def doubt_of_flops(runs: Sequence[Run]) -> str | None:
 def write_runs(
     path: str | Path, runs: Iterable[Run], provenance: Mapping[str, Any] | None = None
 ) -> None:
-    """Write runs as JSON for `read_runs`, whole or not at all, with where they come from."""
-    origin = json.dumps(dict(provenance or {}), indent=1, default=_plain)
+    """Write runs as JSON for `read_runs`, whole or not at all, with where they come from.
+
+    NaN and infinities in `provenance` become null.
+    """
+    origin = strict_json.dumps(dict(provenance or {}), indent=1, default=_plain)
     known = [{k: v for k, v in asdict(run).items() if v is not None} for run in runs]
-    lines = [json.dumps(run, default=_plain) for run in known]
+    lines = [strict_json.dumps(run, default=_plain) for run in known]
     body = ",\n  ".join(lines)
     with atomic_write(path) as file:
         text = f'{{\n"provenance": {origin},\n"runs": [\n  {body}\n]\n}}\n'

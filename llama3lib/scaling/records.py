@@ -7,6 +7,7 @@ from typing import Any
 
 from llama3lib.scaling.plan import Cell
 from llama3lib.scaling.points import Run, by_budget
+from llama3lib.utils import strict_json
 from llama3lib.utils.files import atomic_write
 
 Record = dict[str, Any]
@@ -19,9 +20,9 @@ def record_path(folder: str | Path, cell: Cell) -> Path:
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Write the line of a run, whole or not at all."""
+    """Write the line of a run, whole or not at all; NaN and infinities as null."""
     with atomic_write(path) as file:
-        file.write_text(json.dumps(record) + "\n", encoding="utf-8")
+        file.write_text(strict_json.dumps(record) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Record:

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import json
 import math
 import os
 import statistics
@@ -17,6 +16,7 @@ import torch
 
 from llama3lib.model import ModelArgs
 from llama3lib.model.flops import flops_per_token
+from llama3lib.utils import strict_json
 from llama3lib.utils.files import atomic_write
 
 _IS_MAC = sys.platform == "darwin"  # where the unit is bytes, not kibibytes
@@ -48,12 +48,13 @@ class MetricLog:
         rows = list(read_metrics(self.path))
         kept = [row for row in rows if row["step"] <= step]
         if rows or self.path.exists():
+            lines = "".join(strict_json.dumps(row) + "\n" for row in kept)
             with atomic_write(self.path) as file:
-                file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+                file.write_text(lines, encoding="utf-8")
         return {tuple(row) for row in kept if row["step"] == step}
 
     def write(self, step: int, **values: Any) -> None:
-        """Add a record, line by line; numbers go to TensorBoard too."""
+        """Add a record, line by line; NaN and infinities as null. Numbers go to TensorBoard too."""
         row = {"step": step, **values}
         kinds = self._told if step == self._step else set()
         if tuple(row) in kinds:
@@ -61,7 +62,7 @@ class MetricLog:
         self._step, self._told = step, kinds | {tuple(row)}
         if self._file is None:
             self._file = open(self.path, "a", encoding="utf-8", buffering=1)
-        self._file.write(json.dumps(row) + "\n")
+        self._file.write(strict_json.dumps(row) + "\n")
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float) and not isinstance(value, bool):
@@ -96,14 +97,17 @@ def _open_board(folder: Path, from_step: int) -> Any:
 
 
 def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:
-    """The records of a run; a last line that was cut off is left out."""
+    """The records of a run; a last line that was cut off is left out.
+
+    What was no finite number when it was written is None.
+    """
     path = Path(path)
     path = path / "metrics.jsonl" if path.is_dir() else path
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            row = json.loads(line)
+            row = strict_json.loads(line)
         except ValueError:
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int):

@@ -4,9 +4,8 @@ A recipe that does not fit its data is refused here: not hours later, when the p
 does not fit.
 """
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Mapping, Sized
 from pathlib import Path
 
 import torch
@@ -18,8 +17,6 @@ from llama3lib.model import Transformer
 from llama3lib.train.config import TrainConfig
 from llama3lib.train.sources import check_vocabulary
 from llama3lib.train.state import RunState
-from llama3lib.utils.locks import locked
-from llama3lib.utils.require import require
 
 _HELD_OUT_WINDOWS = 32
 
@@ -123,17 +120,6 @@ def make_loader(
     state.data |= {name: sources[name].index["sha256"] for name in loader.names}
     state.tokenizer = sources[loader.names[0]].index.get("tokenizer")
     return loader
-
-
-@contextlib.contextmanager
-def run_locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of the folder of a run inside the block.
-
-    Raises ValueError if another one is at work there.
-    """
-    with locked(folder / ".lock", shared=True) as ours:
-        require(ours, "RUN", str(folder), "another process is at work in this folder")
-        yield
 
 
 def check_run_folder(folder: Path) -> None:

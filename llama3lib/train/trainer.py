@@ -24,18 +24,13 @@ from llama3lib.train.config import Phase, TrainConfig
 from llama3lib.train.interrupt import stop_between_steps
 from llama3lib.train.metrics import MetricLog, Speed, SpikeAlarm, memory_bytes, peak_flops
 from llama3lib.train.optim import make_adamw
-from llama3lib.train.prepare import (
-    check_sources,
-    make_loader,
-    run_locked,
-    set_positions,
-    starting_model,
-)
+from llama3lib.train.prepare import check_sources, make_loader, set_positions, starting_model
 from llama3lib.train.schedule import rate_at
 from llama3lib.train.state import RunState, model_tensors, training_tensors
 from llama3lib.train.step import DivergedError, part_loss, train_step
 from llama3lib.utils.device import pick_device, pick_dtype
 from llama3lib.utils.files import atomic_write
+from llama3lib.utils.locks import alone_in
 from llama3lib.utils.logging import get_logger
 from llama3lib.utils.require import require
 
@@ -124,7 +119,7 @@ class Trainer:
         )
         self._kept: dict[str, CheckpointManager] = {}
         self._torn = False
-        with run_locked(self.folder):
+        with alone_in(self.folder, "RUN"):
             self._begin(tensorboard)
         if config.checkpointing:
             apply_activation_checkpointing(self.model)
@@ -157,7 +152,7 @@ class Trainer:
                 "checkpoint"
             )
         self.speed = Speed(self.model.args, peak_flops(self.device, self.dtype))
-        with run_locked(self.folder):
+        with alone_in(self.folder, "RUN"):
             try:
                 if not self._is_over():
                     with stop_between_steps() as stop:

@@ -11,8 +11,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from llama3lib.utils.logging import get_logger
+from llama3lib.utils.require import require
 
 _log = get_logger(__name__)
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -34,3 +36,14 @@ def locked(path: str | Path, *, wait: bool = False, shared: bool = False) -> Ite
         yield ours
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def alone_in(folder: str | Path, field: str) -> Iterator[None]:
+    """Keep other processes out of the folder of a run inside the block, by its file `.lock`.
+
+    Raises ValueError, which names the folder as `field`, if another one is at work there.
+    """
+    with locked(Path(folder) / LOCK, shared=True) as ours:
+        require(ours, field, str(folder), "another process is at work in this folder")
+        yield

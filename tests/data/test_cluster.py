@@ -143,8 +143,8 @@ def test_datatroves_minhash_and_duckdbs_lines_decide_as_ours_do(tmp_path, seed, 
     source = family_files(tmp_path / "in", seed)
     run_recipe(recipe, source, tmp_path / "plain")
     plan = Plan(recipe, source, tmp_path / "there")
-    open_folder(plan)
-    run_jobs_here(plan)
+    with open_folder(plan):
+        run_jobs_here(plan)
     assert results(tmp_path / "there") == results(tmp_path / "plain")
     reasons = [row.reason for row in dropped(plan)]
     assert reasons.count("near-duplicate") > 10
@@ -158,8 +158,8 @@ def test_every_corpus_step_runs_as_a_job(tmp_path):
     source = family_files(tmp_path / "in", 9)
     run_recipe(recipe, source, tmp_path / "plain")
     plan = Plan(recipe, source, tmp_path / "there")
-    open_folder(plan)
-    run_jobs_here(plan)
+    with open_folder(plan):
+        run_jobs_here(plan)
     assert results(tmp_path / "there") == results(tmp_path / "plain")
 
 

@@ -45,6 +45,7 @@ PAGES = [
     ("<table><tr><th>a<th>b<tr><td>1<td>2 <b>3</b></table>", "a\tb\n1\t2 3"),
     ("<ul><li>one<li>two</ul><ol><li>three</ol>", "one\ntwo\nthree"),
     ("<ul><li><a href=a>Home</a><li><a href=b>News and views</a></ul><p>text", "text"),
+    ("<ul><li><a href=a>Home</a><li><a href=b>News and views</a></ul>", "Home\nNews and views"),
     ("<h2><a href=a>A heading that is a link</a></h2>", "A heading that is a link"),
     (
         "<p>Read <a href=a>this</a> before you go on with the rest.",
@@ -71,6 +72,17 @@ PAGES = [
     # tables: rows, columns and empty cells
     ("<table><tr><th>a<th>b<th>c<tr><td>1<td><td>3</table>", "a\tb\tc\n1\t\t3"),
     ("<table><tr><td colspan=2>both<td>c<tr><td>1<td>2<td>3</table>", "both\t\tc\n1\t2\t3"),
+    (
+        "<table><tr><td rowspan=2>tall<td>a<td rowspan=3>end<tr><td>b<tr><td>1<td>2</table>",
+        "tall\ta\tend\n\tb\t\n1\t2\t",
+    ),
+    ("<table><tr><td rowspan=2 colspan=2>big<td>a<tr><td>b</table>", "big\t\ta\n\t\tb"),
+    ("<table><thead><tr><td rowspan=9>x<td>y<tbody><tr><td>1<td>2</table>", "x\ty\n1\t2"),
+    ("<table><tr><td rowspan=x colspan=0>a<td>b<tr><td>c<td>d</table>", "a\tb\nc\td"),
+    (
+        "<table><tr><th>who<th>born<tr><td><a href=a>Ada Lovelace</a><td>1815</table>",
+        "who\tborn\nAda Lovelace\t1815",
+    ),
     ("<table><tr><td><p>one</p><td><div>two</div></table>", "one\ttwo"),
     ("<table><tr><td><p>one<p>two<td>side</table>", "one\ntwo\nside"),
     ("<table><tr><td>side<td><h1>Title</h1><p>one</table>", "side\nTitle\none"),
@@ -103,6 +115,53 @@ PAGES = [
 def test_what_a_page_gives(page, text):
     assert extract_text(page) == text
     assert extract_text(page) == text  # no state between pages
+
+
+LONG = "Here stand words enough for a paragraph, which no menu has, nor any of its entries. " * 2
+
+
+def a_listing(about: str = "") -> str:
+    """A page with three dozen links to others, a menu and a notice on cookies."""
+    news = "".join(f"<li><a href=/{n}>The news number {n} of today</a> by me" for n in range(36))
+    return (
+        f"<head>{about}<title>News</title></head><nav><a href=/>Home</a></nav>"
+        f"<main><h1>All news</h1><ul>{news}</ul></main><div><p>We set cookies. {LONG}</div>"
+    )
+
+
+@pytest.mark.parametrize("about", ["", "<meta property=og:type content=article>"])
+def test_of_a_page_that_lists_others_the_links_are_the_text(about):
+    lines = extract_text(a_listing(about)).splitlines()
+    assert lines[:2] == ["All news", "The news number 0 of today by me"]
+    assert [line for line in lines if "number" in line] == [
+        f"The news number {n} of today by me" for n in range(36)
+    ]
+    assert "Home" not in lines
+
+
+def test_an_article_among_many_links_stays_one():
+    links = "".join(f"<li><a href=/{n}>More on the matter number {n}</a>" for n in range(60))
+    page = f"<div><p>First: {LONG}<p>Then: {LONG}</div><div><ul>{links}</ul></div>"
+    about = "<meta property=og:type content='Article '>"
+    assert extract_text(about + page) == f"First: {LONG.strip()}\nThen: {LONG.strip()}"
+    assert "number 59" in extract_text(page)
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "<button><span>Menu</span>",  # never closed
+        "<div id=w-node-b53ad4-c9>",
+        "<div class='row gutter--medium'>",
+        "<div class='popup-theme'><section class=text>",
+        "<form>",
+    ],
+)
+def test_what_looks_like_a_frame_but_holds_the_page_is_read(begin):
+    close = "</div>" * begin.count("<div")
+    rows = "".join(f"{begin}<p>{n}: {LONG}{LONG}</p>{close}" for n in range(4))
+    text = extract_text(f"<body><div>{rows}</div>")
+    assert [line[0] for line in text.splitlines() if LONG.strip() in line] == list("0123")
 
 
 def test_the_main_part_is_found_beside_a_large_program():

@@ -20,6 +20,7 @@ from llama3lib.data.recipe import make_recipe, web_recipe
 from llama3lib.data.runner import run_recipe
 from llama3lib.data.shards import Plan, dropped, output_text, phases
 from llama3lib.data.warc import WarcWriter
+from llama3lib.utils.locks import locked
 from llama3lib.worlds.miniweb import crawl, make_web
 
 SMALL = make_recipe(
@@ -106,7 +107,7 @@ def test_the_same_as_in_memory(kind, tmp_path, request):
 def test_what_is_written(finished, lines):
     folder, found = finished
     names = {path.name for path in folder.iterdir()}
-    assert names == {"documents", "funnel.html", "funnel.json", "run.json", "work"}
+    assert names == {".lock", "documents", "funnel.html", "funnel.json", "run.json", "work"}
     assert json.loads((folder / "funnel.json").read_text())["steps"] == found.as_dict()["steps"]
     parts = sorted(path.name for path in (folder / "documents").iterdir())
     assert parts == [f"part-0000{n}.jsonl" for n in range(4)]
@@ -274,6 +275,27 @@ def test_bad_arguments_write_nothing(lines, tmp_path):
         with pytest.raises(ValueError, match="input="):
             run_recipe(SMALL, tmp_path / source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_belongs_to_one_process_at_a_time(lines, tmp_path):
+    out = tmp_path / "out"
+    with locked(out / ".lock"):  # as another process has it
+        with pytest.raises(ValueError, match="output=.*out.*another process is at work"):
+            run_recipe(SMALL, lines, out)
+        assert [path.name for path in out.iterdir()] == [".lock"]
+    told, seen = [], []
+
+    def watch(name, items):
+        seen.append(name)
+        with locked(out / ".lock") as theirs:
+            assert not theirs
+        yield from items
+
+    run_recipe(SMALL, lines, out, progress=lambda *now: told.append(now), watch=watch)
+    tasks = told[0][1]
+    assert [now[:2] for now in told] == [(n, tasks) for n in range(tasks + 1)]
+    assert len(seen) == tasks
+    run_recipe(SMALL, lines, out)
 
 
 def test_a_start_that_was_killed_is_no_foreign_folder(lines, tmp_path):

@@ -121,7 +121,7 @@ def things(tmp_path_factory):
     run_recipe(web_recipe(), folder / "other-crawl", folder / "other")
     for name in ("PATH", "model"):
         save_hf(load_model("tiny-base"), folder / name, tokenizer=load_tokenizer("tiny-base"))
-    (folder / "key.txt").write_text("a key of thirty-two characters!!", encoding="utf-8")
+    (folder / "key.txt").write_text("a-key-of-thirty-two-characters!!", encoding="utf-8")
     recipes = ROOT / "llama3lib" / "assets"
     shutil.copy(recipes / "scaling" / "toy.toml", folder / "my.toml")
     return folder

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-CONDA_NAMES = {"torch": "pytorch", "duckdb": "python-duckdb"}
+CONDA_NAMES = {"brotli": "brotli-python", "duckdb": "python-duckdb", "torch": "pytorch"}
 ONLY_PIP = {"datatrove", "llama-models", "py3langid", "ray"}  # not there, or under other names
 
 

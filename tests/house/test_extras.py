@@ -31,7 +31,7 @@ def test_every_import_is_named_by_the_base_or_by_an_extra():
     base, extras = needed(), {extra: needed(extra) for extra in INSTALLED}
     for module in set(imported()) - set(sys.stdlib_module_names) - {"llama3lib"}:
         names = {canonicalize_name(name) for name in owners.get(module, ())}
-        if not names & base and module not in ("lm_eval", "brotli"):
+        if not names & base and module != "lm_eval":
             source = SOURCES[module]
             extra = re.fullmatch(r"llama3lib\[(.+)\]", source)
             assert names & extras[extra[1]] if extra else source in names, (module, source)

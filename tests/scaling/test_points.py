@@ -8,6 +8,7 @@ import pytest
 
 from llama3lib.scaling import Run, by_budget, fit_isoflop, read_runs, stored_path, write_runs
 from llama3lib.scaling.points import NAMES, ColumnError, provenance, stored_names
+from llama3lib.scaling.records import read_record, write_record
 
 
 def table(folder, text, name="table.csv"):
@@ -190,6 +191,17 @@ def test_files_of_others_have_no_provenance(tmp_path):
         assert provenance(table(tmp_path, text, name)) == {}
     with pytest.raises(ValueError, match="cannot be read"):
         provenance(tmp_path / "none.csv")
+
+
+def test_what_is_no_number_is_null_in_every_file(tmp_path):
+    run = Run(parameters=1000, tokens=2e4, loss=2.5)
+    path = tmp_path / "points.json"
+    write_runs(path, [run], {"worst": [math.inf, np.float32("nan")], "said": "NaN"})
+    json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert provenance(path) == {"worst": [None, None], "said": "NaN"} and read_runs(path) == [run]
+    record = {"budget": 1.0, "flops": 1.0, "parameters": 9, "tokens": 9, "loss": -math.inf}
+    write_record(tmp_path / "run.json", record | {"seed": 0})
+    assert read_record(tmp_path / "run.json")["loss"] is None  # it diverged
 
 
 def test_numbers_of_numpy_are_written(tmp_path):

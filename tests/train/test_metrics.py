@@ -43,6 +43,22 @@ def test_numbers_come_back_bit_by_bit(tmp_path):
     assert [row["loss"] for row in read_metrics(tmp_path)] == values
 
 
+def test_what_is_no_number_is_null_in_the_file(tmp_path):
+    log = MetricLog(tmp_path)
+    log.write(1, loss=1.5, grad_norm=math.nan, phase="NaN")
+    log.write(2, held_out_loss=math.inf)
+    with open(log.path, "a") as file:
+        file.write('{"step": 3, "loss": -Infinity}\n')  # of an older run
+    MetricLog(tmp_path, from_step=3)
+    text = log.path.read_text(encoding="utf-8")
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
+    assert rows == list(read_metrics(tmp_path)) == [
+        {"step": 1, "loss": 1.5, "grad_norm": None, "phase": "NaN"},
+        {"step": 2, "held_out_loss": None},
+        {"step": 3, "loss": None},
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("step", range(6))
 def test_going_on_takes_back_what_came_after(tmp_path, step):
     log = MetricLog(tmp_path)

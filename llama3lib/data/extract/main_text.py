@@ -1,11 +1,14 @@
 """Which part of a page is its main text: menus, frames, comments and teasers are taken out.
 
 What counts is where the prose is. Words in classes and ids only give a hint: they take away no
-block that holds most of the prose, and an id made from a heading says nothing of a frame.
+block that holds most of the prose, and an id made from a heading says nothing of a frame. A page
+with little prose is a listing (a front page, a category, search results): its links are its text.
 """
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
+from operator import attrgetter
 
 from llama3lib.data.extract.measure import bring_back, measure, take_out
 from llama3lib.data.extract.tree import BLOCKS, HEADINGS, Element
@@ -16,17 +19,19 @@ _FRAME_ROLES = frozenset(
     "tooltip".split()
 )
 _FRAME_WORDS = frozenset(
-    "ad ads advert advertisement consent cookie cookies footer gdpr gutter lightbox lineno linenos "
-    "login masthead megamenu modal newsletter popup promo promotion recommendations recommended "
-    "related sidebar signup sponsor sponsored subscribe subscription".split()
+    "ad ads advert advertisement consent cookie cookies footer gdpr lightbox login masthead "
+    "megamenu modal newsletter popup promo promotion recommendations recommended related sidebar "
+    "signup sponsor sponsored subscribe subscription".split()
 )
+_NUMBER_WORDS = frozenset("gutter lineno linenos".split())  # of lines of code
 _COMMENT_WORDS = frozenset("comment commentlist comments disqus respond".split())
 # these take away only what has no prose: many a wrapper is called so
 _SOFT_WORDS = frozenset(
     "banner breadcrumb breadcrumbs dropdown menu nav navbar navigation pager pagination share "
     "sharing skip social submenu toolbar tooltip widget".split()
 )
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+# "c9ad4f" holds no word, but "sidebar1" does
+_WORD = re.compile(r"(?<!\d)(?:[A-Z]?[a-z]+|[A-Z]+(?![a-z]))(?!\d+[a-z])")
 _MAIN = re.compile(
     r"(?:article|entry|main|page|post|story|text)[-_]*(?:body|content|copy|text)"
     r"|(?:^|\s)(?:article|body|content|entry|hentry|markdown-body|mw-parser-output|post|prose"
@@ -37,18 +42,24 @@ _PARAGRAPHS = HEADINGS | frozenset("blockquote dd dl li ol p pre table tbody tr 
 _NO_TEASERS = HEADINGS | frozenset("dd dt p pre tbody td tr".split())
 _ENOUGH = 250  # characters of prose that are a text of their own
 _TEASER = 500  # the longest teaser of another page
+_LISTING = 0.3  # share of prose below which a page is a listing
 
 
-def find_main_text(root: Element) -> Element:
-    """Measure a page and take out what is not its main text; returns the element that holds it."""
+def find_main_text(root: Element) -> tuple[Element, bool]:
+    """Measure a page and take out what is not its main text.
+
+    Returns the element that holds it, and whether it is a listing, whose links are to be read.
+    """
     hidden = measure(root)
     _unhide(root, hidden)
     _drop_frames(root)
-    root = _main_part(root)
-    if root.prose > _ENOUGH:
-        _drop_links(root)
-        _drop_teasers(root)
-    return root
+    part = _main_part(root, attrgetter("prose"))
+    if _is_listing(root, part):
+        return _main_part(root, attrgetter("chars")), True
+    if part.prose > _ENOUGH:
+        _drop_links(part)
+        _drop_teasers(part)
+    return part, False
 
 
 def _unhide(root: Element, hidden: list[Element]) -> None:
@@ -64,7 +75,7 @@ def _unhide(root: Element, hidden: list[Element]) -> None:
 def _drop_frames(root: Element) -> None:
     """Take out frames, then comments, but nothing that holds most of the page's text."""
     prose, chars = root.prose, root.chars - root.linked
-    comments, stack = [], [root]
+    frames, comments, stack = [], [], [root]
     while stack:
         for element in stack.pop().children():
             plain = element.chars - element.linked
@@ -72,16 +83,23 @@ def _drop_frames(root: Element) -> None:
             if most and 4 * plain > chars:
                 stack.append(element)
             elif _is_frame(element):
+                frames.append(element)
                 take_out(element)
             elif _words(element) & _COMMENT_WORDS and element.tag not in HEADINGS:
                 comments.append(element)
                 take_out(element)
             else:
                 stack.append(element)
-    # a page of comments and little else is a discussion
-    if root.prose < _ENOUGH and sum(element.prose for element in comments) > root.prose:
+    if root.prose >= _ENOUGH:
+        return
+    # names that take nearly all mean something else here; a page of comments is a discussion
+    plain = sum(element.chars - element.linked for element in frames if element.prose)
+    if 2 * plain > chars:
+        comments += frames
+    if sum(element.prose for element in comments) > root.prose:
         for element in comments:
-            bring_back(element)
+            if element.prose:
+                bring_back(element)
 
 
 def _is_frame(element: Element) -> bool:
@@ -98,6 +116,8 @@ def _is_frame(element: Element) -> bool:
     if tag in ("html", "body", "main", "article"):
         return False
     words = _words(element)
+    if words & _NUMBER_WORDS:
+        return not any(map(str.isalpha, element.text()))
     return bool(words & _FRAME_WORDS) or (not element.prose and bool(words & _SOFT_WORDS))
 
 
@@ -123,21 +143,39 @@ def _letters(text: str) -> str:
     return "".join(filter(str.isalnum, text.lower()))
 
 
-def _main_part(root: Element) -> Element:
-    """Go down to the element that holds nearly all prose, unless others like it stand beside it."""
+def _main_part(root: Element, size: Callable[[Element], int]) -> Element:
+    """Go down to the element that holds nearly all, unless others like it stand beside it."""
     node = root
-    while with_prose := [element for element in node.children() if element.prose]:
-        best = max(with_prose, key=lambda element: element.prose)
-        alike = [e for e in with_prose if _kind(e) == _kind(best) and e is not best]
+    while filled := [element for element in node.children() if size(element)]:
+        best = max(filled, key=size)
+        alike = [e for e in filled if _kind(e) == _kind(best) and e is not best]
         share = 0.6 if _says_main(best) else 0.85
         if (
             (best.tag in _PARAGRAPHS and not any(map(_says_main, best.children())))
-            or sum(element.prose for element in alike) > 0.1 * best.prose
-            or best.prose < share * node.prose
+            or sum(map(size, alike)) > 0.1 * size(best)
+            or size(best) < share * size(node)
         ):
             break
         node = best
     return node
+
+
+def _is_listing(root: Element, part: Element) -> bool:
+    """Whether a page lists others: its best part has little prose, and it is no article's.
+
+    Among many links to others even a long article is little: pages say by Open Graph's `og:type`
+    that they are one. Of pages with a single paragraph that is not believed.
+    """
+    if root.chars < _ENOUGH or part.prose >= _LISTING * root.chars:
+        return False
+    paragraphs = sum(element.tag == "p" and element.prose > 0 for element in part.walk())
+    return paragraphs < 2 or not any(map(_says_article, root.walk()))
+
+
+def _says_article(element: Element) -> bool:
+    has = element.attributes
+    named = element.tag == "meta" and has.get("property", has.get("name")) == "og:type"
+    return named and has.get("content", "").strip().lower() == "article"
 
 
 def _kind(element: Element) -> tuple[str, str | None]:

@@ -5,10 +5,11 @@ import re
 from llama3lib.data.extract.tree import BLOCKS, Element
 
 NEVER = frozenset(
-    "audio button canvas datalist dialog embed head iframe input map menu object option script "
-    "select style svg template textarea video".split()
+    "audio canvas datalist dialog embed head iframe input map menu option script select style svg "
+    "template textarea video".split()
 )
 """What is never read."""
+_ASIDE = frozenset("button noscript object".split())
 LONG, OVERHEAD = 80, 40
 """A paragraph counts from so many characters on, less what any paragraph has."""
 MOST_LINKED = 0.4
@@ -17,9 +18,9 @@ _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECAS
 
 
 def is_hidden(element: Element) -> bool:
-    """Whether a browser does not show it: by attribute or by its own style."""
+    """Whether it is no part of what a browser shows first: by tag, attribute or its own style."""
     has = element.attributes
-    if element.tag == "noscript" or "hidden" in has or has.get("aria-hidden") == "true":
+    if element.tag in _ASIDE or "hidden" in has or has.get("aria-hidden") == "true":
         return True
     return "style" in has and bool(_HIDDEN.search(has["style"]))
 
@@ -29,7 +30,7 @@ def measure(root: Element) -> list[Element]:
 
     `chars`: characters of text. `linked`: those in links. `prose`: of paragraphs that are long and
     not made of links. Returns the hidden elements that hold prose: some pages are all hidden until
-    a script shows them.
+    a script shows them, or stand in a button that was never closed.
     """
     hidden: list[Element] = []
     _measure(root, hidden, linked=False)

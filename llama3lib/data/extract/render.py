@@ -11,6 +11,7 @@ _BREAK = "\u2028"  # a line break that white space in the source is not
 _SPACE = re.compile(r"[ \t\r\n\f\v\u00a0]+")
 _LAYOUT = HEADINGS | {"pre", "table"}
 _SAID = 60
+_MOST_SPANNED = 100  # columns or rows of one cell: nobody's table is wider, but a bomb may say so
 _MARK = re.compile(r"[#§¶\U0001f517]?")  # the link of a heading to itself
 
 
@@ -48,12 +49,18 @@ class Block:
 
 
 class Renderer:
-    """Walks what is not out and collects blocks. `code`: the lines that stand in `pre`."""
+    """Walks what is not out and collects blocks. `code`: the lines that stand in `pre`.
 
-    def __init__(self) -> None:
+    links: whether lines of links are text, too.
+    """
+
+    def __init__(self, links: bool = False) -> None:
         self.lines: list[str] = []
         self.code: list[str] = []
+        self._links = links
         self._block: Block | None = None
+        self._group: Element | None = None  # of the rows that the last one belongs to
+        self._covered: dict[int, int] = {}  # rows of it that a cell above reaches into, by column
 
     def render(self, root: Element) -> None:
         """Add the lines of an element."""
@@ -70,7 +77,9 @@ class Renderer:
         if block is None:
             return
         text = block.text()
-        if not text or (not block.verbatim and not text.strip()) or block.is_menu(text):
+        if not text or (not block.verbatim and not text.strip()):
+            return
+        if not self._links and block.is_menu(text):
             return
         if block.verbatim:
             self.code += text.split("\n")
@@ -123,18 +132,37 @@ class Renderer:
     def _row(self, row: Element) -> None:
         """The cells of a table's row, set apart by tabs; empty ones keep their place."""
         self._close()
+        cells = self._cells(row)
+        text = "\t".join(cells)
+        menu = len(cells) == 1 and row.linked > 0.6 * len(text) and len(text) < 120
+        if text.strip() and (self._links or not menu):
+            self.lines.append(text)
+
+    def _cells(self, row: Element) -> list[str]:
+        """The texts of a row; a cell that is wide or tall leaves the other places empty."""
+        if row.parent is not self._group:
+            self._group, self._covered = row.parent, {}
         cells: list[str] = []
-        linked = 0
+        above, self._covered = self._covered, {c: n - 1 for c, n in self._covered.items() if n > 1}
         for cell in row.children():
-            inner = Renderer()
+            while len(cells) in above:
+                cells.append("")
+            inner = Renderer(links=True)
             inner.render(cell)
             text = " ".join(" ".join(inner.lines).split()) if inner.lines else ""
-            linked += cell.linked
-            wide = cell.attributes.get("colspan", "1")
-            cells += [text, *[""] * (min(int(wide), 100) - 1 if wide.isdecimal() else 0)]
-        text = "\t".join(cells)
-        if text.strip() and not (linked > 0.6 * len(text) and len(text) < 120 and len(cells) == 1):
-            self.lines.append(text)
+            here, rows = len(cells), _span(cell, "rowspan")
+            cells += [text, *[""] * (_span(cell, "colspan") - 1)]
+            if rows > 1:
+                self._covered |= dict.fromkeys(range(here, len(cells)), rows - 1)
+        while len(cells) in above:
+            cells.append("")
+        return cells
+
+
+def _span(cell: Element, name: str) -> int:
+    """How many columns or rows a cell takes."""
+    told = cell.attributes.get(name, "").strip()
+    return max(1, min(int(told), _MOST_SPANNED)) if told.isdecimal() and len(told) < 10 else 1
 
 
 def _is_row_of_data(row: Element) -> bool:

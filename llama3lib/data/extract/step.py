@@ -29,8 +29,12 @@ def extract_text(page: str) -> str:
 
 def _extract(page: str) -> tuple[str, list[str]]:
     """The main text, and those of its lines that are code."""
-    renderer = Renderer()
-    renderer.render(find_main_text(parse(page)))
+    part, listing = find_main_text(parse(page))
+    renderer = Renderer(links=listing)
+    renderer.render(part)
+    if not (renderer.lines or listing):  # a few links and nothing else
+        renderer = Renderer(links=True)
+        renderer.render(part)
     return "\n".join(renderer.lines), renderer.code
 
 
