@@ -16,7 +16,8 @@ class Control:
     """A value that a reader sets. Its place in the class is its place on the page.
 
     stops: the values it may have, or a mapping from value to words; or a function of the view and
-    of all values so far, if they depend on them. No stops at all hides the control in that state.
+    of all values so far, if they depend on them. No stops at all hides the control in that state,
+    which must not depend on it.
     start: the value at first, for views that name none.
     text: words for a value.
     recorded: the stops kept in a recording: a list of them, or how many; all if left out.
@@ -62,6 +63,8 @@ class Control:
     def check(self, view: "View", values: dict, value: object) -> object:
         """The stop equal to a value. Raises ValueError if there is none."""
         stops = list(self.stops(view, values))
+        if not stops:
+            raise ValueError(f"{self.name}={value!r} is not allowed: hidden at the other values")
         if value not in stops:
             raise ValueError(f"{self.name}={value!r} is not allowed: one of {_few(stops)}")
         return stops[stops.index(value)]
@@ -105,12 +108,14 @@ class Toggle(Control):
 
 
 class Text(Control):
-    """A line of text. most: how many characters are read."""
+    """A line of text. most: how many characters are read. recorded: what a recording offers."""
 
     kind, free = "text", True
 
-    def __init__(self, label: str = "", *, start: str = "", most: int = 400) -> None:
-        super().__init__((), label, start=start)
+    def __init__(
+        self, label: str = "", *, start: str = "", most: int = 400, recorded: Sequence[str] = ()
+    ) -> None:
+        super().__init__((), label, start=start, recorded=recorded)
         self.most = most
 
     def check(self, view: "View", values: dict, value: object) -> str:
@@ -126,6 +131,9 @@ class Text(Control):
 
 
 class Pick(Control):
-    """Chosen in the picture: pieces with put=(its name, value)."""
+    """Chosen in the picture: pieces with put=(its name, value).
+
+    play: a button that runs through the stops; without it nothing stands beside the picture.
+    """
 
     kind = "pick"

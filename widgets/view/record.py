@@ -21,8 +21,8 @@ MOST_STATES = 5_000
 def record(view: View, *, width: int = WIDTHS[0]) -> str:
     """HTML of a view that moves without a kernel; `page` makes a whole page of several.
 
-    Controls of any value (text) stay as they are, others have the stops that their declaration
-    keeps in recordings.
+    Controls have the stops that their declaration keeps in recordings. One of any value (text) has
+    its value and those named there, and becomes a list to choose from.
     Raises ValueError if that makes more than MOST_STATES states.
     """
     kept: dict[str, list] = {}
@@ -61,7 +61,7 @@ def page(recordings: Sequence[str], *, title: str) -> str:
 def _kept(view: View, control: Control, before: dict[str, list]) -> list[object]:
     """The stops of a control in a recording: those it has in any state of the controls before."""
     if control.free:
-        return [view.values[control.name]]
+        return list(dict.fromkeys([view.values[control.name], *control.recorded]))
     states = _states(view, before) if control.changes else [view.values]
     stops = list(dict.fromkeys(stop for state in states for stop in control.stops(view, state)))
     stops = stops or [view.values[control.name]]  # hidden in every state
@@ -78,7 +78,7 @@ def _packed(view: View, kept: dict[str, list], width: int) -> dict[str, object]:
     texts: dict[str, int] = {}
     states, before = [], []
     wanted = [tuple(values[name] for name in kept) for values in _states(view, kept)]
-    fitted = [tuple(view.fitted(values)[name] for name in kept) for values in _states(view, kept)]
+    fitted = [_seen(view, kept, values) for values in _states(view, kept)]
     alone = [one for one, fits in zip(wanted, fitted, strict=True) if one == fits]
     for one in alone:  # the others lead to one of these
         frame = dict(view.frame(view.values | dict(zip(kept, one, strict=True)), width))
@@ -92,7 +92,10 @@ def _packed(view: View, kept: dict[str, list], width: int) -> dict[str, object]:
         before = state
     spec = json.loads(json.dumps(view._spec))
     for control in spec["controls"]:
-        if control["name"] in kept:
+        if control["kind"] == "text" and len(kept.get(control["name"], ())) > 1:
+            control["kind"] = "choice"
+            control["stops"] = [[words, words] for words in kept[control["name"]]]
+        elif control["name"] in kept:
             names = kept[control["name"]]
             allowed = json.loads(json.dumps(names))
             control["stops"] = [option for option in control["stops"] if option[0] in allowed]
@@ -106,6 +109,16 @@ def _packed(view: View, kept: dict[str, list], width: int) -> dict[str, object]:
 def _states(view: View, kept: dict[str, list]) -> Iterator[dict[str, object]]:
     for values in itertools.product(*kept.values()):
         yield view.values | dict(zip(kept, values, strict=True))
+
+
+def _seen(view: View, kept: dict[str, list], values: dict[str, object]) -> tuple[object, ...]:
+    """The state that these values lead to: what is hidden in it stays as it is now."""
+    found = view.fitted(values)
+    for name in kept:
+        control = view.controls[name]
+        if not control.free and not control.stops(view, found):
+            found[name] = view.values[name]
+    return tuple(found[name] for name in kept)
 
 
 def _difference(before: list[int], after: list[int]) -> list[object]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from llama3lib.model.rope import apply_rotary_emb, precompute_freqs_cis
+from widgets.ch01.views import hands
 from widgets.ch01.views.rope import (
     BASES,
     MAX_POSITION,
@@ -103,7 +104,7 @@ def test_hands_and_rims_of_the_picture():
     assert [dashes.count(dash) for dash in ("5 3", "1.5 2.5")] == [6 + 1, 29 + 1]  # and the legend
     for words in ("29 kept", "6 blended", "29 divided by 8", "solid: base 500,000, scaled"):
         assert f">{words}" in picture
-    view.scaled = False
+    view.shows = "clocks"
     assert ">all 64 frequencies as the base gives them<" in "".join(view.frame()["pieces"])
 
 
@@ -111,5 +112,72 @@ def test_table():
     rows = RopeExplorer(8192, scaled=True).table()
     assert len(rows) == 64
     assert (rows[0]["tokens for one turn"], rows[63]["scaling"]) == ("6.3", "divided")
-    longest = float(RopeExplorer().table()[63]["tokens for one turn"].replace(",", ""))
+    longest = float(
+        RopeExplorer(shows="clocks").table()[63]["tokens for one turn"].replace(",", "")
+    )
     assert longest == pytest.approx(2.56e6, rel=0.01)
+
+
+@pytest.mark.parametrize("position, distance", [(5, 5), (12, 5), (64, 5), (40, 0), (33, 32)])
+def test_hands_are_the_librarys_rotation(position, distance):
+    table = precompute_freqs_cis(128, 65, BASES[1], None, dtype=torch.complex128)
+
+    def turned(hand, at):
+        x = torch.tensor([hand.real, hand.imag], dtype=torch.float64).repeat(64)
+        return apply_rotary_emb(x[None, None, None], table[None, [at]]).reshape(64, 2)
+
+    query, key = turned(hands.QUERY, position), turned(hands.KEY, position - distance)
+    shown = hands.pairs_shown(128)
+    assert shown == [0, 8, 16, 24]
+    found = hands.hands_at(128, BASES[1], position, hands.QUERY)
+    assert [part for z in found for part in (z.real, z.imag)] == pytest.approx(
+        query[shown].flatten().tolist()
+    )
+    scores = (query * key).sum(-1)[shown]
+    state = 128, BASES[1], position, distance
+    assert hands.pair_scores(*state) == pytest.approx(scores.tolist())
+    cosines = [math.cos(math.radians(angle)) for angle in hands.angles_between(*state)]
+    assert cosines == pytest.approx(scores.tolist())
+
+
+def test_hands_that_move_together_keep_angles_and_score():
+    view = RopeExplorer(12, distance=5)
+    assert view.shows == "hands" and "only the distance of 5 counts" in view.summary()
+    told = {(view.score(), *(r["angle between"] for r in view.table()))}
+    first = view.frame()["pieces"]
+    for position in (5, 30, 64):
+        view.position = position
+        told.add((round(view.score(), 9), *(r["angle between"] for r in view.table())))
+        assert view.frame()["pieces"] != first
+    assert len({(round(one[0], 9), *one[1:]) for one in told}) == 1
+    before = view.score()
+    view.distance = 6
+    assert abs(view.score() - before) > 0.1 and view.position == 64
+
+
+def test_hands_of_the_picture_point_where_the_numbers_say():
+    picture = "".join(RopeExplorer(20, distance=7).frame()["pieces"])
+    degrees = [float(one) for one in re.findall(r"rotate\(([-\d.]+)\)", picture)]
+    want = []
+    for key, query in zip(
+        hands.hands_at(128, BASES[1], 13, hands.KEY),
+        hands.hands_at(128, BASES[1], 20, hands.QUERY),
+        strict=True,
+    ):
+        want += [key, query]  # the query lies above
+    for turned, hand in zip(degrees, want, strict=True):
+        there = math.radians(-turned)
+        assert (math.cos(there), math.sin(there)) == pytest.approx((hand.real, hand.imag), abs=2e-3)
+
+
+def test_faces_show_their_own_controls():
+    view = RopeExplorer()
+    for shows, hidden in (("hands", ["base"]), ("clocks", ["distance"]), ("scaled", ["distance"])):
+        view.shows = shows
+        stops = view.frame()["stops"]
+        assert [name for name, options in stops.items() if not options] == hidden
+    view.shows = "hands"
+    with pytest.raises(ValueError, match="base=1.0 is not allowed: hidden at the other values"):
+        view.base = 1.0
+    assert RopeExplorer(base=10_000.0).shows == "clocks"
+    assert hands.pairs_shown(2) == [0] and RopeExplorer(head_dim=2).summary()

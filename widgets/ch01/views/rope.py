@@ -1,5 +1,6 @@
 """Rotary positions: every pair of channels is a clock hand, slow pairs tell far positions apart.
 
+One face shows a query and a key as two hands (`hands.py`), the other one the clocks of all pairs.
 Frequencies come from `llama3lib.model.rope`. The base of 500,000 is the paper's (§3.2); the
 scaling switch is what the released Llama 3.1 code does and the paper does not describe.
 """
@@ -12,7 +13,8 @@ import torch
 
 from llama3lib.model import RopeScaling
 from llama3lib.model.rope import rope_frequencies
-from widgets.view import Linear, Log, Paper, Scene, Slider, Toggle, View
+from widgets.ch01.views import hands
+from widgets.view import Choice, Linear, Log, Paper, Scene, Slider, View
 from widgets.view.measure import text_width
 from widgets.view.paper import TEXT
 from widgets.view.words import thousands
@@ -210,22 +212,50 @@ def turn_text(tokens: float) -> str:
     return f"{tokens:.1f}" if tokens < 100 else f"{tokens:,.0f}"
 
 
-class RopeExplorer(View):
-    """Turn the clocks of all pairs; see how the score of far tokens depends on the base.
+FACES = {
+    "hands": "a query and a key",
+    "clocks": "all pairs",
+    "scaled": "all pairs, scaling of 3.1",
+}
 
-    position is also the distance of the marked score. head_dim: an even number from 2 to 128.
-    Raises ValueError for another one, and for a position or base that is no stop of its slider.
+
+def _positions(view: View, values: dict) -> list[int]:
+    if values["shows"] == "hands":
+        return list(range(values["distance"], hands.MAX_POSITION + 1))
+    return position_stops()
+
+
+class RopeExplorer(View):
+    """Two hands in a few pairs, or the clocks of all: what a position does to a query and a key.
+
+    shows: "hands", a query and a key that far apart; "clocks", all pairs at a position, which is
+    also the distance of the marked score; "scaled", the same with the scaling of the released 3.1;
+    the clocks if left out while a base or the scaling is given, else the hands. head_dim: an even
+    number from 2 to 128. Raises ValueError for another one, and for what is no stop of a control.
     """
 
-    position = Slider(position_stops(), "position", text=thousands, play=180, recorded=32)
-    base = Slider(base_stops(), "base", start=BASES[1], text=thousands, recorded=3)
-    scaled = Toggle("scaling of 3.1")
+    shows = Choice(FACES, "shows")
+    distance = Slider(
+        lambda view, values: (
+            range(hands.MAX_DISTANCE + 1) if values["shows"] == "hands" else ()
+        ),
+        "distance", start=5, recorded=9,
+    )  # fmt: skip
+    position = Slider(_positions, "position", text=thousands, play=180, recorded=32)
+    base = Slider(
+        lambda view, values: (
+            {base: thousands(base) for base in base_stops()} if values["shows"] != "hands" else ()
+        ),
+        "base", start=BASES[1], recorded=3,
+    )  # fmt: skip
 
     def __init__(
         self,
-        position: int = 1024,
+        position: int | None = None,
         *,
-        base: float = BASES[1],
+        shows: str | None = None,
+        distance: int | None = None,
+        base: float | None = None,
         scaled: bool = False,
         head_dim: int = 128,
     ) -> None:
@@ -233,10 +263,18 @@ class RopeExplorer(View):
             allowed = "an even whole number from 2 to 128"
             raise ValueError(f"head_dim={head_dim!r} is not allowed: {allowed}")
         self.head_dim = head_dim
-        super().__init__(position=position, base=base, scaled=scaled)
+        if shows is None:
+            shows = "scaled" if scaled else "clocks" if base is not None else "hands"
+        if position is None:
+            position = 12 if shows == "hands" else 1024
+        super().__init__(shows=shows, distance=distance, position=position, base=base)
 
-    def scene(self, paper: Paper, *, position: int, base: float, scaled: bool) -> Scene:
-        state = self.head_dim, base, scaled, position
+    def scene(
+        self, paper: Paper, *, shows: str, distance: int, position: int, base: float
+    ) -> Scene:
+        if shows == "hands":
+            return self._hands(paper, position, distance)
+        state = self.head_dim, base, shows == "scaled", position
         pitch = (paper.width - 8) / 8 if paper.narrow else paper.width * 0.056
         draw_clocks(paper, *state, pitch)
         box = {"left": 40, "top": paper.height + 40, "height": 240}
@@ -252,6 +290,18 @@ class RopeExplorer(View):
             facts={"score": f"{score_at(*state):.6f}"},
         )
 
+    def _hands(self, paper: Paper, position: int, distance: int) -> Scene:
+        state = self.head_dim, BASES[1], position, distance
+        hands.draw_hands(paper, *state)
+        return Scene(
+            title=hands.headline(*state),
+            notes=[hands.note(self.head_dim, BASES[1])],
+            table=hands.table_rows(*state),
+            facts={"score": f"{sum(hands.pair_scores(*state)):.6f}"},
+        )
+
     def score(self) -> float:
         """The marked score."""
-        return score_at(self.head_dim, self.base, self.scaled, self.position)
+        if self.shows == "hands":
+            return sum(hands.pair_scores(self.head_dim, BASES[1], self.position, self.distance))
+        return score_at(self.head_dim, self.base, self.shows == "scaled", self.position)
