@@ -37,14 +37,14 @@ def test_weights_read_are_those_of_the_model_without_its_input_embedding():
 
 def test_neighbours_share_and_every_kv_head_serves_as_many():
     assert sharing(8, 2) == [0, 0, 0, 0, 1, 1, 1, 1]
-    assert kv_head_choices(12) == [12, 6, 4, 3, 2, 1]
+    assert kv_head_choices(12) == [1, 2, 3, 4, 6, 12]
     for kv_heads in kv_head_choices(128):
         heads = sharing(128, kv_heads)
         assert {heads.count(kv) for kv in range(kv_heads)} == {128 // kv_heads}
 
 
 def test_bad_numbers_of_heads_are_refused():
-    with pytest.raises(ValueError, match="kv_heads=3 is not allowed: one of 8, 4, 2, 1"):
+    with pytest.raises(ValueError, match="kv_heads=3 is not allowed: one of 1, 2, 4, 8"):
         sharing(8, 3)
     with pytest.raises(ValueError, match="kv_heads=0"):
         cache_cost(get_preset("8B"), 0, 1)
@@ -88,3 +88,22 @@ def test_every_query_head_is_wired_to_its_kv_head(kv_heads):
     assert len(wires) == 128 and len(keys) == kv_heads
     assert [keys.index(float(key)) for _, key in wires] == sharing(128, kv_heads)
     assert f"query head 127 reads KV head {kv_heads - 1}" in picture
+
+
+@pytest.mark.parametrize("kv_heads", [1, 8, 16, 128])
+def test_groups_have_hues_of_their_own(kv_heads):
+    """Up to eight groups differ in hue; of more, those of one hue are solid and hollow in turn."""
+    picture = "".join(GQAExplorer(kv_heads=kv_heads).frame()["pieces"])
+    looks = [
+        re.search(rf'rx="2" fill="(\S+)" stroke="(\S+)"[^>]*data-key="KV {kv}"', picture).groups()
+        for kv in range(kv_heads)
+    ]
+    assert len({stroke for _, stroke in looks}) == min(kv_heads, 8)
+    assert len(set(looks[:16])) == min(kv_heads, 16)
+    wires = re.findall(r'45L[\d.]+ 130" stroke="(\S+)"', picture)
+    assert wires == [looks[kv][1] for kv in sharing(128, kv_heads)]
+
+
+def test_the_slider_goes_from_few_to_many():
+    stops = [stop for stop, _ in GQAExplorer().frame()["stops"]["kv_heads"]]
+    assert (stops[0], stops[-1]) == (1, 128) and stops == sorted(stops)

@@ -8,20 +8,21 @@ from dataclasses import dataclass
 
 from llama3lib.model import ModelArgs, get_preset
 from llama3lib.model.flops import count_parameters, kv_cache_bytes
+from widgets.core.colours import SERIES
 from widgets.view import Choice, Paper, Scene, Slider, View
 from widgets.view.measure import text_width
 from widgets.view.words import count_of, gibibytes, kibibytes, thousands
 
 MODELS = ("8B", "70B", "405B")
 CONTEXTS = tuple(2**power for power in range(10, 18))  # 1,024 to 131,072 tokens
-GROUPS = ("first", "second", "third", "fifth")  # neighbours differ; every second one is hollow
+ON_LIGHT = ("second", "fourth", "fifth", "sixth", "seventh")  # hues that dark words stand on
 
 
 def kv_head_choices(n_heads: int) -> list[int]:
-    """Every number of KV heads that splits the query heads evenly, largest (MHA) first."""
+    """Every number of KV heads that splits the query heads evenly, the smallest (MQA) first."""
     if n_heads < 1:
         raise ValueError(f"n_heads={n_heads} is not allowed: a whole number, 1 or more")
-    return [k for k in range(n_heads, 0, -1) if n_heads % k == 0]
+    return [k for k in range(1, n_heads + 1) if n_heads % k == 0]
 
 
 def sharing(n_heads: int, kv_heads: int) -> list[int]:
@@ -124,7 +125,7 @@ def draw_sharing(paper: Paper, args: ModelArgs, kv_heads: int) -> None:
     with paper.group(key="wires", stroke_width=1.2, fill="none"):
         for head, kv in readers:
             wire = f"M{queries[head]:.1f} 45L{keys[kv]:.1f} 130"
-            paper.shape("path", d=wire, stroke=GROUPS[kv % 4])
+            paper.shape("path", d=wire, stroke=_look(kv)[0])
     wide = min(inside / n * 0.72, 22)
     with paper.group(key="queries", stroke_width=1.6):
         for head, kv in readers:
@@ -136,7 +137,8 @@ def draw_sharing(paper: Paper, args: ModelArgs, kv_heads: int) -> None:
         tip = f"KV head {kv}, read by query head{f's {range_}' if group > 1 else f' {kv}'}"
         _head(paper, x, 130, (wide, 32), kv, tip=tip, key=f"KV {kv}", stroke_width=1.6)
         if wide >= 44:
-            role = "ink" if kv % 2 else "on_dark"
+            hue, hollow = _look(kv)
+            role = "ink" if hollow else "on_light" if hue in ON_LIGHT else "on_dark"
             paper.text(x, 151, f"KV {kv}", role, anchor="middle", pointer_events="none")
     mark = " · this is what was released" if kv_heads == args.n_kv_heads else ""
     heads = count_of(kv_heads, "KV head")
@@ -146,9 +148,13 @@ def draw_sharing(paper: Paper, args: ModelArgs, kv_heads: int) -> None:
 def _head(
     paper: Paper, x: float, y: float, size: tuple[float, float], kv: int, **style: object
 ) -> None:
-    role = GROUPS[kv % 4]
-    fill = "paper" if kv % 2 else role
-    paper.rect(x - size[0] / 2, y, *size, fill, round=2, stroke=role, **style)
+    hue, hollow = _look(kv)
+    paper.rect(x - size[0] / 2, y, *size, "paper" if hollow else hue, round=2, stroke=hue, **style)
+
+
+def _look(kv: int) -> tuple[str, bool]:
+    """The hue of a KV head's group, and whether it is hollow: as every second eight are."""
+    return SERIES[kv % len(SERIES)], kv // len(SERIES) % 2 == 1
 
 
 def draw_bars(paper: Paper, rows: list[tuple[str, CacheCost]], context: int) -> None:
