@@ -11,19 +11,22 @@ import torch.nn.functional as F
 
 from llama3lib.model import Transformer, get_preset
 from llama3lib.model.rope import apply_rotary_emb
-from widgets.ch01.views.diagram import boxes
+from widgets.ch01.views.cells import squares
+from widgets.ch01.views.diagram import boxes, role_of
 from widgets.ch01.views.trace import PARTS, _Seen, attention_pattern, part_source, trace
 from widgets.ch01.views.tracer import (
+    SENTENCES,
     ArchitectureTracer,
     about,
     headline,
     run,
     shown_of,
     shrink,
-    squares,
     statistics,
     token_label,
 )
+from widgets.core.colours import colour
+from widgets.view.record import record as recorded
 
 IDS = [1, 7, 42, 7, 300]
 
@@ -184,14 +187,16 @@ def test_picture_of_every_part(model, part):
     shown = shown_of(traced, part.key, 1, 3, group=2)
     frame, tokens = view.frame(), ["<|begin_of_text|>", "a", "b", "␣", "<"]
     assert frame["title"] == headline(traced, shown.record, shown.head)
-    assert [row["token"] for row in frame["table"]] == tokens
-    assert {len(row) for row in shown.cells} == {len(shown.columns)}
-    assert len(shown.columns) <= 32
     picture = "".join(frame["pieces"])
     assert "<|" not in picture  # escaped
-    above = re.findall(r'<path d="([^"]+)" fill="#0072b2"', picture)
-    values = [value for row in shown.cells for value in row]
-    assert sum(d.count("M") for d in above) == sum(value > 0 for value in values)
+    if part.key != "output":
+        assert [row["token"] for row in frame["table"]] == tokens
+        assert {len(row) for row in shown.cells} == {len(shown.columns)}
+        assert len(shown.columns) <= 32
+        hue = colour(role_of(part.key))
+        above = re.findall(rf'<path d="([^"]+)" fill="{hue}" data-key="sign 1"', picture)
+        values = [value for row in shown.cells for value in row]
+        assert sum(d.count("M") for d in above) == sum(value > 0 for value in values)
     words = html.unescape(" ".join(re.findall(r">([^<]+)</text>", picture)))
     for line in about(shown):
         assert line in words
@@ -199,6 +204,56 @@ def test_picture_of_every_part(model, part):
     assert place.startswith("llama3lib/model/")
     assert part.marker in text.splitlines()[lines[0]]
     assert view.head == 3 and view.layer == 1
+
+
+def test_the_output_matrix_shows_the_ten_likeliest_next_tokens(model):
+    view = ArchitectureTracer(model, Letters(), "abc", part="output")
+    with torch.no_grad():
+        chances = model(torch.tensor([Letters().encode("abc", bos=True)]))[0, -1].softmax(-1)
+    want = chances.topk(10)
+    rows = view.table()
+    shown = [float(row["probability"].removesuffix("%")) / 100 for row in rows]
+    assert shown == pytest.approx(want.values.tolist(), rel=5e-3)
+    names = [token_label(Letters().decode([i])) for i in want.indices.tolist()]
+    assert [row["next token"] for row in rows] == names
+    bars = re.findall(
+        rf'<rect x="\S+" y="\S+" width="(\S+)" \S+ fill="{colour("output")}"',
+        "".join(view.frame()["pieces"]),
+    )
+    widths = [float(one) for one in bars]
+    ratios = [wide / widths[0] for wide in widths]
+    assert ratios == pytest.approx((want.values / want.values[0]).tolist(), rel=0.01)
+
+
+def test_lines_are_as_wide_as_the_share_of_attention(model):
+    view = ArchitectureTracer(model, Letters(), "ab", layer=1, head=3)
+    pattern = run(model, Letters(), "ab").records["inner_attention", 1].pattern[3].tolist()
+    picture = "".join(view.frame()["pieces"])
+    found = re.findall(r"<path [^>]* takes [^>]*>", picture)
+    lines = [re.search(r'stroke-width="([\d.]+)"', one)[1] for one in found]
+    want = [6 * share for row in pattern for share in row if share >= 0.02]
+    assert [float(one) for one in lines] == pytest.approx(want, abs=0.006)
+    view.text = "a text too long for both"
+    narrow = "".join(view.frame(width=480)["pieces"])
+    assert " takes " not in narrow and "area: share of attention" in narrow
+
+
+def test_a_recording_offers_sentences():
+    """What is hidden in a state, as the layer of a part that has none, makes no states."""
+    import json
+    from base64 import b64decode
+    from gzip import decompress
+
+    small = Transformer(get_preset("tiny"))
+    small.init_weights(torch.Generator().manual_seed(2))
+    view = ArchitectureTracer(small, Letters(), "ab", max_tokens=3)
+    packed = re.search(r'octet-stream">([^<]+)<', recorded(view))[1]
+    data = json.loads(decompress(b64decode(packed)))
+    (text,) = (one for one in data["spec"]["controls"] if one["name"] == "text")
+    assert text["kind"] == "choice"
+    assert [words for _, words in text["stops"]] == ["ab", *SENTENCES]
+    heads = 1 + (small.args.n_heads > 1)
+    assert len(data["states"]) == len(text["stops"]) * (3 + small.args.n_layers * (9 + 6 * heads))
 
 
 def test_values_that_are_not_numbers_are_said_so(model):

@@ -38,9 +38,26 @@ WIRES = (
     ("ffn_add", "norm"),
     ("norm", "output"),
 )
+ROLES = {
+    "tok_embeddings": "embedding",
+    **dict.fromkeys(("attention_norm", "ffn_norm", "norm"), "norm"),
+    **dict.fromkeys(("wq", "rope_q"), "query"),
+    **dict.fromkeys(("wk", "rope_k"), "key"),
+    "wv": "value",
+    **dict.fromkeys(("inner_attention", "wo"), "attention"),
+    **dict.fromkeys(("w1", "w3", "gated", "w2"), "feed_forward"),
+    "output": "output",
+}
+"""The colour of every part, the same in the whole course; the stream itself has none."""
 BYPASSES = (("attention_norm", "attention_add"), ("ffn_norm", "ffn_add"))
 """The stream passes both halves of a block by: from above one part into another."""
+PALE = ("key", "embedding", "norm", "output", "feed_forward")  # dark words stand on these
 Box = tuple[float, float, float, float]
+
+
+def role_of(key: str) -> str:
+    """The colour of a part's box and of the numbers that come out of it."""
+    return ROLES.get(key, "main")
 
 
 def boxes(width: float) -> dict[str, Box]:
@@ -74,9 +91,11 @@ def draw_diagram(paper: Paper, chosen: str, caption: str, width: float) -> None:
     paper.text(width - 10, top + 14, caption, "soft", size=12, anchor="end", halo=True)
     for key, (x, y, wide, high) in at.items():
         part, here = PART_BY_KEY[key], key == chosen
-        look = {"stroke": "ink", "stroke_width": 3} if here else {"stroke": "soft"}
+        hue = ROLES.get(key, "soft")
+        look = {"stroke": "ink", "stroke_width": 3} if here else {"stroke": hue, "stroke_width": 2}
         with paper.group(key=key, put=("part", key), tip=f"{part.label}: {part.does}"):
-            paper.rect(x, y, wide, high, "main" if here else "tint", round=5, **look)
-            words, role = SHORT.get(key, part.label), "on_dark" if here else "ink"
+            paper.rect(x, y, wide, high, role_of(key) if here else "tint", round=5, **look)
+            on_hue = "on_light" if hue in PALE else "on_dark"
+            words, role = SHORT.get(key, part.label), on_hue if here else "ink"
             style = {"size": 13, "anchor": "middle", "bold": here}
             paper.text(x + wide / 2, y + high / 2 + 4.5, words, role, **style)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
-from widgets.ch01.views.diagram import draw_diagram
+from widgets.ch01.views.cells import draw_cells, draw_next
+from widgets.ch01.views.diagram import draw_diagram, role_of
 from widgets.ch01.views.trace import (
     HEAD_PARTS,
     KV_PARTS,
@@ -24,12 +25,18 @@ from widgets.ch01.views.trace import (
     trace,
 )
 from widgets.view import Paper, Pick, Scene, Slider, Text, View
-from widgets.view.measure import shorten
-from widgets.view.words import thousands
+from widgets.view.words import percent, thousands
 
 COLUMNS, MAX_TOKENS = 32, 18
-LONGEST = 34.0  # pixels of the largest square
-LABEL = 96  # pixels for the tokens beside the picture
+LIKELIEST = 10  # next tokens shown
+SENTENCES = (
+    "Lena had a nut. Then Lena",
+    "Zoe had seven nuts. She gave Tess five nuts. So Zoe had",
+    "One sunny day Omar went to the",
+    "Tess was sad, because",
+    "The dog ran and the",
+)
+"""What a recording offers beside the text of the view."""
 
 
 def rows_of(record: Record, head: int) -> Float[Tensor, "T C"]:
@@ -66,8 +73,14 @@ class Run:
 
     tokens: list[str]
     records: dict[tuple[str, int | None], Record]
-    best: str
-    """The most likely next token after the last one, and its probability."""
+    likeliest: list[tuple[str, float]]
+    """The most likely next tokens after the last one, with their probabilities."""
+
+    @property
+    def best(self) -> str:
+        """The first of them in words."""
+        label, chance = self.likeliest[0]
+        return f"“{label}” ({chance:.2f})"
 
 
 def run(model: Transformer, tokenizer: Tokenizer, text: str, max_tokens: int = MAX_TOKENS) -> Run:
@@ -77,9 +90,13 @@ def run(model: Transformer, tokenizer: Tokenizer, text: str, max_tokens: int = M
         raise ValueError(f"text={text!r} is not allowed: it has no token")
     records = {(record.part, record.layer): record for record in trace(model, ids)}
     chances = records["output", None].values[-1].softmax(-1)
-    label = token_label(tokenizer.decode([int(chances.argmax())]))
-    best = f"“{label}” ({float(chances.max()):.2f})"
-    return Run(tokens=[token_label(tokenizer.decode([i])) for i in ids], records=records, best=best)
+    best = chances.topk(min(LIKELIEST, len(chances)))
+
+    def label(one: int) -> str:
+        return token_label(tokenizer.decode([one]))
+
+    likeliest = list(zip(map(label, best.indices.tolist()), best.values.tolist(), strict=True))
+    return Run(tokens=[label(one) for one in ids], records=records, likeliest=likeliest)
 
 
 def headline(traced: Run, record: Record, head: int) -> str:
@@ -147,6 +164,8 @@ def _channels(all_of_them: int, shown: int) -> list[str]:
 
 
 def _note(part: str, head: int, group: int, channels: int, shown: int) -> str:
+    if part == "output":
+        return f"The {LIKELIEST} likeliest of {channels:,} tokens after the last one of the text."
     if part == "inner_attention":
         return f"Row: the token that looks; column: where it looks. Query head {head}."
     words = []
@@ -178,96 +197,19 @@ def about(shown: Shown) -> list[str]:
     ]
 
 
-def table_rows(tokens: list[str], shown: Shown) -> list[dict[str, object]]:
+def table_rows(traced: Run, shown: Shown) -> list[dict[str, object]]:
     """The picture as a table, one row a token."""
+    if shown.record.part == "output":
+        return [{"next token": t, "probability": percent(p, 3)} for t, p in traced.likeliest]
     names = [f"{i}: {n}" if shown.pattern else f"c{n}" for i, n in enumerate(shown.columns)]
     return [
         {"token": token} | dict(zip(names, map(_text, row), strict=True))
-        for token, row in zip(tokens, shown.cells, strict=True)
+        for token, row in zip(traced.tokens, shown.cells, strict=True)
     ]
 
 
 def _text(value: float | None) -> str:
     return "not a number" if value is None else f"{value:.3g}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Square:
-    """One value of the picture: its area is the size, hollow means below 0."""
-
-    x: float
-    y: float
-    side: float
-    sign: int
-    """1, -1, or 0 for something that is not a number."""
-
-
-def squares(cells: list[list[float | None]], width: float, height: float) -> list[Square]:
-    """The picture of a matrix inside a rectangle; the largest size fills its place."""
-    step = min(width / len(cells[0]), height / len(cells), LONGEST)
-    largest = max((abs(v) for row in cells for v in row if v is not None), default=0.0) or 1.0
-    return [
-        Square(
-            x=(column + 0.5) * step,
-            y=(line + 0.5) * step,
-            side=step * (0.5 if value is None else 0.94 * math.sqrt(abs(value) / largest)),
-            sign=0 if value is None else -1 if value < 0 else 1,
-        )
-        for line, row in enumerate(cells)
-        for column, value in enumerate(row)
-    ]
-
-
-def draw_cells(paper: Paper, tokens: list[str], shown: Shown, left: float, top: float) -> float:
-    """The matrix with its labels and what its signs mean; returns where it ends."""
-    x, room = left + LABEL, paper.width - left - LABEL - (64 if shown.pattern else 10)
-    high, columns = 200 if paper.narrow else 236, shown.columns
-    top += 44 if shown.pattern else 20
-    found = squares(shown.cells, room, high)
-    step = min(room / len(columns), high / len(tokens), LONGEST)
-    size = min(14, 0.95 * step)
-    for i, token in enumerate(tokens):
-        y = top + (i + 0.5) * step + 0.35 * size
-        words = shorten(token, size, LABEL - 12)
-        paper.text(x - 10, y, words, size=size, anchor="end")
-    for i, name in enumerate(columns):
-        at, y = x + (i + 0.5) * step, top - 7
-        if shown.pattern:
-            turn = {"transform": f"rotate(-50 {at:.1f} {y:.1f})"}
-            paper.text(at, y, shorten(name, 13, 62), "soft", size=13, **turn)
-        elif i % 4 == 0:
-            paper.text(at, y, name, "soft", size=13, anchor="middle")
-    low = top + step * len(tokens)
-    paper.rect(x, top, step * len(columns), low - top, "none", stroke="grid")
-    for sign, style in SIGNS.items():  # one path for each sign: many shapes would be slow
-        of_sign = [square for square in found if square.sign == sign and square.side]
-        d = "".join(_outline(square, x, top) for square in of_sign)
-        if d:
-            paper.shape("path", d=d, key=f"sign {sign}", **style)
-    x = left if paper.narrow else x
-    y = low + 13
-    if shown.pattern:
-        paper.rect(x, y, 13, 13, "first")
-        paper.text(x + 20, y + 12, "area: share of attention")
-    else:
-        paper.rect(x, y, 13, 13, "first")
-        paper.text(x + 20, y + 12, "above 0")
-        paper.rect(x + 96, y, 13, 13, **SIGNS[-1])
-        paper.text(x + 116, y + 12, "below 0 · area: size")
-    return y + 40
-
-
-SIGNS = {
-    1: {"fill": "first"},
-    -1: {"fill": "paper", "stroke": "fourth", "stroke_width": 1.6},
-    0: {"fill": "none", "stroke": "soft", "stroke_dasharray": "2 2"},
-}
-
-
-def _outline(square: Square, left: float, top: float) -> str:
-    x, y = left + square.x - square.side / 2, top + square.y - square.side / 2
-    side = f"{square.side:.1f}"
-    return f"M{x:.1f} {y:.1f}h{side}v{side}h-{side}z"
 
 
 class ArchitectureTracer(View):
@@ -277,12 +219,17 @@ class ArchitectureTracer(View):
     `refresh()` runs it again. max_tokens: how much of the text is read.
     """
 
-    layer = Slider(lambda view, values: range(view.layers), "layer")
-    part = Pick([part.key for part in PARTS], start="inner_attention")
-    head = Slider(
-        lambda view, values: view.heads if values["part"] in HEAD_PARTS else (), "head", recorded=4
+    part = Pick(
+        [part.key for part in PARTS], "through the parts", start="inner_attention", play=1400
     )
-    text = Text("text", most=1000)
+    layer = Slider(
+        lambda view, values: range(view.layers) if PART_BY_KEY[values["part"]].in_block else (),
+        "layer",
+    )
+    head = Slider(
+        lambda view, values: view.heads if values["part"] in HEAD_PARTS else (), "head", recorded=2
+    )
+    text = Text("text", most=1000, recorded=SENTENCES)
 
     def __init__(
         self,
@@ -310,7 +257,12 @@ class ArchitectureTracer(View):
         wide = paper.width if narrow else 0.29 * paper.width
         draw_diagram(paper, part, caption, wide)
         left, top = (4, paper.height + 18) if narrow else (wide + 18, 6)
-        y = draw_cells(paper, traced.tokens, shown, left, top)
+        if part == "output":
+            y = draw_next(paper, traced.likeliest, left, top)
+        else:
+            matrix = traced.tokens, shown.columns, shown.cells, role_of(part)
+            place = {"left": left, "top": top}
+            y = draw_cells(paper, *matrix, pattern=shown.pattern, **place)
         for i, line in enumerate(about(shown)):
             y = paper.wrapped(left, y, line, "ink" if i < 2 else "soft")
         title, source = (
@@ -320,7 +272,7 @@ class ArchitectureTracer(View):
         return Scene(
             title=title,
             notes=[shown.note],
-            table=table_rows(traced.tokens, shown),
+            table=table_rows(traced, shown),
             say=f"{title}. {PART_BY_KEY[part].does}",
             code=(source.place, source.text, source.lines),
             facts={"part": part},

@@ -3,9 +3,13 @@
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
 function makeControl(parent, spec, onMove) {
-  const make = { slider: makeSlider, choice: makeChoice, toggle: makeToggle, text: makeText }[
-    spec.kind
-  ];
+  const make = {
+    slider: makeSlider,
+    choice: makeChoice,
+    toggle: makeToggle,
+    text: makeText,
+    pick: spec.play && makePick,
+  }[spec.kind];
   return make ? make(parent, spec, onMove) : { show: () => {}, stop: () => {} };
 }
 
@@ -91,6 +95,25 @@ function makePlayer(box, spec, where, go) {
       clearTimeout(timer);
       timer = setTimeout(step, Math.max(0, due - performance.now()));
     },
+  };
+}
+
+// What is chosen in the picture has a button here if one can run through it.
+function makePick(parent, spec, onMove) {
+  const box = node(parent, "span", { class: "l3-control" });
+  node(box, "span", { class: "l3-label" }, spec.label);
+  let options = [],
+    place = 0;
+  const go = (to) => onMove(options[(place = to)][0]);
+  const player = makePlayer(box, spec, () => [place, options.length], go);
+  return {
+    show: (value, list) => {
+      options = list;
+      box.hidden = !list.length;
+      place = list.findIndex(([stop]) => same(stop, value));
+    },
+    stop: () => player.stop(),
+    drawn: () => player.drawn(),
   };
 }
 
