@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import time
 
 import numpy as np
@@ -148,6 +149,26 @@ def test_the_bands_state_and_arguments_are_checked():
         BandView("tiny")
 
 
+def test_loss_minus_the_mean_of_the_seeds():
+    view = BandView(some_band(), {"mine": some_losses(0.02)})
+    told = view.summary(), view.table(), view.frame()["facts"]["inside"]
+    view.scale = "minus mean"
+    assert (view.summary(), view.table(), view.frame()["facts"]["inside"]) == told
+    above = band.from_mean(some_band(), view.means())
+    assert above == pytest.approx([0.02 * max(0, i - 9) for i in range(20)])
+    low, high = band.axis_ends(band.centred(some_band()), {"mine": above}, "minus mean")
+    assert -low == high == pytest.approx(1.05 * max(above))
+    picture = "".join(view.frame()["pieces"])
+    places = re.findall(r'translate\(\S+ ([\d.]+)\)"[^>]*data-key="block', picture)
+    middle, unit = 28 + 280 / 2, 280 / (high - low)
+    assert [float(y) for y in places] == pytest.approx([middle - unit * a for a in above], abs=0.02)
+    lost = {"lost": [None, 1e6]}
+    assert band.axis_ends(band.centred(some_band()), lost, "minus mean")[1] == pytest.approx(0.72)
+    view.on_step({"step": 1, "loss": 3.6})
+    view.flush()
+    assert view.frame()["notes"] == ["step 1: 3.600 in the block under way"]
+
+
 # ---- the needles
 
 
@@ -284,6 +305,26 @@ def test_averages_say_their_gain():
     assert f"dotted: the last one alone, {means[0][1]:.3f}" in view.static_svg()
     words = averaging.line_words(some_points()["constant rate"]["line"], 0.5)
     assert words == "at 0.50 of the way the loss is 1.853, 0.15 nats below the better end"
+
+
+@pytest.mark.parametrize("series", ["constant rate", "rate to 0"])
+def test_the_valley_fills_the_plot(series):
+    """The axis belongs to the chosen series: the other one does not press it flat."""
+    view = AveragingLine(some_points())
+    view.series = series
+    one = some_points()[series]
+    losses = [loss for part in one.values() for _, loss in part]
+    low, high = averaging.loss_range(one)
+    assert low < min(losses) and max(losses) < high
+    assert (max(losses) - min(losses)) / (high - low) == pytest.approx(1 / 1.2)
+    picture = "".join(view.frame()["pieces"])
+    d, width = re.findall(r'<path d="M([^"]+)" stroke="#0072b3"[^>]*stroke-width="(\d)"', picture)[
+        0
+    ]
+    ys = [float(point.split()[1]) for point in d.split("L")]
+    assert width == "3"
+    depth = max(loss for _, loss in one["line"]) - min(loss for _, loss in one["line"])
+    assert max(ys) - min(ys) == pytest.approx(averaging.HIGH * depth / (high - low), abs=0.05)
 
 
 def test_averages_arguments_are_checked():

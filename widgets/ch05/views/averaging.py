@@ -109,9 +109,12 @@ def line_words(line: Sequence[Sequence[float]], share: float) -> str:
     return f"at {at:.2f} of the way the loss is {loss:.3f}, {how} the better end"
 
 
-def loss_range(series: Mapping[str, Mapping[str, Points]]) -> tuple[float, float]:
-    """One range of losses for all plots, with a margin of a tenth."""
-    losses = [p[1] for one in series.values() for part in one.values() for p in part]
+def loss_range(one: Mapping[str, Points]) -> tuple[float, float]:
+    """The range of a series' losses, the same for both plots, with a margin of a tenth.
+
+    Of that series alone: the others would press its valley flat.
+    """
+    losses = [loss for part in one.values() for _, loss in part]
     low, high = min(losses), max(losses)
     margin = 0.1 * (high - low) or 0.1
     return low - margin, high + margin
@@ -130,10 +133,10 @@ def table_rows(one: Mapping[str, Points]) -> list[dict[str, str]]:
 def draw_plot(
     paper: Paper, series: Mapping[str, Mapping[str, Points]], name: str, part: str, top: float
 ) -> Plot:
-    """One part of all series: the chosen one solid, the others dashed. One range for both parts."""
+    """One part of a series, solid; the others dashed as far as they lie in its range."""
     found = [at for one in series.values() for at, _ in one[part]]
     first, last = min(found), max(found)
-    low, high = loss_range(series)
+    low, high = loss_range(series[name])
     step = round_step(high - low, 5)
     ticks = [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
     y = Linear(low, high, text=lambda v: significant(v, 4), ticks=ticks)
@@ -197,7 +200,9 @@ class AveragingLine(View):
         plot.line([(plot.x.low, means[0][1]), (plot.x.high, means[0][1])], "bad", dash="3 4")
         draw_points(plot, means, "k", k, "mean of the last {}")
         others = [name for name in self.points if name != series]
-        words = f"solid: {series}" + (f" · dashed: {', '.join(others)}" if others else "")
+        words = f"solid: {series}" + (
+            f" · dashed: {', '.join(others)}, where in range" if others else ""
+        )
         words += f" · dotted: the last one alone, {means[0][1]:.3f}"
         paper.wrapped(4, plot.low + 46, words)
         title, words = headline(series, means, k), f"On the line, {line_words(line, share)}."

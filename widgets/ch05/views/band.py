@@ -6,6 +6,7 @@ most half the band's width away from the band.
 
 import asyncio
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,12 @@ from widgets.view.measure import text_width
 from widgets.view.words import significant, thousands
 
 OWN = "yours"
-SCALES = ("log", "linear")
+SCALES = {"log": "log", "linear": "linear", "minus mean": "loss minus mean of the seeds"}
+AXES = {
+    "log": "loss in nats a token, log axis",
+    "linear": "loss in nats a token, linear axis",
+    "minus mean": "loss minus the mean of the seeds, in nats a token",
+}
 _PAUSE = 0.2  # seconds between two pictures of a run that goes on
 WORDS = {True: "inside", False: "outside", None: "–"}
 SIGNS = {"inside": ("circle", "good"), "outside": ("diamond", "second"), "now": ("circle", "paper")}
@@ -59,10 +65,36 @@ def headline(band: ReferenceCurve, name: str, means: Means) -> str:
     return f"{name}: {sum(found)} of {len(found)} blocks are inside the band ({share}%)"
 
 
+def from_mean(band: ReferenceCurve, losses: Means) -> list[float | None]:
+    """How far each block lies above the mean of the seeds, in nats."""
+    pairs = zip(losses, band.mean, strict=False)
+    return [None if loss is None else loss - mean for loss, mean in pairs]
+
+
+def centred(band: ReferenceCurve) -> ReferenceCurve:
+    """The band about its mean, which becomes 0."""
+    edges = {name: tuple(from_mean(band, getattr(band, name))) for name in ("low", "high")}
+    return dataclasses.replace(band, mean=(0.0,) * len(band.mean), **edges)
+
+
+def above_mean(band: ReferenceCurve, step: int, loss: float) -> float:
+    """The same for the block under way: against the mean of the block that the step is in."""
+    at = min((step - 1) // band.steps[0], len(band.mean) - 1)
+    return loss - band.mean[at]
+
+
 def axis_ends(band: ReferenceCurve, runs: Mapping[str, Means], scale: str) -> tuple[float, float]:
-    """Lowest and highest loss that is drawn; a linear axis begins at 0."""
+    """Lowest and highest loss that is drawn; a linear axis of whole losses begins at 0.
+
+    With the mean taken off, 0 is in the middle, and no more than six times what is inside is
+    drawn: one lost block would press the band flat.
+    """
     losses = [x for means in runs.values() for x in means[: len(band.steps)] if x is not None]
     low, high = min([*band.low, *losses]), max([*band.high, *losses])
+    if scale == "minus mean":
+        inside = max(max(-low, high) for low, high in limits(band))
+        most = min(1.05 * max(-low, high, inside), 6 * inside)
+        return -most, most
     if scale == "linear":
         return 0.0, 1.05 * high
     edge = min(edge for edge, _ in limits(band))
@@ -163,23 +195,30 @@ class BandView(View):
     def scene(self, paper: Paper, *, scale: str, run: str) -> Scene:
         band, runs, now = self.reference, self.runs, self.now
         means, last = runs.get(run, []), band.steps[-1]
+        title, rows, ok = headline(band, run, means), table_rows(band, means), judged(band, means)
+        if scale == "minus mean":  # drawn as any other: a band about 0, and runs from there
+            if now and now["loss"] is not None:
+                now = now | {"loss": above_mean(band, now["step"], now["loss"])}
+            runs = {name: from_mean(band, losses) for name, losses in runs.items()}
+            band = centred(band)
         low, high = axis_ends(band, runs, scale)
         y = (Log if scale == "log" else Linear)(low, high, text=lambda v: significant(v, 6))
-        paper.text(4, 14, f"loss in nats a token, {scale} axis", "soft")
+        paper.text(4, 14, AXES[scale], "soft")
         plot = paper.plot(Linear(0, last, "step", text=thousands), y, left=60, top=28, height=280)
         draw_seeds(plot, band)
 
         def spots(losses: Means) -> list[tuple[int, float]]:
             pairs = zip(band.steps, losses, strict=False)
-            return [(step, max(loss, low)) for step, loss in pairs if loss is not None]
+            return [(step, min(max(loss, low), high)) for step, loss in pairs if loss is not None]
 
         for other, losses in runs.items():
             if other != run and spots(losses):
                 plot.line(spots(losses), "soft", width=1.6, dash="7 4", tip=other)
-        if spots(means):
-            plot.line(spots(means), "main", width=1.8)
-        ok = [WORDS[one] for one in judged(band, means) if one is not None]
-        for (step, loss), kind in zip(spots(means), ok, strict=True):
+        own = spots(runs.get(run, []))
+        if own:
+            plot.line(own, "main", width=1.8)
+        ok = [WORDS[one] for one in ok if one is not None]
+        for (step, loss), kind in zip(own, ok, strict=True):
             tip = f"step {step:,}: {loss:.3f}, {kind}"
             draw_sign(paper, kind, *plot.at(step, loss), key=f"block {step}", tip=tip)
         if run == OWN and now and now["loss"] is not None and now["step"] <= last:
@@ -188,9 +227,9 @@ class BandView(View):
             draw_sign(paper, "now", *at, key="now", tip=tip)
         draw_legend(plot)
         return Scene(
-            title=headline(band, run, means),
-            notes=[note_of(run, means, now)],
-            table=table_rows(band, means),
+            title=title,
+            notes=[note_of(run, means, self.now)],
+            table=rows,
             facts={"points": len(means), "inside": ok.count("inside"), "scale": scale},
         )
 
