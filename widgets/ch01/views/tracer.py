@@ -34,7 +34,6 @@ SENTENCES = (
     "Zoe had seven nuts. She gave Tess five nuts. So Zoe had",
     "One sunny day Omar went to the",
     "Tess was sad, because",
-    "The dog ran and the",
 )
 """What a recording offers beside the text of the view."""
 
@@ -224,8 +223,8 @@ class ArchitectureTracer(View):
     )
     layer = Slider(
         lambda view, values: range(view.layers) if PART_BY_KEY[values["part"]].in_block else (),
-        "layer",
-    )
+        "layer", recorded=(),  # all layers of all sentences would be megabytes
+    )  # fmt: skip
     head = Slider(
         lambda view, values: view.heads if values["part"] in HEAD_PARTS else (), "head", recorded=2
     )
