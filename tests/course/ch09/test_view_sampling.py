@@ -123,7 +123,7 @@ def test_another_prompt_is_typed():
     assert view.summary().startswith("After “…" + "x" * 39)
     view.prompt = "\U0001f600" * sampling.MOST  # four bytes each, none of them merged
     assert len(view.continuations()) == 5
-    with pytest.raises(ValueError, match="prompt='.*' is not allowed: a text of at most 120"):
+    with pytest.raises(ValueError, match="prompt='x+ is not allowed: a text of at most 120"):
         view.prompt = "x" * 121
 
 
