@@ -34,7 +34,7 @@ def curves(
 
 
 def scattered(scatter, seed, *, budgets=6, sizes=7, noise=0.001):
-    """`curves` with a = 0.5 whose lowest points are each off by luck of their own.
+    """`curves` with a = 0.5 whose minima are each off by luck of their own.
 
     Best sizes by `scatter` in ln, losses by a tenth of it.
     """

@@ -27,9 +27,9 @@ NEEDED = (
 )
 COURSE = (
     *("jupyterlab", "ipykernel", "nbformat", "anywidget", "ipywidgets", "platformdirs", "plotly"),
-    *("charset_normalizer", "duckdb", "lxml", "py3langid", "warcio", "webencodings", "zstandard"),
-    "scipy",
-    *("fastapi", "llguidance", "prometheus_client", "pydantic", "uvicorn"),
+    *("brotli", "charset_normalizer", "duckdb", "lxml", "py3langid", "scipy", "warcio"),
+    *("webencodings", "zstandard"),
+    *("fastapi", "jinja2", "llguidance", "prometheus_client", "pydantic", "uvicorn"),
 )
 # package -> its part that JupyterLab must find
 FRONT_ENDS = {"anywidget": "anywidget", "ipywidgets": "@jupyter-widgets/jupyterlab-manager"}

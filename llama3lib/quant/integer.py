@@ -5,6 +5,7 @@ long. Not in the paper, which serves on GPUs; the schemes are common ones (ours 
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,27 +17,16 @@ from llama3lib.quant.stored import Layout, StoredLinear
 _TINY = 1e-12
 
 
-class Int8Linear(StoredLinear):
-    """x · Wᵀ with each row of W as 8-bit whole numbers and one scale, rounded to the nearest.
+class _Int8Rows(StoredLinear):
+    """A matrix of 8-bit whole numbers, each row with a scale."""
 
-    On a CPU products are taken in bfloat16, whose kernel was six times as fast as float32's.
-    """
+    scale_dtype: ClassVar[torch.dtype]
 
-    scheme = "int8"
-
-    def __init__(self, weight: Float[Tensor, "O I"]) -> None:
-        super().__init__()
-        wide = weight.detach().float()
-        scale = (wide.abs().amax(1).clamp(min=_TINY) / 127.5).bfloat16()
-        # rounded with the scale that is kept, so that its own rounding costs nothing
-        q = (wide / scale.float().unsqueeze(1)).round().clamp(-128, 127).to(torch.int8)
-        self._keep(q=q, scale=scale)
-
-    @staticmethod
-    def layout(rows: int, columns: int) -> Layout:
+    @classmethod
+    def layout(cls, rows: int, columns: int) -> Layout:
         return {
             "weight": ((rows, columns), torch.int8),
-            "weight_scale": ((rows, 1), torch.bfloat16),
+            "weight_scale": ((rows, 1), cls.scale_dtype),
         }
 
     @property
@@ -48,6 +38,23 @@ class Int8Linear(StoredLinear):
 
     def _restore(self, parts: dict[str, Tensor]) -> None:
         self._keep(q=parts["weight"], scale=parts["weight_scale"].flatten())
+
+
+class Int8Linear(_Int8Rows):
+    """x · Wᵀ with each row of W as 8-bit whole numbers and one scale, rounded to the nearest.
+
+    On a CPU products are taken in bfloat16, whose kernel was six times as fast as float32's.
+    """
+
+    scheme, scale_dtype = "int8", torch.bfloat16
+
+    def __init__(self, weight: Float[Tensor, "O I"]) -> None:
+        super().__init__()
+        wide = weight.detach().float()
+        scale = (wide.abs().amax(1).clamp(min=_TINY) / 127.5).bfloat16()
+        # rounded with the scale that is kept, so that its own rounding costs nothing
+        q = (wide / scale.float().unsqueeze(1)).round().clamp(-128, 127).to(torch.int8)
+        self._keep(q=q, scale=scale)
 
     def forward(self, x: Float[Tensor, "*B I"]) -> Float[Tensor, "*B O"]:
         rows = x.reshape(-1, x.shape[-1])
@@ -62,7 +69,7 @@ class Int8Linear(StoredLinear):
         return self.q.float() * self.scale.float().unsqueeze(1)
 
 
-class Int8DynamicLinear(StoredLinear):
+class Int8DynamicLinear(_Int8Rows):
     """x · Wᵀ in 8-bit whole numbers on both sides: W as in `Int8Linear`, and each row of x, too.
 
     The rows of x get their scales at each call ("dynamic"), as in the paper's FP8 recipe. The
@@ -70,29 +77,12 @@ class Int8DynamicLinear(StoredLinear):
     `Int8Linear`, most for many rows.
     """
 
-    scheme = "int8-dynamic"
+    scheme, scale_dtype = "int8-dynamic", torch.float32
 
     def __init__(self, weight: Float[Tensor, "O I"]) -> None:
         super().__init__()
         q, scale = _whole_rows(weight.detach().float())
         self._keep(q=q, scale=scale.flatten())
-
-    @staticmethod
-    def layout(rows: int, columns: int) -> Layout:
-        return {
-            "weight": ((rows, columns), torch.int8),
-            "weight_scale": ((rows, 1), torch.float32),
-        }
-
-    @property
-    def num_rows(self) -> int:
-        return self.q.shape[0]
-
-    def stored(self) -> dict[str, Tensor]:
-        return {"weight": self.q, "weight_scale": self.scale.unsqueeze(1)}
-
-    def _restore(self, parts: dict[str, Tensor]) -> None:
-        self._keep(q=parts["weight"], scale=parts["weight_scale"].flatten())
 
     def forward(self, x: Float[Tensor, "*B I"]) -> Float[Tensor, "*B O"]:
         q, scale = _whole_rows(x.reshape(-1, x.shape[-1]).float())

@@ -1,6 +1,6 @@
-"""IsoFLOP curves: many sizes at one budget, a parabola through them, and its lowest point (§3.2.1).
+"""IsoFLOP curves: many sizes at one budget, a parabola through them, and its minimum (§3.2.1).
 
-The lowest points of several budgets give the two laws: the best size, and the loss it reaches.
+The minima of several budgets give the two laws: the best size, and the loss it reaches.
 """
 
 import math
@@ -41,7 +41,7 @@ by more standard errors, are warned of (ours)."""
 
 @dataclass(frozen=True)
 class Parabola:
-    """loss = lowest + bend · (ln size - ln best)²; a curve with its lowest point has bend > 0."""
+    """loss = lowest + bend · (ln size - ln best)²; a curve with its minimum has bend > 0."""
 
     best: float
     """Size of least loss, in units of the axis."""
@@ -55,7 +55,7 @@ class Parabola:
 
 @dataclass(frozen=True)
 class IsoFlopCurve:
-    """One budget: its runs, their parabola, and where the lowest point might be."""
+    """One budget: its runs, their parabola, and where the minimum might be."""
 
     budget: float
     axis: Axis
@@ -67,7 +67,7 @@ class IsoFlopCurve:
 
     @property
     def is_inside(self) -> bool:
-        """Whether the lowest point lies between the smallest and the largest size tried."""
+        """Whether the minimum lies between the smallest and the largest size tried."""
         return bool(self.sizes.min() < self.parabola.best < self.sizes.max())
 
 
@@ -117,7 +117,7 @@ def fit_parabola(
     lowest, best, bend = _vertex(log_x, y[None])
     if not bend[0] > 0:
         raise ValueError(
-            f"losses={np.round(y, 4).tolist()} have no lowest point: they do not bend upwards "
+            f"losses={np.round(y, 4).tolist()} have no minimum: they do not bend upwards "
             f"over sizes {np.exp(log_x).round().tolist()}; add smaller or larger models"
         )
     return Parabola(math.exp(best[0]), float(lowest[0]), float(bend[0]))
@@ -133,24 +133,24 @@ def fit_isoflop(
     resamples: int = 2000,
     seed: int = 0,
 ) -> ScalingLaw:
-    """A parabola for each budget and a power law through the lowest points.
+    """A parabola for each budget and a power law through the minima.
 
     floor: loss that no budget removes; subtracted before the law of the loss is fitted. "fit"
-    looks for the one with which the lowest points lie best on a line, in each draw anew; that
+    looks for the one with which the minima lie best on a line, in each draw anew; that
     takes four budgets or more. The law of the size knows no floor.
-    edges: True lets a lowest point lie outside the sizes tried; it is then only warned of.
+    edges: True lets a minimum lie outside the sizes tried; it is then only warned of.
     Each draw of the bootstrap goes all the way: noise on the runs, new parabolas, new laws. The
     noise is that of all curves together, since five runs alone say little about it. A draw in
-    which a curve has no lowest point is one that could be anywhere, and widens the intervals.
-    Lowest points that miss their law by more than the noise of runs widen them too, see
+    which a curve has no minimum is one that could be anywhere, and widens the intervals.
+    Minima that miss their law by more than the noise of runs widen them too, see
     `PowerLawFit.misfit`; above `DOUBTFUL` it is warned of, as are curves whose sides differ: a
-    parabola's lowest point is then off by more than its interval says.
+    parabola's minimum is then off by more than its interval says.
     With four budgets and a fitted floor, 95 % of the intervals of the loss four times farther on
     hold it, and 94 % of those of the floor; where there is none they end a little above 0.
 
     Raises ValueError for fewer than two budgets (four to fit a floor), budgets all within a factor
     of 1.5, fewer than four runs at one (three go through a parabola exactly and show no noise), a
-    curve without a lowest point, or one on the edge.
+    curve without a minimum, or one on the edge.
     """
     check_level(level, resamples)
     check_floor(floor, fit=True)
@@ -249,7 +249,7 @@ def _one(
     place = math.log(parabola.best)
     if not log_x.min() < place < log_x.max():
         message = (
-            f"{where}: the lowest point {parabola.best:.3g} lies outside the sizes "
+            f"{where}: the minimum {parabola.best:.3g} lies outside the sizes "
             f"{math.exp(log_x.min()):.3g} to {math.exp(log_x.max()):.3g}: add models beyond"
         )
         if not edges:
@@ -275,7 +275,7 @@ def _warn_of_sides(data: dict[float, tuple[np.ndarray, np.ndarray, Parabola]]) -
     t = product / math.sqrt(squares * noise)
     if abs(t) > DOUBTFUL:
         _log.warning(
-            f"the curves are steeper on one side (t = {t:.1f} for a cubic term): the lowest point "
+            f"the curves are steeper on one side (t = {t:.1f} for a cubic term): the minimum "
             "of a parabola is then off; leave out the sizes farthest from it"
         )
 

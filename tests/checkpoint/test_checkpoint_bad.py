@@ -122,7 +122,7 @@ def _put(name, tensor):
         (_put("model.extra.weight", torch.zeros(2)), "has not: model.extra.weight"),
         (_put("model.layers.9.mlp.up_proj.weight", torch.zeros(2)), "layers.9.* is not expected"),
         (_put("model.norm.weight", torch.zeros(15)), r"norm.weight has shape \[15\]"),
-        (_put("model.norm.weight", torch.zeros(16, dtype=torch.int8)), "stored as I8"),
+        (_put("model.norm.weight", torch.zeros(16, dtype=torch.int8)), r"stored as torch.int8"),
         (_put("model.layers.0.self_attn.q_proj.bias", torch.zeros(16)), "q_proj.bias"),
     ],
 )

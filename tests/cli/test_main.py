@@ -199,7 +199,8 @@ def test_help_does_not_wait_for_torch():
 
 
 def test_every_sampling_option_is_asked_for_by_its_name(capsys):
-    names = {field.name for field in dataclasses.fields(SamplingParams)} - {"logprobs"}
+    names = {field.name for field in dataclasses.fields(SamplingParams)}
+    names -= {"logprobs", "prompt_logprobs"}
     for command in ("generate", "chat"):
         with pytest.raises(SystemExit):
             cli.main([command, "--help"])

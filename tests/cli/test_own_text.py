@@ -119,6 +119,7 @@ def test_a_tokenizer_of_one_s_own_goes_all_the_way(capsys, work, monkeypatch):
     monkeypatch.chdir(work / "text")  # the run knows where its tokenizer is
     assert run(capsys, "export", "../run", "../out")[0] == 0
     assert load_tokenizer(work / "out").digest == words.digest
+    (work / "words" / "tokenizer.json").unlink()  # it would be read first
     (work / "words" / "tokenizer.model").write_bytes(
         (work / "words" / "tokenizer.model").read_bytes().rsplit(b"\n", 2)[0] + b"\n"
     )

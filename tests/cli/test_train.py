@@ -186,7 +186,7 @@ def test_export_of_a_step_and_what_it_refuses(capsys, work):
     assert early.args.rope_theta == 5e5  # the second phase had not begun
     provenance = json.loads((work / "early" / "provenance.json").read_text(encoding="utf-8"))
     assert (provenance["step"], provenance["tokens"], provenance["held_out_loss"]) == (4, 128, None)
-    assert "run='none'" in refused(capsys, "export", "none", "out")
+    assert "'none' is neither a folder nor" in refused(capsys, "export", "none", "out")
     assert "step=5 is not allowed: one of [4, 8, 10]" in refused(
         capsys, "export", "run", "out", "--step", 5
     )

@@ -168,6 +168,12 @@ def test_curves_are_named_at_their_ends_and_told_as_a_table():
     assert "<b>Loss &lt;falls&gt;</b>" == made.figure.layout.title.text
 
 
+def test_where_letters_for_numbers_run_out_ticks_are_powers_of_ten():
+    made = curves([1e10, 1e20], {"a": [2e3, 3e4]}, log="xy", **WORDS)
+    axes = made.figure.layout.xaxis, made.figure.layout.yaxis
+    assert [axis.exponentformat for axis in axes] == ["power", None]
+
+
 def test_lines_with_places_of_their_own_bands_marks_and_borders():
     lines = {"fit": ([0, 1, 2], [1, 2, 3]), "runs": ([1], [2.5])}
     more = {"points": ["runs"], "bands": {"fit": [0.5] * 3}, "borders": {"here": 1}}

@@ -1,4 +1,4 @@
-"""Parabolas and the laws through their lowest points: planted ones are found, bad ones refused."""
+"""Parabolas and the laws through their minima: planted ones are found, bad ones refused."""
 
 import logging
 import math
@@ -97,7 +97,7 @@ def test_a_law_that_misses_its_points_is_doubted_and_said(caplog):
 
 
 def test_the_misfit_is_chi_square_over_its_freedom():
-    """Against bars and a line by other means, where all lowest points are equally well known."""
+    """Against bars and a line by other means, where all minima are equally well known."""
     rng = np.random.default_rng(4)
     runs = scattered(0.05, 3)
     law = fit_isoflop(runs, resamples=4000)
@@ -138,7 +138,7 @@ def test_noise_that_may_hide_the_lowest_point_widens_it_without_end():
 
 def test_a_lowest_point_on_the_edge_is_refused_or_warned_of(caplog):
     runs = [r for r in curves(0.0, sizes=9) if r.budget > 1e18 or r.parameters < 0.09 * 1e9]
-    with pytest.raises(ValueError, match=r"budget 1e\+18: the lowest point .* outside"):
+    with pytest.raises(ValueError, match=r"budget 1e\+18: the minimum .* outside"):
         fit_isoflop(runs)
     with caplog.at_level(logging.WARNING):
         law = fit_isoflop(runs, edges=True)

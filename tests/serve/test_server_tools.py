@@ -203,9 +203,9 @@ class TestStream:
         reader = TextReader(0, BYTES)
         logprobs = [TokenLogprob(i, -1.0) for i in BYTES.encode("abé")]
         first = reader.push([TokenDelta(0, "a", [97], logprobs[:2], None)])  # b is held back
-        assert [begin for begin, _ in first.logprobs] == [0]
+        assert [it.begin for it in first.logprobs] == [0]
         second = reader.push([TokenDelta(0, "bé", [98, 195, 169], logprobs[2:], "stop")])
-        assert [begin for begin, _ in second.logprobs] == [1, 2, 2]
+        assert [it.begin for it in second.logprobs] == [1, 2, 2]
 
 
 @pytest.fixture(scope="module")

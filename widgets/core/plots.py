@@ -12,6 +12,7 @@ from typing import Any
 from widgets.core.figure import DASHES, PALETTE, LiveFigure, live_figure
 
 _TICKS = 10  # so many places of a logarithmic axis are all written down
+_LETTERS = 1e12  # beyond it plotly has no letter for a number, so all ticks are powers of ten
 _FEW = 4  # so many series are named at their ends; more would lie on one another
 
 
@@ -62,6 +63,9 @@ def curves(
         figure.add_vline(x=place, line_dash="dot", annotation_text=name)
     figure.update_xaxes(title=x_title, type="log" if "x" in log else None)
     figure.update_yaxes(title=y_title, type="log" if "y" in log else None)
+    for axis, update in enumerate((figure.update_xaxes, figure.update_yaxes)):
+        if "xy"[axis] in log and any(max(pair[axis]) > _LETTERS for pair in data.values()):
+            update(exponentformat="power")
     if x is not None and "x" in log and len(ticks := _plain(x)) <= _TICKS:
         figure.update_xaxes(tickvals=ticks, ticktext=[_tick(value) for value in ticks])
     if len(data) <= _FEW and not points and not bands:

@@ -55,7 +55,7 @@ def points_of(points: str, columns: Sequence[str] = ()) -> "list[Run]":
 
 
 def isoflop_law(runs: "Sequence[Run]", axis: Axis, *, floor: bool = False) -> "ScalingLaw":
-    """The law of the lowest points.
+    """The law of the minima.
 
     Raises ValueError if the runs do not make isoFLOP curves; it says so if the formula for all
     runs could be fitted to them.

@@ -53,7 +53,7 @@ MATCH_WRONG = {
         next(iter(models)),
     ),
     "the cheapest one": _chosen(lambda cost, budget: math.log(cost) - math.log(budget)),
-    "the dearest one": _chosen(lambda cost, budget: budget / cost),
+    "the most expensive one": _chosen(lambda cost, budget: budget / cost),
     "the two results are swapped": lambda models, budget: match_plain(models, budget)[::-1],
     "match_budget: one cost for each model": _other(costs=lambda costs: list(costs.values())),
     "match_budget, costs: a number is needed": _other(
@@ -220,7 +220,7 @@ LOWEST_WRONG = {
     "the best of the sizes tried": _best(lambda s, y: s[np.argmin(y)]),
     "ln and log10 are mixed up": _best(lambda s, y: 10 ** math.log(_vertex(s, y))),
     "lowest_point: another best size": _best(lambda s, y: 1.1 * _vertex(s, y)),
-    "near the lowest point, but not at it": _best(_grid),
+    "near the minimum, but not at it": _best(_grid),
     "an interval of about 68 %": _drawn(_percentiles(16, 84)),
     "an interval of about 90 %": _drawn(_percentiles(5, 95)),
     "the standard error of a mean": _drawn(

@@ -109,8 +109,8 @@ def test_words_table_and_picture_tell_the_same(toy, long):
     assert (yours["FLOPs"], yours["parameters"], yours["loss"]) == (
         "1e11", "311,000", f"{it.loss:.3f}",
     )  # fmt: skip
-    lowest = [row for row in rows if row["point"] == "lowest point"]
-    assert lowest[2]["parameters"] == "175,000" and lowest[2]["above the lowest"] == "0.000"
+    lowest = [row for row in rows if row["point"] == "minimum"]
+    assert lowest[2]["parameters"] == "175,000" and lowest[2]["above the minimum"] == "0.000"
     view.axis = "tokens"
     assert view.summary().startswith("At 1e11 FLOPs the best run reads 168,000 tokens; yours, with")
     assert "tokens, log axis" in view.static_svg()
@@ -137,7 +137,7 @@ def test_a_lowest_point_beyond_the_sizes_tried_is_not_shown_as_found(toy):
     assert view.curve.over_parameters.best == pytest.approx(1e8, rel=1e-6)
     assert view.summary().endswith("lies outside the sizes tried: add models beyond")
     first = [row["point"] for row in view.table() if row["FLOPs"] == "1e18"]
-    assert "lowest point" not in first and "yours" in first
+    assert "minimum" not in first and "yours" in first
     assert "above the lowest</text>" not in view.static_svg()
 
 
@@ -160,7 +160,7 @@ def test_stored_runs_alone_are_enough():
     view = IsoFlopExplorer([], stored=planted(0.0))
     assert view.budget == 3e19 and {row["point"] for row in view.table()} == {
         "stored run",
-        "lowest point",
+        "minimum",
         "yours",
     }
 

@@ -1,4 +1,4 @@
-"""Exercise 03.1: what each model costs, and which one is the flagship's bill."""
+"""Exercise 03.1: what each model costs, and which one matches a budget."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -89,7 +89,9 @@ nearest.mistake("the farthest one", score=lambda c, budget, n: -abs(math.log(c /
 nearest.mistake("the cheapest one", score=lambda c, budget, n: c).why(
     "A cost far below the budget is far off as well. Is an abs missing?"
 )
-nearest.mistake("the dearest one", score=lambda c, budget, n: -c).why("The budget is not used.")
+nearest.mistake("the most expensive one", score=lambda c, budget, n: -c).why(
+    "The budget is not used."
+)
 nearest.mistake("the largest model, whatever it costs", score=lambda c, budget, n: -n).why(
     "A small model on many tokens may cost more."
 )

@@ -1,4 +1,4 @@
-"""Exercise 03.2: the lowest point of a parabola, and how sure one may be of it.
+"""Exercise 03.2: the minimum of a parabola, and how sure one may be of it.
 
 The best size is compared with the closed form. The interval is judged on many planted parabolas
 whose best size is known: how often it holds that size, and how wide it is by the measure of the
@@ -133,9 +133,9 @@ best.mistake("a parabola over the sizes, not over their logarithms", vertex=_ove
 )
 best.mistake(
     "the best of the sizes tried", vertex=lambda sizes, losses: sizes[losses.argmin()]
-).why("The lowest point of the curve may lie between two runs, and noise picks a wrong one.")
+).why("The minimum of the curve may lie between two runs, and noise picks a wrong one.")
 best.mistake("the sign of the vertex", vertex=lambda sizes, losses: 1 / _vertex(sizes, losses)).why(
-    "At the lowest point the slope b + 2 a x is 0."
+    "At the minimum the slope b + 2 a x is 0."
 )
 best.mistake(
     "the half is missing in the vertex", vertex=lambda sizes, losses: _vertex(sizes, losses) ** 2
@@ -158,7 +158,7 @@ best.mistake(
 best.mistake(
     "the lowest loss, not the best size",
     vertex=lambda sizes, losses: fit_parabola(sizes, losses).lowest,
-).why("Where is the lowest point, not how low?")
+).why("Where is the minimum, not how low?")
 best.mistake(
     "the middle is not added again",
     vertex=lambda sizes, losses: _vertex(sizes, losses) / math.exp(np.log(sizes).mean()),
@@ -173,7 +173,7 @@ nearly = E.part(
     through=_best_of,
     tolerance=1e-6,
     otherwise=(
-        "near the lowest point, but not at it",
+        "near the minimum, but not at it",
         "It is near. Was it looked for on a grid? The vertex of a parabola has a formula.",
     ),
 )

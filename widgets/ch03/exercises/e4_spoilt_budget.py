@@ -24,7 +24,7 @@ E = Exercise(
     hints=(
         "Bad training raises the whole curve of a budget, so the curve may look fine by itself. "
         "Look at the lowest losses of all budgets together: which one is out of line?",
-        "Lowest point of each budget first. Then leave out each budget in turn, fit a power law to "
+        "Minimum of each budget first. Then leave out each budget in turn, fit a power law to "
         "the lowest losses of the others, and measure how far they are off. Where is that least? "
         "Without that budget fit the best sizes. (A law without a floor is good enough over so "
         "short a range.)",
@@ -208,7 +208,7 @@ exponent.mistake(
     exponent=lambda runs, rest: exponent_of(
         rest, lambda found: min(found, key=lambda one: one.loss).parameters
     ),
-).why("The lowest point of each parabola lies between two sizes.")
+).why("The minimum of each parabola lies between two sizes.")
 exponent.mistake("one over the exponent", exponent=lambda runs, rest: 1 / exponent_of(rest)).why(
     "The budget stands on the x axis."
 )

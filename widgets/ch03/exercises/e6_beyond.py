@@ -34,7 +34,7 @@ E = Exercise(
         "With both axes logarithmic the lowest losses bend, and a ruler misses the bend. What does "
         "the loss go to, if compute has no end? And for the interval: the same as in 03.2, but all "
         "the way to the end.",
-        "Lowest point of each budget; then a law with three unknowns: floor + coefficient · "
+        "Minimum of each budget; then a law with three unknowns: floor + coefficient · "
         "flops ** exponent. For each floor the rest is a straight line in logarithms; take the "
         "floor with which the points lie best on it. For the interval: noise on the runs, new "
         "parabolas, new law, many times. What five runs leave over a parabola is too small: "
@@ -199,7 +199,7 @@ _mistake("a line of the loss over log FLOPs", _BENDS, _half_log())
 _mistake("a line of the loss over log FLOPs, from two budgets", _BENDS, _half_log(last=2))
 _mistake(
     "a law through all runs, not through the best ones",
-    "Runs that are too small or too large lie above the law. Take the lowest points.",
+    "Runs that are too small or too large lie above the law. Take the minima.",
     _line(_all_runs),
     _half_log(_all_runs),
 )

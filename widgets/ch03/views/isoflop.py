@@ -59,7 +59,7 @@ def axes(paper: Paper, curves: Sequence[Curve], axis: str) -> Plot:
 
 
 def draw_curve(plot: Plot, curve: Curve, axis: str, strong: bool) -> None:
-    """Parabola, runs and lowest point of a budget; a click on them chooses it."""
+    """Parabola, runs and minimum of a budget; a click on them chooses it."""
     fitted, name = curve.parabola(axis), named(curve.budget)
     tried = curve.tokens if axis == "tokens" else curve.sizes
     low, high = min(tried), max(tried)
@@ -95,7 +95,7 @@ def draw_gauge(plot: Plot, curve: Curve, axis: str, it: Dot) -> None:
         plot.line([(it.at, level), (it.at, it.loss)], "ink", key="gauge")
         words = f"yours: {it.above:.3f} nats"
         if not paper.narrow:
-            words += f" ({more_loss(it.share)}) above the lowest"
+            words += f" ({more_loss(it.share)}) above the minimum"
         paper.text(paper.width - 4, plot.top - 10, words, anchor="end", bold=True)
     plot.mark("diamond", (it.at, it.loss), "chosen", size=8, key="dot")
 
@@ -106,9 +106,9 @@ def draw_legend(plot: Plot, curves: Sequence[Curve]) -> None:
     signs = [
         ("circle", "soft", "run", {"stroke": "soft"}),
         ("square", "soft", "stored run", stored),
-        ("cross", "good", "lowest point of a parabola"),
+        ("cross", "good", "minimum of a parabola"),
         ("diamond", "chosen", "yours"),
-        ("line", "sixth", "at most 1% above the lowest loss", FLAT_STYLE),
+        ("line", "sixth", "at most 1% above the minimum", FLAT_STYLE),
     ]
     if not any(run[3] for curve in curves for run in curve.runs):
         del signs[1]

@@ -16,20 +16,20 @@ FLAT = 0.01  # more loss than the lowest that still counts as flat (ours)
 
 @dataclass(frozen=True)
 class FittedParabola:
-    """Parabola of one budget over one axis, and how sure its lowest point is."""
+    """Parabola of one budget over one axis, and how sure its minimum is."""
 
     best: float
     lowest: float
     bend: float
     inside: bool
-    """Whether the lowest point lies between the sizes tried."""
+    """Whether the minimum lies between the sizes tried."""
     low: float | None
     """Ends of the 95 % interval of `best`; None if it could be anywhere."""
     high: float | None
 
     @property
     def flat(self) -> tuple[float, float]:
-        """From where to where the loss is at most 1 % above the lowest."""
+        """From where to where the loss is at most 1 % above the minimum."""
         away = math.sqrt(FLAT * self.lowest / self.bend)
         return self.best * math.exp(-away), self.best * math.exp(away)
 
@@ -77,7 +77,7 @@ class Dot:
     """Its place on the axis."""
     loss: float
     above: float
-    """Nats above the lowest point."""
+    """Nats above the minimum."""
 
     @property
     def share(self) -> float:
@@ -88,7 +88,7 @@ class Dot:
 def curves_of(runs: Sequence[Run], stored: Sequence[Run] = ()) -> list[Curve]:
     """A curve for each budget, stored runs included; a budget that both have is one curve.
 
-    Raises ValueError as `fit_isoflop`, but a lowest point may lie outside the sizes tried.
+    Raises ValueError as `fit_isoflop`, but a minimum may lie outside the sizes tried.
     """
     everything = [*runs, *stored]
     laws = [fit_isoflop(everything, axis, edges=True) for axis in AXES]
@@ -139,7 +139,7 @@ def headline(curve: Curve, axis: str, stop: int) -> str:
     it, fitted = dot(curve, axis, stop), curve.parabola(axis)
     where, ratio = f"At {scientific(curve.budget)} FLOPs", it.at / fitted.best
     if not fitted.inside:
-        return f"{where} the lowest point lies outside the sizes tried: add models beyond"
+        return f"{where} the minimum lies outside the sizes tried: add models beyond"
     has, word = ("run reads", "with ") if axis == "tokens" else ("model has", "")
     kind = "as many" if axis == "tokens" else "as large"
     times = (
@@ -160,9 +160,9 @@ def notes(curve: Curve, axis: str, stop: int) -> list[str]:
     return [
         f"Yours: {amount(it.parameters)} parameters on {amount(it.tokens)} tokens, "
         f"{significant(it.tokens / it.parameters, 2)} tokens for each parameter. Its loss by the "
-        f"parabola: {it.loss:.3f} nats, {it.above:.3f} above the lowest.",
+        f"parabola: {it.loss:.3f} nats, {it.above:.3f} above the minimum.",
         f"The flat part: from {amount(low)} to {amount(high)} {axis}, a factor of "
-        f"{significant(high / low, 2)}, the loss is at most {percent(FLAT)} above the lowest.",
+        f"{significant(high / low, 2)}, the loss is at most {percent(FLAT)} above the minimum.",
         f"{_sure(fitted, axis)} {paper}",
         "Its tokens are read off between those of the runs. The rule C / (6 · N) says "
         f"{'the same' if same else rule}.",
@@ -171,21 +171,21 @@ def notes(curve: Curve, axis: str, stop: int) -> list[str]:
 
 def _sure(fitted: FittedParabola, axis: str) -> str:
     if fitted.low is None or fitted.high is None:
-        return "With the noise of these runs the lowest point could be anywhere."
+        return "With the noise of these runs the minimum could be anywhere."
     between = f"between {amount(fitted.low)} and {amount(fitted.high)} {axis}"
-    return f"The lowest point lies {between} (95% interval)."
+    return f"The minimum lies {between} (95% interval)."
 
 
 def table_rows(
     curves: Sequence[Curve], chosen: Curve, axis: str, stop: int
 ) -> list[dict[str, str]]:
-    """Each budget's runs and its lowest point; at the chosen one also the dot."""
+    """Each budget's runs and its minimum; at the chosen one also the dot."""
     rows = []
     for curve in curves:
         fitted = curve.parabola(axis)
         size = curve.size_of(fitted.best) if axis == "tokens" else fitted.best
         tokens = fitted.best if axis == "tokens" else curve.tokens_of(fitted.best)
-        best = ("lowest point", size, tokens, fitted.lowest)
+        best = ("minimum", size, tokens, fitted.lowest)
         names = {False: "run", True: "stored run"}
         points = [(names[stored], *point) for *point, stored in curve.runs]
         if curve is chosen:
@@ -200,9 +200,9 @@ def table_rows(
                     "tokens": amount(read),
                     "tokens per parameter": significant(read / parameters, 2),
                     "loss": f"{loss:.3f}",
-                    "above the lowest": f"{loss - fitted.lowest:.3f}",
+                    "above the minimum": f"{loss - fitted.lowest:.3f}",
                     f"within 1% ({axis})": " to ".join(map(amount, fitted.flat))
-                    if name == "lowest point"
+                    if name == "minimum"
                     else "",
                 }
             )

@@ -65,7 +65,7 @@ def cheapest_when(law: ParametricLaw, parameters: float, loss: float) -> float |
     """Tokens served with which no other size is cheaper.
 
     None if another size is, whatever is served: this one never gets there, or is larger than the
-    cheapest to train. From the lowest point of 6·N·D + 2·N·served, where its slope over N is 0.
+    cheapest to train. From the minimum of 6·N·D + 2·N·served, where its slope over N is 0.
     """
     size = math.exp(math.log(law.A) - law.alpha * math.log(parameters))
     room = loss - law.E - size
