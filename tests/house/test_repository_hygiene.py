@@ -125,14 +125,14 @@ def cell_problems(cell):
 
 def chapter_problems(cells):
     """Whether a chapter has its measure: cells, lines, words, exercises."""
-    found = [] if 60 <= len(cells) <= 120 else [f"{len(cells)} cells"]
+    found = [] if 60 <= len(cells) <= 160 else [f"{len(cells)} cells"]
     lengths = sorted(len(source_of(c).splitlines()) for c in cells if c["cell_type"] == "code")
     if lengths[len(lengths) // 2] > 10:
         found.append(f"half of the code cells have over {lengths[len(lengths) // 2]} lines")
     for cell in cells:
         if cell["cell_type"] == "markdown":
             words = re.sub(r"<[^>]*>|`[^`]*`|\|", " ", source_of(cell)).split()
-            found += [f"{len(words)} words: {source_of(cell)[:60]}"] if len(words) > 120 else []
+            found += [f"{len(words)} words: {source_of(cell)[:60]}"] if len(words) > 150 else []
     exercises = {tag for cell in cells for tag in tags_of(cell) if tag.startswith("exercise:")}
     return found + ([f"{len(exercises)} exercises"] if len(exercises) < 6 else [])
 
