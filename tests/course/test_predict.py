@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +179,11 @@ def test_each_why_belongs_to_a_choice_of_its_chapter(file):
     for name, sentences in whys.items():
         assert set(sentences) - {"answer"} in (set(), set(choices[name])), name
         assert all(len(sentence) > 20 for sentence in sentences.values())
+
+
+@pytest.mark.parametrize("file", CHAPTERS, ids=lambda file: file.name[:2])
+def test_an_answer_in_words_is_one_of_the_choices(file):
+    choices = choices_of(file)
+    source = "".join("".join(cell["source"]) for cell in json.loads(file.read_bytes())["cells"])
+    told = re.findall(r'reveal\("(P[\d.]+)", "([^"]+)"\)', source)
+    assert [(name, truth) for name, truth in told if truth not in choices[name]] == []

@@ -44,9 +44,10 @@ class TestLeaving:
         return calm
 
     def test_in_the_middle_of_a_stream(self, server):
-        stream = server.client().completions.create(**LONG, stream=True)
+        # eight texts, so that they are still being written when the gauge is read
+        stream = server.client().completions.create(**LONG, n=8, stream=True)
         next(stream)
-        assert server.metric("cache_blocks_used") > 0
+        wait_until(lambda: server.metric("cache_blocks_used") > 0, 10)
         stream.close()
         wait_until(lambda: idle(server), 10)
         server.engine.blocks.check([])

@@ -112,8 +112,8 @@ def test_mixture_is_the_librarys_arithmetic():
             "multilingual": 0.08 / 0.04,
         }
     )
-    assert view.summary() == "Most often repeated: code, 8.5 times"
-    assert ">read 8.5 times, much repetition<" in view.static_svg()
+    assert view.summary() == "Read most often: code, 8.5 epochs"
+    assert ">8.5 epochs, much repetition<" in view.static_svg()
     assert [row["epochs"] for row in view.table()] == ["0.56", "3.12", "8.50", "2.00"]
     assert view.frame()["facts"]["epochs"].split()[1] == "3.1250"
     with pytest.raises(ValueError, match="tokens="):

@@ -1,7 +1,7 @@
 """The measured funnel: how many documents are left after each step, and what happened to each one.
 
-The numbers are those of a run that just happened. Choose a step and one of the documents that fell
-there: its address, the reason with its figure, and the text as the step saw it.
+The numbers are those of a run that just happened. Choose a step and one of the documents that it
+dropped: its address, the reason with its figure, and the text as the step saw it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ def bars(funnel: Funnel) -> list[dict[str, object]]:
 def journeys(
     dropped: Iterable[Dropped], kept: Iterable[Document], each: int = _SHOWN
 ) -> dict[str, list[dict[str, str]]]:
-    """For each step some of the documents that fell there, spread over its reasons; and some kept.
+    """For each step some of the documents it dropped, spread over its reasons; and some kept.
 
     Every document comes with its address, the reason and its figure, and the start of its text.
     """
@@ -103,7 +103,7 @@ def draw_bars(
 
 
 def lost_words(row: Mapping[str, object]) -> str:
-    """How many documents fell at a step, as it stands behind those that went on."""
+    """How many documents were dropped at a step, as it stands behind those that went on."""
     lost = int(row["in"]) - int(row["out"])
     return f"  (−{lost:,})" if lost else ""
 
@@ -131,7 +131,7 @@ def draw_card(paper: Paper, row: Mapping[str, str], left: float, top: float) -> 
 
 
 class FunnelExplorer(View):
-    """The steps of a run as bars; choose a step and a document that fell there.
+    """The steps of a run as bars; choose a step and a document that was dropped there.
 
     funnel: its counts. dropped, kept: documents to look at; texts of strangers are shown as text.
     """
@@ -154,7 +154,7 @@ class FunnelExplorer(View):
         fallen = funnel.dropped if dropped is None else dropped
         self.rows, self.journeys = bars(funnel), journeys(fallen or (), kept)
         fell = [row["step"] for row in self.rows if row["in"] > row["out"]]
-        self.offered = {name: f"fell at {name}" for name in fell} | {KEPT: "kept to the end"}
+        self.offered = {name: f"{name} dropped" for name in fell} | {KEPT: "were kept to the end"}
         super().__init__(step=step)
 
     def scene(self, paper: Paper, *, step: str, document: int) -> Scene:

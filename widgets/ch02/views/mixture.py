@@ -27,13 +27,13 @@ def note(times: float) -> str:
     """What so many epochs mean, in words."""
     if times < FEW:
         return f"{times:.0%} of it is read"
-    return f"read {times:.1f} times" + (", much repetition" if times > MANY else "")
+    return f"{times:.1f} epochs" + (", much repetition" if times > MANY else "")
 
 
 def headline(times: Mapping[str, float]) -> str:
     """The title: what to see."""
     name, most = max(times.items(), key=lambda item: item[1])
-    return f"Most often repeated: {name}, {most:.1f} times"
+    return f"Read most often: {name}, {most:.1f} epochs"
 
 
 def table_rows(

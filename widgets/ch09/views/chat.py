@@ -13,6 +13,7 @@ import traitlets
 
 from llama3lib.inference import LLMEngine, RequestOutput, SamplingParams
 from llama3lib.tokenizer import ChatFormat, Message
+from llama3lib.utils.require import whole
 from widgets.core.widget import CourseWidget, css, esm
 
 _PAUSE = 0.03  # seconds between two messages to the browser
@@ -58,6 +59,7 @@ class ChatPanel(CourseWidget):
             raise ValueError("engine is not allowed: it has no tokenizer")
         if system and not chat:
             raise ValueError(f"system={system!r} is not allowed: chat=True is needed")
+        whole("max_tokens", max_tokens, 1)
         self._settings = {"max_tokens": max_tokens, "top_p": top_p, "seed": seed}
         SamplingParams(temperature=temperature, **self._settings)  # checks them all
         self.engine = engine
