@@ -135,8 +135,7 @@ def chapter_problems(cells):
             words = re.sub(
                 r"(?s)<[^>]*>|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|^#.*?$|\|", " ", text
             ).split()
-            long = 150 if re.search(r"\$\$|<details>|\*\*Exercise", text) else 120
-            found += [f"{len(words)} words: {text[:60]}"] if len(words) > long else []
+            found += [f"{len(words)} words: {text[:60]}"] if len(words) > 150 else []
     exercises = {tag for cell in cells for tag in tags_of(cell) if tag.startswith("exercise:")}
     return found + ([f"{len(exercises)} exercises"] if len(exercises) < 6 else [])
 
