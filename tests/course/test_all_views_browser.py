@@ -51,7 +51,9 @@ def test_views_of_a_chapter(open_notebook, chapter):
         root.locator(".l3-picture text, .l3-picture rect").first.wait_for(state="attached")
         page.screenshot(f"{name}-light", f".l3-view[data-view={name}]")
         shown = root.locator("[data-trait]:visible")
-        for trait in shown.evaluate_all("all => all.map(e => e.dataset.trait)"):
+        # lists last: another choice may hide the other controls
+        tags = shown.evaluate_all("all => all.map(e => [e.tagName === 'SELECT', e.dataset.trait])")
+        for _, trait in sorted(tags, key=lambda pair: pair[0]):
             control = root.locator(f"[data-trait={trait}]")
             before = page.python(f"views[{name!r}].{trait}")
             move(page, control)
