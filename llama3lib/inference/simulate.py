@@ -203,7 +203,7 @@ class Run:
         return [times[token] - job.arrival for times, job in pairs]
 
 
-class _Seats:
+class _Slots:
     """Spans of a run as they come: who sits where, and what goes on there."""
 
     def __init__(self) -> None:
@@ -255,7 +255,7 @@ def run_continuous(
     )
     coming = deque(_sequence(place, job) for place, job in enumerate(workload.jobs))
     tokens: list[list[float]] = [[] for _ in workload.jobs]
-    slots, clock, num_steps = _Seats(), 0.0, 0
+    slots, clock, num_steps = _Slots(), 0.0, 0
     while coming or scheduler.has_work:
         if not scheduler.has_work:
             clock = max(clock, workload.jobs[coming[0].sample_id].arrival)

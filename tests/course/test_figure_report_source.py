@@ -205,6 +205,7 @@ def test_bars_and_boxes_are_told_as_tables():
         ({"points": ["c"]}, "points names 'c': one of a"),
         ({"bands": {"c": [1]}}, "bands names 'c'"),
         ({"log": "z"}, "log='z'"),
+        ({"log": "y", "lines": {"a": [0, 1]}}, "a has y of 0 or less"),
     ],
 )
 def test_curves_that_do_not_fit_are_refused(more, told):

@@ -38,7 +38,8 @@ def curves(
     borders: places of dotted upright lines, with or without their names.
     x_title, y_title: what the axes show, with the unit. title, alt, table: as for `live_figure`.
 
-    Raises ValueError for a line whose length is not that of x, and for names that are no lines.
+    Raises ValueError for a line whose length is not that of x, for names that are no lines, and
+    for what a logarithmic axis would leave out: numbers that are not above 0.
     """
     import plotly.graph_objects as go
 
@@ -49,6 +50,10 @@ def curves(
     if set(log) - set("xy"):
         raise ValueError(f"log={log!r} is not allowed: x, y, xy or nothing")
     data = {name: _pair(name, x, line) for name, line in lines.items()}
+    for axis, number in (("x", 0), ("y", 1)):
+        for name, pair in data.items():
+            if axis in log and not all(value > 0 for value in pair[number]):
+                raise ValueError(f"log={log!r} is not allowed: {name} has {axis} of 0 or less")
     figure = go.Figure()
     for number, (name, (places, values)) in enumerate(data.items()):
         if name in bands:
@@ -212,7 +217,7 @@ def _name_at_ends(figure: Any, data: Mapping[str, tuple[list, list]], log: str) 
     def height(value: float) -> float:
         return math.log10(value) if "y" in log else float(value)
 
-    known = [height(v) for _, values in data.values() for v in values if "y" not in log or v > 0]
+    known = [height(v) for _, values in data.values() for v in values]
     step = (max(known) - min(known) or 1) / 14
     figure.update_layout(showlegend=False, margin={"r": 150})
     last = -math.inf
