@@ -29,7 +29,9 @@ SAMPLES: dict[str, Callable[[], object]] = {
     "BandView": lambda: some_band_view(),
     "BatchingTimeline": lambda: widgets.BatchingTimeline(spread=1.0),
     "FP8Grid": lambda: widgets.FP8Grid(),
-    "FunnelExplorer": lambda: widgets.FunnelExplorer(some_funnel(), kept=[Document("good", "k")]),
+    "FunnelExplorer": lambda: widgets.FunnelExplorer(
+        some_funnel(), kept=[Document("good", "k"), Document("better", "l")]
+    ),
     "GQAExplorer": lambda: widgets.GQAExplorer(),
     "IsoFlopExplorer": lambda: widgets.IsoFlopExplorer(
         [run for run in toy_runs("toy") if run.seed == 0], stored=toy_runs("toy-long")
