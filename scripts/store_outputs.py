@@ -26,6 +26,7 @@ from fold_outputs import fold, write  # noqa: E402
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 SVG = "image/svg+xml"
+PANEL = "Widgets in a box: run this cell to use them"
 _SAVE = """async () => {
   const context = window.jupyterapp.shell.currentWidget.context;
   await context.save(); return true; }"""
@@ -33,8 +34,13 @@ _SCROLL = "i => window.jupyterapp.shell.currentWidget.content.scrollToItem(i)"
 
 
 def has_picture(output: dict) -> bool:
-    """Whether an output is a view."""
-    return VIEW in output.get("data", {}) and SVG in output["data"]
+    """Whether an output is a view, or a panel of ordinary widgets with views in it."""
+    return VIEW in output.get("data", {}) and (SVG in output["data"] or is_panel(output))
+
+
+def is_panel(output: dict) -> bool:
+    """Whether an output is a box of widgets."""
+    return output["data"].get("text/plain", "").startswith(("VBox(", "HBox(", PANEL))
 
 
 def pictures(page: object, cells: list) -> dict[int, list[str]]:
@@ -44,7 +50,9 @@ def pictures(page: object, cells: list) -> dict[int, list[str]]:
         if not any(map(has_picture, cell.get("outputs", []))):
             continue
         page.page.evaluate(_SCROLL, i)
-        views = page.locator(f".jp-Cell[data-windowed-list-index='{i}'] .l3-view")
+        panel = any(is_panel(out) for out in cell.outputs if has_picture(out))
+        kind = ".jp-OutputArea-output:has(.l3-view)" if panel else ".l3-view"
+        views = page.locator(f".jp-Cell[data-windowed-list-index='{i}'] {kind}")
         views.first.wait_for()
         page.page.wait_for_timeout(300)
         found[i] = [base64.b64encode(view.screenshot()).decode() for view in views.all()]
@@ -95,6 +103,8 @@ def tidy(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 output.data["image/png"] = shrunk(output.data["image/png"])
             if VIEW in output.get("data", {}):
                 output.data[VIEW]["model_id"] = "0" * 32  # no kernel of a stored page has it
+                if is_panel(output):
+                    output.data["text/plain"] = PANEL
         if "outputs" in cell:
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     return book

@@ -37,6 +37,13 @@ class Small(CourseWidget):
         return [{"part": "attention", "share": "17%"}]
 Small()
 """
+PANEL = """from ipywidgets import HBox, VBox, interactive
+from widgets import RooflineDot
+pair = [RooflineDot(setting=setting) for setting in ("8B BF16", "405B BF16")]
+def set_batch(size):
+    for view in pair:
+        view.move(batch=size)
+VBox([interactive(set_batch, size=[1, 64]), HBox(pair)])"""
 # what has the focus, whether its ring can be seen, and which cell JupyterLab has selected
 FOCUS = """() => { const it = document.activeElement, style = getComputedStyle(it);
   return { type: it.type ?? it.tagName, value: it.value, ring: parseFloat(style.outlineWidth),
@@ -172,6 +179,21 @@ pick"""
     for theme in ("dark", "light"):
         page.set_theme(theme)
         page.screenshot(f"reveal-{theme}", ".l3-predict:has(.l3-predict-told)")
+
+
+def test_views_move_beside_ordinary_widgets(open_notebook):
+    page = open_notebook([PANEL])
+    pictures = page.locator(".l3-view svg")
+    pictures.nth(1).wait_for()
+    page.locator(".widget-dropdown select").select_option(label="64")
+    page.python_becomes("[view.batch for view in pair]", "[64, 64]")
+    page.page.wait_for_function(
+        """() => [...document.querySelectorAll('.l3-view .l3-title')].every(
+        (title) => title.textContent.includes('batch 64'))"""
+    )
+    for theme in ("dark", "light"):
+        page.set_theme(theme)
+        page.screenshot(f"panel-{theme}", ".jp-OutputArea-output:has(.l3-view)")
 
 
 def test_nothing_is_cut_off_on_a_narrow_page(open_notebook):

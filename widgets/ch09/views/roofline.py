@@ -21,6 +21,7 @@ from llama3lib.inference.roofline import (
 )
 from llama3lib.model import ModelArgs, get_preset
 from widgets.view import Choice, Log, Paper, Plot, Scene, Slider, View
+from widgets.view.paper import WIDTHS
 from widgets.view.words import count_of, duration, percent, significant, thousands, with_prefix
 
 MODELS = ("8B", "70B", "405B")
@@ -155,7 +156,8 @@ def draw_roof(plot: Plot, chip: Chip) -> None:
     plot.line([(LEFT, LEFT * memory), (chip.ridge, flops), (RIGHT, flops)], "main", width=3)
     plot.label((8, 8 * memory), f"memory: {with_prefix(memory, 'B/s')}")
     plot.label((RIGHT, flops * 0.6), f"BF16: {with_prefix(flops, 'FLOP/s')}")
-    plot.label((chip.ridge, plot.y.low * 1.3), ridge_words(chip), "soft")
+    bend = ridge_words(chip) if plot.paper.width > WIDTHS[2] else f"ridge {significant(chip.ridge)}"
+    plot.label((chip.ridge, plot.y.low * 1.3), bend, "soft")
     if fp8 is not None:
         knee = (fp8 / memory, fp8)
         plot.line([(chip.ridge, flops), knee, (RIGHT, fp8)], "main", dash="7 5")
