@@ -75,11 +75,12 @@ def train_byte_model(
     run: ByteRun | None = None,
     on_step: Callable[[int, float], None] | None = None,
     device: str | torch.device = "cpu",
+    build: Callable[[ModelArgs], Transformer] = Transformer,
 ) -> Transformer:
     """Train a byte model on texts; the same texts and seed give the same weights.
 
     Windows are drawn at random places; attention and loss stay within a document. `on_step` is
-    called with each step and its loss.
+    called with each step and its loss; `build` makes the model before its weights are drawn.
 
     Raises ValueError if the texts have fewer bytes than one window.
     """
@@ -88,7 +89,7 @@ def train_byte_model(
     if len(data) <= run.length + 1:
         raise ValueError(f"texts have {len(data)} bytes, a window needs {run.length + 2}")
     generator = torch.Generator().manual_seed(run.seed)
-    model = Transformer(run.args)
+    model = build(run.args)
     model.init_weights(generator)
     model.to(device)
     optimizer = make_adamw(model, run.lr)
