@@ -89,6 +89,16 @@ def stored(file: Path, lab: Lab, browser: object) -> nbformat.NotebookNode:
     return tidy(book)
 
 
+def tried(file: Path, lab: Lab, browser: object, times: int = 3) -> nbformat.NotebookNode:
+    """The same; on a busy machine a page may give up on a view, and another try helps."""
+    for _ in range(times - 1):
+        try:
+            return stored(file, lab, browser)
+        except AssertionError as error:
+            print(f"{file}: once more, for the page said {error}", flush=True)
+    return stored(file, lab, browser)
+
+
 def tidy(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Drop what no reader needs and every run changes."""
     book.metadata = {
@@ -118,7 +128,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home, Browser.open() as browser:
         with Lab.start(Path(home)) as lab:
             for file in options.notebooks:
-                book = stored(file, lab, browser)
+                book = tried(file, lab, browser)
                 size = write(fold(book), file)
                 print(f"{file}: {len(book.cells)} cells, {size / 1e3:.0f} kB")
 
