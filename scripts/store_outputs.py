@@ -30,6 +30,9 @@ PANEL = "Widgets in a box: run this cell to use them"
 _SAVE = """async () => {
   const context = window.jupyterapp.shell.currentWidget.context;
   await context.save(); return true; }"""
+_DRAWN = """i => [...document.querySelectorAll(
+  `.jp-Cell[data-windowed-list-index='${i}'] .l3-stage`)].every(
+  (stage) => stage.querySelector('.l3-picture text, .l3-picture rect'))"""
 _SCROLL = "i => window.jupyterapp.shell.currentWidget.content.scrollToItem(i)"
 
 
@@ -54,6 +57,7 @@ def pictures(page: object, cells: list) -> dict[int, list[str]]:
         kind = ".jp-OutputArea-output:has(.l3-view)" if panel else ".l3-view"
         views = page.locator(f".jp-Cell[data-windowed-list-index='{i}'] {kind}")
         views.first.wait_for()
+        page.page.wait_for_function(_DRAWN, arg=i)
         page.page.wait_for_timeout(300)
         found[i] = [base64.b64encode(view.screenshot()).decode() for view in views.all()]
     return found

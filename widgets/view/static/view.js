@@ -237,6 +237,7 @@ class LiveView {
   start() {
     this.width = this.model.get("_frame")?.size?.[0] ?? this.spec.widths[0];
     this.pushed();
+    if (!this.shownKey) this.want(); // in a box of widgets no picture has come with the view
     const watch = new ResizeObserver(() => this.fit());
     const onSize = (event) => this.resized(event.detail);
     const pushed = () => this.pushed();
