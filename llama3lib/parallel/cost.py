@@ -78,11 +78,7 @@ class Cost:
 
 
 def step_cost(args: ModelArgs, layout: Layout, sequence: int, hardware: Hardware) -> Cost:
-    """Predicted time of one step.
-
-    Raises ValueError if the model or the sequence cannot be cut in this way.
-    """
-    layout.check(args, sequence)
+    """Predicted time of one step; `layout.check` must have passed."""
     block, head = _block(args, layout, sequence, hardware), _head(args, layout, sequence, hardware)
     m, pp = layout.micro_batches, layout.pp
     layers = [sum(one) for one in stage_layers(args.n_layers, pp, layout.stages)]

@@ -5,6 +5,7 @@ Arithmetic alone; nothing here starts a process.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args
 
 from llama3lib.model import ModelArgs
@@ -89,7 +90,8 @@ class Layout:
             require(ok, "micro_batches", self.micro_batches, f"pp={self.pp} or more if stages > 1")
 
 
-def stage_layers(n_layers: int, pp: int, stages: int) -> list[list[int]]:
+@cache
+def stage_layers(n_layers: int, pp: int, stages: int) -> tuple[tuple[int, ...], ...]:
     """Layers of each stage, [rank][stage]; rank r has stages r, r + PP, r + 2·PP, ...
 
     Where the layers do not divide, but would with two more, the first and the last stage have one
@@ -104,7 +106,7 @@ def stage_layers(n_layers: int, pp: int, stages: int) -> list[list[int]]:
     layers = [[each] * stages for _ in range(pp)]
     layers[0][0] -= fewer
     layers[-1][-1] -= fewer
-    return layers
+    return tuple(map(tuple, layers))
 
 
 def in_flight(layout: Layout, rank: int) -> list[int]:

@@ -4,7 +4,8 @@ Mixed precision as in the paper: BF16 weights and activations; FP32 gradients, w
 whole while micro-batches add to them (§3.3.2); FP32 weights and moments of AdamW, sharded.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import cache
 
 from llama3lib.model import ModelArgs
 from llama3lib.model.flops import count_parameters
@@ -38,7 +39,8 @@ class Memory:
 
     @property
     def total(self) -> float:
-        return sum(getattr(self, field.name) for field in fields(self))
+        state = self.weights + self.gradients + self.optimizer
+        return state + self.activations + self.working
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class Kept:
         return self.residual + self.attention + self.feed_forward
 
 
+@cache
 def kept_by_block(args: ModelArgs, recompute: str) -> Kept:
     """What autograd keeps of a block: all, only results of products and attention, or its input."""
     heads = 2 * args.n_heads * args.head_dim + 2 * args.n_kv_heads * args.head_dim
@@ -78,11 +81,7 @@ def rank_parameters(args: ModelArgs, layout: Layout, rank: int) -> float:
 
 
 def rank_memory(args: ModelArgs, layout: Layout, sequence: int, rank: int) -> Memory:
-    """Bytes of each part on one GPU of a pipeline rank.
-
-    Raises ValueError if the model or the sequence cannot be cut in this way.
-    """
-    layout.check(args, sequence)
+    """Bytes of each part on one GPU of a pipeline rank; `layout.check` must have passed."""
     layers = stage_layers(args.n_layers, layout.pp, layout.stages)[rank]
     parameters = rank_parameters(args, layout, rank)
     largest = parameters / max(1, sum(layers))
@@ -118,6 +117,7 @@ def _working(args: ModelArgs, layout: Layout, *, last: bool) -> float:
 
 
 def peak_memory(args: ModelArgs, layout: Layout, sequence: int) -> Memory:
-    """That of the pipeline rank that needs most."""
-    ranks = range(layout.pp)
+    """That of the pipeline rank that needs most; `layout.check` must have passed."""
+    # all but the first and the last have the same layers, and the earlier hold more micro-batches
+    ranks = {0, min(1, layout.pp - 1), layout.pp - 1}
     return max((rank_memory(args, layout, sequence, r) for r in ranks), key=lambda m: m.total)

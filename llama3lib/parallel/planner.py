@@ -81,6 +81,19 @@ def search(
     )
 
 
+def predict(args: ModelArgs, layout: Layout, sequence: int, hardware: Hardware) -> Plan:
+    """Memory and time of one layout, whether it fits or not.
+
+    Raises ValueError if model or sequence cannot be cut in this way.
+    """
+    layout.check(args, sequence)
+    return Plan(
+        layout=layout,
+        memory=peak_memory(args, layout, sequence),
+        cost=step_cost(args, layout, sequence, hardware),
+    )
+
+
 def layouts(
     args: ModelArgs, gpus: int, sequence: int, batch_tokens: int, fixed: Fixed
 ) -> Iterator[Layout]:
@@ -117,6 +130,8 @@ def _schedules(
     kinds = _choices(fixed.recompute, get_args(Recompute))
     for v, size, recompute in product(stages, sizes, kinds):
         if batch % size:
+            continue
+        if v > 1 and batch // size < dims["pp"]:
             continue
         layout = Layout(
             **dims,
