@@ -103,12 +103,9 @@ def layouts(
     """
     for name, value in (("gpus", gpus), ("sequence", sequence), ("batch_tokens", batch_tokens)):
         whole(name, value)
-    require(
-        batch_tokens % sequence == 0,
-        "batch_tokens",
-        batch_tokens,
-        f"a multiple of sequence={sequence}, as {max(1, round(batch_tokens / sequence)) * sequence}",
-    )
+    near = max(1, round(batch_tokens / sequence)) * sequence
+    even = batch_tokens % sequence == 0
+    require(even, "batch_tokens", batch_tokens, f"a multiple of sequence={sequence}, as {near}")
     batch, heads = batch_tokens // sequence, args.n_kv_heads
     for tp in _choices(fixed.tp, (n for n in divisors(heads) if gpus % n == 0)):
         for cp in _choices(fixed.cp, divisors(gpus // tp)):
