@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llama3lib.parallel.hardware import Hardware
     from llama3lib.parallel.planner import Plan as Found
 
+_FIXED = ("tp", "cp", "pp", "stages", "sequences", "recompute", "reshard")
 Number = Annotated[int | None, arg(metavar="INT")]
 
 
@@ -61,7 +62,7 @@ class Plan:
 
         Raises ValueError for a wrong option, or if nothing fits.
         """
-        from llama3lib.parallel.planner import Fixed, search
+        from llama3lib.parallel.planner import search
         from llama3lib.utils.require import require, whole
 
         hardware = self._hardware()
@@ -77,15 +78,7 @@ class Plan:
             sequence=self.sequence,
             batch_tokens=self.batch_tokens,
             hardware=hardware,
-            fixed=Fixed(
-                tp=self.tp,
-                cp=self.cp,
-                pp=self.pp,
-                stages=self.stages,
-                sequences=self.sequences,
-                recompute=self.recompute,
-                reshard=self.reshard,
-            ),
+            fixed={name: getattr(self, name) for name in _FIXED},
         )
         shown = found[: self.top]
         print(f"{len(found):,} layouts fit into {hardware.room / 1e9:g} GB; the fastest:")

@@ -109,6 +109,18 @@ def stage_layers(n_layers: int, pp: int, stages: int) -> tuple[tuple[int, ...], 
     return tuple(map(tuple, layers))
 
 
+def stage_choices(n_layers: int, pp: int) -> list[int]:
+    """V that cut the layers evenly, or with one fewer at both ends; 1 without a pipeline."""
+    possible = []
+    for stages in range(1, (n_layers + 2) // pp + 1 if pp > 1 else 2):
+        try:
+            stage_layers(n_layers, pp, stages)
+        except ValueError:
+            continue
+        possible.append(stages)
+    return possible
+
+
 def in_flight(layout: Layout, rank: int) -> list[int]:
     """Most micro-batches of each of a rank's stages whose backward pass is still to come.
 
