@@ -1,4 +1,4 @@
-"""Simulated failures: counts of Table 5, time by closed forms, the best interval by Young's rule."""
+"""Simulated failures: counts of Table 5, closed forms, the best interval by Young's rule."""
 
 import math
 from dataclasses import replace
