@@ -92,37 +92,32 @@ def layouts(
     even = batch_tokens % sequence == 0
     require(even, "batch_tokens", batch_tokens, f"a multiple of sequence={sequence}, as {near}")
     batch = batch_tokens // sequence
-    for tp in _choices(fixed, "tp", divisors(args.n_kv_heads)):
-        for cp in _choices(fixed, "cp", divisors(max(1, gpus // tp))):
-            for pp in _choices(fixed, "pp", divisors(max(1, gpus // (tp * cp)))):
-                dp = gpus // (tp * cp * pp)
-                if dp and tp * cp * pp * dp == gpus and batch % dp == 0:
-                    yield from _schedules(args, sequence, batch // dp, fixed, tp, cp, pp, dp)
 
+    def choices(name: str, free: Iterable) -> list:
+        return list(free) if fixed.get(name) is None else [fixed[name]]
 
-def _schedules(
-    args: ModelArgs, sequence: int, batch: int, fixed: Mapping[str, object], *dims: int
-) -> Iterator[Layout]:
-    """Stages, micro-batches and recomputation of one replica, which sees `batch` sequences."""
-    stages = _choices(fixed, "stages", stage_choices(args.n_layers, dims[2]))
-    sizes = _choices(fixed, "sequences", divisors(batch))
-    for v, size in product(stages, sizes):
-        if batch % size or (v > 1 and batch // size < dims[2]):
+    sizes = [choices(name, divisors(gpus)) for name in ("cp", "pp")]
+    for tp, cp, pp in product(choices("tp", divisors(args.n_kv_heads)), *sizes):
+        dp, rest = divmod(gpus, tp * cp * pp)
+        if rest or dp == 0 or batch % dp:
             continue
-        schedule = dict(stages=v, sequences=size, micro_batches=batch // size)
-        for recompute in _choices(fixed, "recompute", get_args(Recompute)):
-            names = dict(zip(("tp", "cp", "pp", "dp"), dims, strict=True))
-            reshard = bool(fixed.get("reshard"))
-            layout = Layout(**names, **schedule, recompute=recompute, reshard=reshard)
+        for v, size, recompute in product(
+            choices("stages", stage_choices(args.n_layers, pp)),
+            choices("sequences", divisors(batch // dp)),
+            choices("recompute", get_args(Recompute)),
+        ):
+            m, rest = divmod(batch // dp, size)
+            if rest or (v > 1 and m < pp):
+                continue
+            layout = Layout(
+                **dict(tp=tp, cp=cp, pp=pp, dp=dp, stages=v, micro_batches=m, sequences=size),
+                **dict(recompute=recompute, reshard=bool(fixed.get("reshard"))),
+            )
             try:
                 layout.check(args, sequence)
             except ValueError:
                 continue
             yield layout
-
-
-def _choices(fixed: Mapping[str, object], name: str, free: Iterable) -> list:
-    return list(free) if fixed.get(name) is None else [fixed[name]]
 
 
 def divisors(number: int) -> list[int]:
