@@ -203,7 +203,7 @@ def test_real_tensors_need_what_is_told(recompute, as_on_a_gpu):
 
 
 @pytest.mark.parametrize(
-    "layers", [2, pytest.param(32, marks=[pytest.mark.long, pytest.mark.slow])]
+    "layers", [2, pytest.param(32, marks=[pytest.mark.long, pytest.mark.many_steps])]
 )
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
 def test_the_8b_would_need_what_is_told(layers, recompute, as_on_a_gpu, monkeypatch):
