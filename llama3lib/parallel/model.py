@@ -15,7 +15,7 @@ from llama3lib.model import DocumentMask, Transformer
 from llama3lib.parallel.activation import apply_activation_checkpointing
 from llama3lib.parallel.context import apply_cp, cut_sequence
 from llama3lib.parallel.data import apply_fsdp, sync_gradients
-from llama3lib.parallel.dims import ORDER, ParallelDims, device_of
+from llama3lib.parallel.dims import ParallelDims, device_of, dims_of, fsdp_mesh
 from llama3lib.parallel.pipeline import Loss, PipelineRunner, split_pipeline
 from llama3lib.parallel.schedules import pipeline_order
 from llama3lib.parallel.tensor import apply_tp, vocab_parallel_loss
@@ -60,7 +60,7 @@ def parallelize(
     the ranks' weights differ.
     """
     plan = plan or ParallelPlan()
-    dims = ParallelDims() if mesh is None else dims_of(mesh)
+    dims = dims_of(mesh)
     dims.check(model.args)
     whole("virtual", plan.virtual)
     one_stage = dims.pp > 1 or plan.virtual == 1
@@ -82,16 +82,11 @@ def parallelize(
         if dims.dp * dims.cp > 1:
             apply_fsdp(
                 part,
-                mesh["dp_replicate", "fsdp"] if dims.dp_replicate > 1 else mesh["fsdp"],
+                fsdp_mesh(mesh),
                 reshard_after_forward=plan.reshard_after_forward,
                 param_dtype=plan.param_dtype,
             )
     return ParallelModel(parts, mesh, dims, plan)
-
-
-def dims_of(mesh: DeviceMesh) -> ParallelDims:
-    """The dimensions that a mesh was built for."""
-    return ParallelDims(**{name: mesh[name].size() for name in ORDER})
 
 
 class ParallelModel:
@@ -166,17 +161,17 @@ class ParallelModel:
             total = self._run_pipeline(pieces, rows, size, valid, loss, train)
         else:
             total = self._run_plain(pieces, valid, loss, train)
-        return self._sum(total, "tp").to(total.dtype), valid
+        return self._sum(total, "tp"), valid
 
     def _run_plain(self, pieces: list, valid: int, loss: Loss, train: bool) -> Tensor:
-        model, total = self.parts[0], torch.zeros((), device=self.device)
+        model, total = self.parts[0], 0.0
         for i, (inputs, positions, mask, targets) in enumerate(pieces):
             sync_gradients(model, last=i == len(pieces) - 1)
             with torch.set_grad_enabled(train):
                 share = loss(model(inputs, positions, mask), targets, valid)
             if train:
                 share.backward()
-            total = total + share.detach()
+            total += share.detach()
         return total
 
     def _run_pipeline(

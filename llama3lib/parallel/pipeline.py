@@ -111,7 +111,7 @@ class PipelineRunner:
                 list(targets),
                 losses,
             )
-        return sum((loss.detach() for loss in losses), torch.zeros((), device=self.device))
+        return torch.stack([loss.detach() for loss in losses]).sum() if losses else torch.zeros(())
 
     def _make(self, order: list[list[Action]], micro_batches: int, train: bool) -> "_Schedule":
         pp, rank = dist.get_world_size(self.group), dist.get_rank(self.group)

@@ -92,7 +92,9 @@ def _one_step(args, mesh, plan, setting, dtype):
         _same_logits(parallel, mine, logits)
     expected = next_token_loss(logits, targets)
     expected.backward()
-    alone, _ = parallel.backward(*mine, next_token_loss, micro_batch=setting.micro_batch, train=False)
+    alone, _ = parallel.backward(
+        *mine, next_token_loss, micro_batch=setting.micro_batch, train=False
+    )
     assert all(p.grad is None for p in parallel.parameters())
     loss, valid = parallel.backward(*mine, next_token_loss, micro_batch=setting.micro_batch)
     assert valid == int((targets != -100).sum())

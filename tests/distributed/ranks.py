@@ -16,6 +16,9 @@ import torch.distributed as dist
 from llama3lib.utils.processes import end_with_parent, worker_context
 
 
+_SLOW_TO_IMPORT = ["torch", "llama3lib.train", "llama3lib.parallel.model"]
+
+
 def run_checks(checks, world, *, seconds=240):
     """Run functions without arguments on `world` ranks, in one launch; their seconds by name.
 
@@ -24,6 +27,7 @@ def run_checks(checks, world, *, seconds=240):
     with where each rank was. No process is left behind in any case.
     """
     context = worker_context()
+    context.set_forkserver_preload(_SLOW_TO_IMPORT)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ranks = [
