@@ -44,8 +44,7 @@ class Setting:
         _one_step(args, mesh, plan, self, torch.float32)
         _one_step(args, mesh, plan, self, torch.float64)
         if self.curve:
-            same_curve(self, torch.float32)
-            same_curve(self, torch.float64)
+            same_curve(self, mesh, plan, torch.float32)
 
 
 def full_model(args, dtype=torch.float32, seed=0):
@@ -122,12 +121,11 @@ def _one_step(args, mesh, plan, setting, dtype):
         assert apart(whole(parameter.detach()), wanted[name]) < close, f"step of {name}"
 
 
-def same_curve(setting, dtype, steps=20):
+def same_curve(setting, mesh, plan, dtype, steps=20):
     """Twenty steps of AdamW with clipping have the losses of one process."""
     args = ARGS.replace(n_layers=setting.layers)
     single = full_model(args, dtype)
-    mesh = ParallelDims(**setting.dims).build_mesh()
-    parallel = parallelize(copy.deepcopy(single), mesh, ParallelPlan(**setting.plan))
+    parallel = parallelize(copy.deepcopy(single), mesh, plan)
     optimizers = [make_adamw(model, 3e-3) for model in (single, parallel)]
     for step in range(steps):
         inputs, targets, ids = batch_of(seed=step % 2)
