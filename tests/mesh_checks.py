@@ -67,6 +67,8 @@ def other_numbers_are_refused():
     inputs, targets, ids = batch_of(length=30)
     parallel = parallelize(full_model(ARGS), cp)
     refused(lambda: parallel.backward(inputs, targets, ids, next_token_loss), "sequence=30", "4")
+    inputs, targets, ids = batch_of(rows=3 - dist.get_rank())
+    refused(lambda: parallel.backward(inputs, targets, ids, next_token_loss), "on every rank")
     inputs, targets, ids = batch_of()
     parallel = parallelize(full_model(ARGS), pp)
     run = lambda: parallel.backward(inputs, targets, ids, next_token_loss, micro_batch=3)  # noqa: E731
