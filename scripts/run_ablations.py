@@ -1,8 +1,9 @@
-"""Run the comparisons of chapter 05 on three seeds and store what came out.
+"""Run the comparisons of chapters 01, 03 and 05 on three seeds and store what came out.
 
-    python scripts/run_ablations.py            # about fifteen minutes on two cores
+    python scripts/run_ablations.py                 # more than an hour on two cores
+    python scripts/run_ablations.py --only repeats  # one of them, the others are kept
 
-The numbers go to `llama3lib/assets/ablations.json`; the chapter shows them beside the run that the
+The numbers go to `llama3lib/assets/ablations.json`; the chapters show them beside the runs that the
 reader makes.
 """
 
@@ -17,19 +18,22 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import accumulate, islice, product
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from llama3lib.data.tokens import TokenShard
-from llama3lib.eval import copy_grid, held_out_loss
+from llama3lib.eval import copy_grid, found_needles, held_out_loss, hidden_needles
 from llama3lib.model import Transformer
 from llama3lib.train import ablations
 from llama3lib.train.ablations import run_branch
+from llama3lib.train.byte_model import ByteRun, loss_on_texts, train_byte_model
 from llama3lib.train.trainer import Trainer
+from llama3lib.train.variants import VARIANTS, variant_loss
 from llama3lib.utils.files import atomic_write
-from llama3lib.worlds import domains
+from llama3lib.worlds import domains, stories
 
 OUT = Path(__file__).parent.parent / "llama3lib" / "assets" / "ablations.json"
 RAMP_TOKENS = 900_000
@@ -40,8 +44,16 @@ RAMPS = {
     "4, then 64": {4: 0.25, 64: 0.75},
     "64": {64: 1.0},
 }
+CORPUS = 50_000  # bytes
 STAGES, MEASURED = (128, 256, 512), (64, 128, 256, 512, 1024)
 MOVED = 500_000.0
+DISTANCES = {"an eighth to a half": (1 / 8, 1 / 2), "any distance": (1 / 16, 15 / 16)}
+DEPTHS = tuple(i / 8 for i in range(9))
+NEEDLES = {
+    "alone": {},
+    "three others": {"others": 3},
+    "three alike": {"others": 3, "alike": 2},
+}
 Row = dict[str, object]
 
 
@@ -118,8 +130,61 @@ def copied(model: Transformer, theta: float | None = None) -> dict[str, float]:
     return {str(n): round(float(s), 3) for n, s in zip(MEASURED, grid.share[:, 0], strict=True)}
 
 
+def needle_depth(seed: int, folder: Path) -> list[Row]:
+    """Needles found at each depth of 64 symbols, after 300 more steps at some or any distance."""
+    begun, rows = ablations.short_copier(seed=seed), []
+    shards = domains.copy_shards(folder / "short", (64,), seed)
+    short = Trainer(begun, shards, folder / "run").fit().model
+    slower = replace(begun.optimizer, peak=2e-3, warmup=20, minimum=2e-4)
+    more = replace(ablations.short_copier(300, seed + 100), optimizer=slower)
+    for name, periods in DISTANCES.items():
+        shards = domains.copy_shards(folder / name, (64,), seed + 100, periods)
+        model = Trainer(more, shards, folder / f"run {name}", model=short).fit().model
+        for case, options in NEEDLES.items():
+            hidden = [hidden_needles(200, 64, depth, seed=seed, **options) for depth in DEPTHS]
+            found = [int(found_needles(model, one).sum()) for one in hidden]
+            rows.append({"name": name, "needles": case, "found": found, "tries": 200})
+    return rows
+
+
+def parts(seed: int, folder: Path) -> list[Row]:
+    """Held-out loss on stories of models with one other part, at three learning rates."""
+    texts, held_out = list(islice(stories(0), 4000)), list(islice(stories(1), 200))
+    rows = []
+    for rate in (4e-3, 8e-3, 1.6e-2):
+        run = ByteRun(steps=600, batch_size=8, length=128, lr=rate, seed=seed)
+        for name in VARIANTS:
+            found = round(variant_loss(name, texts, held_out, run), 4)
+            rows.append({"name": name, "rate": rate, "loss": found})
+    return rows
+
+
+def repeats(seed: int, folder: Path) -> list[Row]:
+    """Held-out loss after reading 50 kB several times, or as many bytes of new text."""
+    texts, held_out = domains.general_texts(1000, seed), domains.general_texts(150, 10_007)
+    small, rows = ByteRun().args, []
+    sizes = {"small": (small, 8e-3), "large": (small.replace(dim=96, ffn_dim=256), 4e-3)}
+    for (name, (args, rate)), times in product(sizes.items(), (1, 2, 4, 8, 14)):
+        total = times * CORPUS
+        run = ByteRun(args=args, lr=rate, seed=seed, steps=round(total / (12 * 64)))
+        for kind, size in {"repeated": CORPUS, "new": total}.items():
+            model = train_byte_model(first_bytes(texts, size), run)
+            loss = round(loss_on_texts(model, held_out), 4)
+            rows.append({"name": name, "text": kind, "times": times, "loss": loss})
+    return rows
+
+
+def first_bytes(texts: list[str], size: int) -> list[str]:
+    """As many texts as it takes to have so many bytes."""
+    sizes = accumulate(len(text.encode()) + 1 for text in texts)
+    return [
+        text for text, end in zip(texts, sizes, strict=True) if end - len(text.encode()) <= size
+    ]
+
+
 EXPERIMENTS: dict[str, Callable[[int, Path], list[Row]]] = {
-    f.__name__: f for f in (batch_ramp, annealing, long_context, document_mask)
+    f.__name__: f
+    for f in (batch_ramp, annealing, long_context, document_mask, needle_depth, parts, repeats)
 }
 
 
@@ -137,12 +202,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument(
+        "--only", nargs="+", choices=EXPERIMENTS, help="run these anew, keep the rest"
+    )
     options = parser.parse_args()
-    jobs = [(name, seed) for seed in options.seeds for name in EXPERIMENTS]
+    chosen = options.only or list(EXPERIMENTS)
+    kept = []
+    if options.only and options.out.is_file():
+        kept = json.loads(options.out.read_text(encoding="utf-8"))["rows"]
+        kept = [row for row in kept if row["experiment"] not in chosen]
+    jobs = [(name, seed) for seed in options.seeds for name in chosen]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
         waiting = [pool.submit(one, *job) for job in jobs]
-        rows = [row for done in tqdm(waiting, desc="runs") for row in done.result()]
+        rows = kept + [row for done in tqdm(waiting, desc="runs") for row in done.result()]
     told = {
         "made_by": "scripts/run_ablations.py",
         "machine": f"{platform.machine()}, one thread a run, torch {torch.__version__}",

@@ -2,6 +2,7 @@
 
 - `perplexity`: nats per token, by position; held-out shards
 - `needle`, `grid`: finding one sentence in a long text, and the gate between context stages
+- `symbols`: the same for models of random symbols, which can only copy
 - `multiple_choice`: choices ranked by likelihood
 - `intervals`: the paper's confidence interval, Wilson's, bootstrap, paired differences
 - `texts`: perplexity of one text
@@ -29,18 +30,24 @@ from llama3lib.eval.multiple_choice import (
 from llama3lib.eval.needle import (
     Needle,
     city_needle,
-    copy_grid,
     needle_grid,
     needle_prompt,
-    repeated_strings,
 )
 from llama3lib.eval.perplexity import PositionBin, PositionLoss, held_out_loss, loss_by_position
+from llama3lib.eval.symbols import (
+    HiddenNeedles,
+    copy_grid,
+    found_needles,
+    hidden_needles,
+    repeated_strings,
+)
 from llama3lib.eval.texts import text_perplexity
 
 __all__ = [
     "ChoiceReport",
     "Continuation",
     "GateReport",
+    "HiddenNeedles",
     "Interval",
     "ItemScore",
     "LongContextGate",
@@ -54,7 +61,9 @@ __all__ = [
     "confidence_interval",
     "copy_grid",
     "encode_pair",
+    "found_needles",
     "held_out_loss",
+    "hidden_needles",
     "lm_eval_model",
     "loss_by_position",
     "needle_grid",

@@ -1,11 +1,10 @@
 """Needle in a haystack: can a model find one sentence in a long text? (§3.4.2, §5.2.6)
 
-Two forms. For models of words, a sentence is hidden in a text and asked for. For models too small
-to read, a random string is repeated, and finding means copying from one period earlier.
+A sentence is hidden in a text and asked for; `symbols` has the form for models that cannot read.
 
-Neither needs a generation loop. Greedy generation writes the answer exactly if every answer token
-is the likeliest one after the answer tokens before it, and one pass over prompt and answer shows
-that for all of them (teacher forcing).
+There is no generation loop. Greedy generation writes the answer exactly if every answer token is
+the likeliest one after the answer tokens before it, and one pass over prompt and answer shows that
+for all of them (teacher forcing).
 """
 
 import math
@@ -14,16 +13,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from llama3lib.eval.grid import NeedleGrid
 from llama3lib.eval.multiple_choice import encode_pair, score_continuations
-from llama3lib.eval.perplexity import check_ids, evaluating, logit_pieces
 from llama3lib.model import Transformer
 from llama3lib.tokenizer import Tokenizer
-from llama3lib.utils.require import at_least, between, require, require_all
+from llama3lib.utils.require import between, require
 
 _CITIES = ("Lisbon", "Oslo", "Quito", "Hanoi", "Dakar", "Riga", "Cusco", "Perth", "Cairo", "Lima")
 _SENTENCE_ENDS = (b".", b"!", b"?", b"\n")
@@ -100,7 +95,7 @@ def needle_grid(
     """
     if not needles:
         raise ValueError("needles is not allowed to be empty: at least one")
-    _check_axes(lengths, depths)
+    check_axes(lengths, depths)
     encoded = _encode_all(tokenizer, _texts(haystack, needles))
     shape = (len(lengths), len(depths))
     found, nats = np.zeros(shape, dtype=np.int64), np.zeros(shape)
@@ -118,104 +113,6 @@ def needle_grid(
             nats[i, j] = -math.fsum(c.log_prob for c in cell) / sum(c.n_tokens for c in cell)
     tries = np.full(shape, len(needles))
     return NeedleGrid(tuple(lengths), tuple(depths), found, tries, nats)
-
-
-def repeated_strings(
-    rows: int, length: int, *, symbols: int = 64, seed: int = 0
-) -> tuple[Int[Tensor, "B T1"], Int[Tensor, "B"]]:
-    """Random strings of symbols 0 to symbols - 1, repeated: rows of length + 1, and their periods.
-
-    Each row's period is drawn from length/4 to length/2, so every row holds at least two.
-    For training as well as for `copy_grid`: ask the loss of what comes after the first period.
-
-    Raises ValueError on rows below 1, length below 8 or symbols below 2.
-    """
-    for field, value, least in (("rows", rows, 1), ("length", length, 8), ("symbols", symbols, 2)):
-        at_least(field, value, least)
-    generator = torch.Generator().manual_seed(seed)
-    periods = torch.randint(length // 4, length // 2 + 1, (rows,), generator=generator)
-    strings = torch.randint(symbols, (rows, length), generator=generator)
-    places = torch.arange(length + 1) % periods[:, None]
-    return strings.gather(1, places), periods
-
-
-def copy_grid(
-    model: Transformer,
-    *,
-    lengths: Sequence[int],
-    depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75),
-    rows: int = 32,
-    symbols: int = 64,
-    seed: int = 0,
-    batch_size: int = 8,
-) -> NeedleGrid:
-    """The needle test of models that know only symbols: tokens copied from one period earlier.
-
-    depths: borders of groups; a group holds the targets from its depth on to the next one.
-    Depth is how far a target stands between the end of the first period (0) and the end of the
-    row (1). The very first token of the second period is left out: nothing tells yet that the
-    string begins again. Tokens of one row hang together, so `tries` are not independent draws.
-
-    Raises ValueError if lengths or depths do not rise or depths do not begin at 0, or as
-    `repeated_strings`; the model raises it for a length beyond its position table.
-    """
-    _check_axes(lengths, depths)
-    ok = depths[0] == 0 and depths[-1] < 1
-    require_all(ok, "the first 0, the last below 1", depths=tuple(depths))
-    cells = [_copies(model, n, depths, rows, symbols, seed, batch_size) for n in lengths]
-    found, tries, nats = (np.stack(part) for part in zip(*cells, strict=True))
-    if (tries < 1).any():
-        raise ValueError(f"depths={tuple(depths)!r} leave a group empty: use fewer or longer rows")
-    return NeedleGrid(tuple(lengths), tuple(depths), found, tries, nats / tries)
-
-
-def _copies(
-    model: Transformer,
-    length: int,
-    depths: Sequence[float],
-    rows: int,
-    symbols: int,
-    seed: int,
-    batch_size: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each group of depths: targets copied right, all targets, and the sum of their nats."""
-    tokens, periods = repeated_strings(rows, length, symbols=symbols, seed=seed)
-    hits, nats = _hits_and_nats(model, tokens, batch_size)
-    first = periods.numpy()[
-        :, None
-    ]  # input t = period - 1 predicts the second period's first token
-    place = np.arange(length)[None]
-    depth = (place - first) / (length - first)
-    group = np.searchsorted(depths, depth, side="right") - 1  # -1: still in the first period
-    cells = [(group == i) for i in range(len(depths))]
-    return (
-        np.array([hits[cell].sum() for cell in cells]),
-        np.array([cell.sum() for cell in cells]),
-        np.array([nats[cell].sum() for cell in cells]),
-    )
-
-
-def _hits_and_nats(
-    model: Transformer, tokens: Int[Tensor, "B T1"], batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """For each next token: is it the likeliest, and its -log p; both [B, T]."""
-    check_ids(model, tokens, "symbols")
-    at_least("batch_size", batch_size, 1)
-    device = next(model.parameters()).device
-    hits, nats = [], []
-    with evaluating(model):
-        for rows in tokens.to(device).split(batch_size):
-            wanted = rows[:, 1:].unsqueeze(2)
-            pieces = [
-                (
-                    logits.argmax(-1) == wanted[:, part, 0],
-                    -logits.log_softmax(-1).gather(2, wanted[:, part]).squeeze(2),
-                )
-                for part, logits in logit_pieces(model, model.hidden_states(rows[:, :-1]))
-            ]
-            hits.append(torch.cat([hit for hit, _ in pieces], 1).cpu())
-            nats.append(torch.cat([nat for _, nat in pieces], 1).cpu())
-    return torch.cat(hits).numpy(), torch.cat(nats).double().numpy()
 
 
 def _build(
@@ -262,7 +159,8 @@ def _encode_all(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return [tokenizer.encode(text + "\n") for text in texts]
 
 
-def _check_axes(lengths: Sequence[int], depths: Sequence[float]) -> None:
+def check_axes(lengths: Sequence[int], depths: Sequence[float]) -> None:
+    """Raises ValueError unless both rise, with at least one value each."""
     for field, values in (("lengths", lengths), ("depths", depths)):
         ok = len(values) and not any(a >= b for a, b in pairwise(values))
         require(ok, field, tuple(values), "one or more, rising")

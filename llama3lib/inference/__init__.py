@@ -5,11 +5,13 @@
 - `llm_engine`: many texts at once; it goes through `scheduler`, `block_manager`, `model_runner`,
   `paged_attention` and `attend`; `decode_graph` records its steps on a GPU
 - `speculative`: a small model guesses ahead
+- `eviction`: a cache that gives blocks back while a text is read
 """
 
 from llama3lib.utils.lazy import lazy_names
 
 __all__ = [
+    "EvictingCache",
     "KVCache",
     "LLMEngine",
     "RequestOutput",
@@ -28,6 +30,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "eviction": ("EvictingCache",),
         "fuse": ("fuse_projections", "unfuse_projections"),
         "generation": ("generate", "generate_tokens"),
         "kv_cache": ("KVCache",),

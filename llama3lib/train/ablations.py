@@ -4,15 +4,18 @@ Small enough for a lesson: a byte model of 80,000 parameters, or a symbol model 
 What they learn is in `llama3lib.worlds.domains`, so that every machine has the same.
 """
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from llama3lib.data.tokens import TokenShard
 from llama3lib.model import ModelArgs
-from llama3lib.train.config import OptimizerConfig, Phase, SourceConfig, TrainConfig
+from llama3lib.train.config import ASSETS, OptimizerConfig, Phase, SourceConfig, TrainConfig
 from llama3lib.train.trainer import Trainer, TrainResult
+from llama3lib.utils.require import one_of
 from llama3lib.worlds.domains import SYMBOLS
 
 BYTE_CELL = ModelArgs(
@@ -28,6 +31,7 @@ COPIER = ModelArgs(
     max_seq_len=64,
     rope_theta=10_000.0,
 )
+STORED = ASSETS / "ablations.json"
 _HERE = SourceConfig(shard="given to the trainer as it is")
 
 
@@ -77,6 +81,16 @@ def branches(steps: int = 250, share: float = 0.3) -> dict[str, Phase]:
         "constant rate, more maths": phase("constant", more),
         "rate to 0, more maths": phase("anneal", more),
     }
+
+
+def stored_runs(experiment: str) -> list[dict[str, Any]]:
+    """What `scripts/run_ablations.py` found: a row for each setting and seed, of one experiment.
+
+    Raises ValueError for an experiment that it does not have.
+    """
+    rows = json.loads(STORED.read_text(encoding="utf-8"))["rows"]
+    one_of("experiment", experiment, tuple(dict.fromkeys(row["experiment"] for row in rows)))
+    return [row for row in rows if row["experiment"] == experiment]
 
 
 def run_branch(

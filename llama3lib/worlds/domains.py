@@ -65,20 +65,28 @@ def story_shards(folder: Path, count: int, seed: int = 0) -> dict[str, TokenShar
     return {n: byte_shard(islice(s, counts[n]), folder / n) for n, s in made.items()}
 
 
-def repeated(count: int, length: int, seed: int) -> Iterator[str]:
-    """Random strings, each repeated to `length` - 1 symbols; the period is an eighth to a half."""
+def repeated(
+    count: int, length: int, seed: int, periods: tuple[float, float] = (1 / 8, 1 / 2)
+) -> Iterator[str]:
+    """Random strings, each repeated to `length` - 1 symbols; periods are shares of the length."""
     rng = np.random.default_rng(seed)
+    shortest, longest = (int(share * length) for share in periods)
     for _ in range(count):
-        period = int(rng.integers(length // 8, length // 2 + 1))
+        period = int(rng.integers(shortest, longest + 1))
         string = rng.integers(SYMBOLS, size=period)
         yield "".join(chr(symbol) for symbol in np.resize(string, length - 1))
 
 
-def copy_shards(folder: Path, lengths: Sequence[int], seed: int = 0) -> dict[str, TokenShard]:
+def copy_shards(
+    folder: Path,
+    lengths: Sequence[int],
+    seed: int = 0,
+    periods: tuple[float, float] = (1 / 8, 1 / 2),
+) -> dict[str, TokenShard]:
     """For each length a source whose windows hold one repeated string each."""
     return {
         f"copy-{length}": write_token_shard(
-            repeated(400_000 // length, length, seed + length),
+            repeated(400_000 // length, length, seed + length, periods),
             lambda text: [ord(symbol) for symbol in text],
             folder / f"copy-{length}",
             vocab_size=SYMBOLS + 1,

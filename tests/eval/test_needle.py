@@ -13,6 +13,8 @@ from llama3lib.eval import (
     NeedleGrid,
     city_needle,
     copy_grid,
+    found_needles,
+    hidden_needles,
     needle_grid,
     needle_prompt,
     repeated_strings,
@@ -192,6 +194,30 @@ def test_a_model_that_knows_nothing_copies_by_chance():
     assert made.share[0, 0] < 0.1
 
 
+def test_hidden_needles_stand_where_they_are_said_to():
+    for depth, place in ((0.0, 4), (1.0, 94), (0.5, 49)):  # 19 slots of 5 before the question
+        made = hidden_needles(8, 103, depth, others=6, alike=2, seed=3)
+        row = torch.cat([made.keys[:, 0], made.values[:, :1]], 1)
+        assert torch.equal(made.tokens[:, place : place + 5], row)
+    for tokens, keys, values in zip(made.tokens, made.keys, made.values, strict=True):
+        text = tokens.tolist()
+        runs = [text[i : i + 5] for i in range(4, 99, 5)]
+        assert all([*k, v] in runs for k, v in zip(keys.tolist(), values.tolist(), strict=True))
+        assert (keys[1:, 2:] == keys[0, 2:]).all() and not (keys[1:, :2] == keys[0, :2]).all()
+    again = hidden_needles(8, 103, 0.5, others=6, alike=2, seed=3)
+    assert torch.equal(made.tokens, again.tokens)
+    full = hidden_needles(2, 5 * 4 + 4, 1.0, others=3)  # a needle in every slot
+    assert full.values.shape == (2, 4)
+
+
+def test_needles_are_found_by_those_who_can_reach_them():
+    hidden = [hidden_needles(20, 104, depth, others=3, seed=1) for depth in (0.0, 1.0)]
+    far, near = (found_needles(Copier(64, 4096), one, asked=4) for one in hidden)
+    assert far.shape == (20, 4) and far.mean() > 0.95 and near.mean() > 0.95
+    far, near = (found_needles(Copier(64, 30), one) for one in hidden)
+    assert far.mean() < 0.2 and near.mean() > 0.95
+
+
 GRID = NeedleGrid(
     (8, 16, 32),
     (0.0, 1.0),
@@ -246,6 +272,12 @@ def test_wrong_input_is_named(tokenizer):
         (lambda: copy_grid(model, lengths=[8], depths=[0, 0.99], rows=1), "leave a group empty"),
         (lambda: copy_grid(model, lengths=[64], symbols=600), r"symbols has id \d+: 0 to 511"),
         (lambda: copy_grid(model, lengths=[64], batch_size=0), "batch_size=0"),
+        (lambda: hidden_needles(0, 64, 0.5), "rows=0"),
+        (lambda: hidden_needles(1, 64, 1.5), "depth=1.5"),
+        (lambda: hidden_needles(1, 64, 0.5, key=4, alike=5), "alike=5"),
+        (lambda: hidden_needles(1, 23, 0.5, others=3), "length=23 .*: 24 or more"),
+        (lambda: found_needles(model, hidden_needles(1, 64, 0.5), asked=2), "asked=2"),
+        (lambda: found_needles(model, hidden_needles(1, 64, 0.5, symbols=600)), "symbols has id"),
         (lambda: GRID.worst(9), r"length=9 was not measured: use one of \(8, 16, 32\)"),
         (lambda: GRID.solved(8, at_least=0), "at_least=0"),
         (lambda: NeedleGrid((8,), (0.0,), GRID.found, GRID.tries, GRID.nats), "found has shape"),
