@@ -45,6 +45,7 @@ RAMPS = {
     "64": {64: 1.0},
 }
 CORPUS = 50_000  # bytes
+NORMS = ("Llama (GQA)", "post-norm", "no norms")  # tried again with 12 layers
 STAGES, MEASURED = (128, 256, 512), (64, 128, 256, 512, 1024)
 MOVED = 500_000.0
 DISTANCES = {"an eighth to a half": (1 / 8, 1 / 2), "any distance": (1 / 16, 15 / 16)}
@@ -148,14 +149,15 @@ def needle_depth(seed: int, folder: Path) -> list[Row]:
 
 
 def parts(seed: int, folder: Path) -> list[Row]:
-    """Held-out loss on stories of models with one other part, at three learning rates."""
+    """Held-out loss on stories of models with one other part, at several learning rates."""
     texts, held_out = list(islice(stories(0), 4000)), list(islice(stories(1), 200))
+    shallow = [(3, name, rate) for rate in (4e-3, 8e-3, 1.6e-2, 3.2e-2) for name in VARIANTS]
+    deep = [(12, name, rate) for rate in (4e-3, 8e-3, 1.6e-2) for name in NORMS]
     rows = []
-    for rate in (4e-3, 8e-3, 1.6e-2):
+    for layers, name, rate in shallow + deep:
         run = ByteRun(steps=600, batch_size=8, length=128, lr=rate, seed=seed)
-        for name in VARIANTS:
-            found = round(variant_loss(name, texts, held_out, run), 4)
-            rows.append({"name": name, "rate": rate, "loss": found})
+        found = round(variant_loss(name, texts, held_out, run, layers), 4)
+        rows.append({"name": name, "layers": layers, "rate": rate, "loss": found})
     return rows
 
 

@@ -114,7 +114,11 @@ VARIANTS = {
 
 
 def variant_loss(
-    name: str, texts: Sequence[str], held_out: Sequence[str], run: ByteRun | None = None
+    name: str,
+    texts: Sequence[str],
+    held_out: Sequence[str],
+    run: ByteRun | None = None,
+    n_layers: int = BASE.n_layers,
 ) -> float:
     """Train one of `VARIANTS` on texts; its loss on held-out ones, in nats per byte.
 
@@ -122,5 +126,5 @@ def variant_loss(
     """
     one_of("name", name, tuple(VARIANTS))
     variant, run = VARIANTS[name], run or ByteRun()
-    run = replace(run, args=variant.args())
+    run = replace(run, args=variant.args(BASE.replace(n_layers=n_layers)))
     return loss_on_texts(train_byte_model(texts, run, build=variant.build), held_out, run.length)

@@ -19,7 +19,7 @@ from widgets.core.check import exercises
 ROOT = Path(__file__).parents[2]
 # chapter: the last section that has something to find out
 LAST_ASKING = {
-    "01_the_herd_and_its_architecture": 14,
+    "01_the_herd_and_its_architecture": 15,
     "02_from_web_pages_to_tokens": 15,
     "03_scaling_laws": 12,
     "05_the_pre_training_recipe": 10,

@@ -101,6 +101,24 @@ RENAMES: tuple[dict[str, dict[str, str]], ...] = (
             "09.13": "P09.13",
         },
     },
+    # further experiments, each with a prediction where its question arises
+    {
+        "predictions": {
+            "P01.13": "P01.14",
+            "P01.14": "P01.15",
+            "P01.15": "P01.16",
+            "P05.10": "P05.11",
+            "P05.11": "P05.12",
+            "P09.6": "P09.7",
+            "P09.7": "P09.8",
+            "P09.8": "P09.9",
+            "P09.9": "P09.10",
+            "P09.10": "P09.11",
+            "P09.11": "P09.12",
+            "P09.12": "P09.13",
+            "P09.13": "P09.14",
+        },
+    },
 )
 """Ids that a new edition of a chapter renamed, old to new; one step for each such edition.
 
