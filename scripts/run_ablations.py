@@ -10,6 +10,7 @@ reader makes.
 import argparse
 import copy
 import json
+import math
 import multiprocessing
 import platform
 import shutil
@@ -156,7 +157,8 @@ def parts(seed: int, folder: Path) -> list[Row]:
     rows = []
     for layers, name, rate in shallow + deep:
         run = ByteRun(steps=600, batch_size=8, length=128, lr=rate, seed=seed)
-        found = round(variant_loss(name, texts, held_out, run, layers), 4)
+        loss = variant_loss(name, texts, held_out, run, layers)
+        found = round(loss, 4) if math.isfinite(loss) else None  # diverged
         rows.append({"name": name, "layers": layers, "rate": rate, "loss": found})
     return rows
 

@@ -58,3 +58,12 @@ def test_longer_strings_take_most_of_the_mix_in_their_stage():
     config = ablations.lengthen(ablations.short_copier(), ablations.longer_stages((128,)), sources)
     assert config.mix_of(0) == {"copy-128": 0.0, "copy-64": 1.0}
     assert config.mix_of(1) == {"copy-128": 0.7, "copy-64": 0.3}
+
+
+def test_stored_runs_have_three_seeds_of_every_setting():
+    for experiment in ("annealing", "needle_depth", "parts", "repeats"):
+        rows = ablations.stored_runs(experiment)
+        seeds = {seed: [row for row in rows if row["seed"] == seed] for seed in (0, 1, 2)}
+        assert len({len(one) for one in seeds.values()}) == 1 and len(rows) == 3 * len(seeds[0])
+    with pytest.raises(ValueError, match=r"experiment='nothing' .* 'parts'"):
+        ablations.stored_runs("nothing")
