@@ -22,15 +22,20 @@ from llama3lib.cli.doctor import Doctor
 from llama3lib.cli.export import Export
 from llama3lib.cli.generate import Generate
 from llama3lib.cli.info import Info
+from llama3lib.cli.plan import Plan
 from llama3lib.cli.scaling import Scaling
 from llama3lib.cli.serve import Serve
+from llama3lib.cli.simulate import Simulate
 from llama3lib.cli.tokenize import Tokenize
 from llama3lib.cli.tokenizer import Tokenizer
 from llama3lib.cli.train import Train
 
 PROGRAM = "llama3"
 DISTRIBUTION = "llama3lib"
-COMMANDS = (Info, Generate, Chat, Serve, Tokenize, Tokenizer, Data, Train, Scaling, Export, Doctor)
+COMMANDS = (
+    *(Info, Generate, Chat, Serve, Tokenize, Tokenizer, Data, Train, Scaling, Plan, Simulate),
+    *(Export, Doctor),
+)
 # what pip installs for a module that may be missing: an extra of ours, or a package of its own
 _DATA = (
     *("brotli", "charset_normalizer", "duckdb", "lxml", "py3langid", "warcio", "webencodings"),

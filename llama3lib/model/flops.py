@@ -5,6 +5,7 @@ counter and the tensors autograd really keeps.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 from llama3lib.model.args import ModelArgs
 from llama3lib.utils.require import whole
@@ -77,6 +78,7 @@ class ParameterCount:
         return getattr(self, part) / self.total
 
 
+@cache
 def count_parameters(args: ModelArgs) -> ParameterCount:
     """Parameters from the shapes alone (Table 3).
 

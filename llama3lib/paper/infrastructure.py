@@ -86,6 +86,25 @@ BUBBLES = Table(
     reliability="computed",
     note="V (stages per rank) and M (micro-batches) are examples: the paper does not give V.",
 )
+END_CHUNKS = Fact(
+    ("the embedding alone", "the output matrix and the loss alone"),
+    "in the first and in the last model chunk",
+    "§3.3.2",
+    note="one layer fewer in each of the two, to balance the pipeline",
+)
+STAGES_PER_RANK = Fact(
+    8,
+    "stages per pipeline rank (V)",
+    "from §3.3.2, Table 4",
+    "computed",
+    "not printed; end chunks without a layer mean one layer in every other: (126 + 2) / PP 16",
+)
+CP_GATHER = Fact(
+    "the all-gather of keys and values waits in the critical path",
+    "",
+    "§3.3.2",
+    note="small, for grouped queries leave few keys and values",
+)
 CONTIGUOUS_SPLIT = Fact(
     31, "times the work of the first rank", "from §3.3.2", "computed", "last of 16 equal pieces"
 )
@@ -167,6 +186,12 @@ MANUAL = Fact(3, "major interventions by hand", "§3.3.4")
 HARDWARE_SHARE = Fact(0.78, "of the unexpected ones, about", "§3.3.4")
 GPU_SHARE_PRINTED = Fact(0.587, "of the unexpected ones", "§3.3.4")
 DIURNAL = Fact((0.01, 0.02), "of throughput, with the heat of the day", "§3.3.4")
+CHECKPOINT_AIM = Fact(
+    "short pauses of the GPUs and frequent checkpoints",
+    "",
+    "§3.3.1",
+    note="neither is given in minutes",
+)
 POWER_SWINGS = Fact("tens of megawatts", "", "§3.3.4", note="when all GPUs stop or start at once")
 
 _RATES = "from §3.3.4"
@@ -192,6 +217,9 @@ GPU_HOURS = Table(
 )
 GPU_HOURS_TOTAL = Fact(39_300_000, "GPU-hours", "Llama 3.1 model card", "card")
 CO2 = Fact(11_390, "t CO2eq", "Llama 3.1 model card", "card", "by location, all three")
+CO2_PER_MWH = Fact(
+    0.4137, "t CO2eq", "from the Llama 3.1 model card", "computed", "8,930 t / (30.84M h · 700 W)"
+)
 CO2_405B = Fact(8930, "t CO2eq", "Llama 3.1 model card", "card", "by location")
 
 _COST = "from §1, §3.3 and the Llama 3.1 model card"

@@ -126,6 +126,8 @@ def test_sums_of_parallelism():
     work = [sum(range(i * 64, (i + 1) * 64)) for i in range(parts)]
     assert round(work[-1] / work[0]) in (31, 32)  # the exact ratio tends to 31 for long sequences
     assert 2 * parts - 1 == infrastructure.CONTIGUOUS_SPLIT.value
+    slots = architecture.TABLE_3.cell("layers", "405B") + len(infrastructure.END_CHUNKS.value)
+    assert slots == infrastructure.STAGES_PER_RANK.value * 16  # with one layer in each other chunk
     total = architecture.TOTALS.cell("total", "405B")
     assert round(2 * total / 128 / 1e9, 2) == infrastructure.WEIGHTS_PER_GPU.value
 
@@ -179,6 +181,9 @@ def test_cost():
     seen = infrastructure.SNAPSHOT.value * 86_400 * GPUS * 400e12
     assert digits(seen, 3) == infrastructure.FLOPS_IN_SNAPSHOT.value
     assert infrastructure.CO2_405B.value < infrastructure.CO2.value
+    energy = hours * infrastructure.GPU_POWER.value / 1e6
+    each = infrastructure.CO2_405B.value / energy
+    assert round(each, 4) == infrastructure.CO2_PER_MWH.value
 
 
 def _steps(small, middle, large):
