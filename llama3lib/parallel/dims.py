@@ -110,15 +110,31 @@ class ParallelDims:
     def build_mesh(self, device_type: str = "cpu") -> DeviceMesh:
         """The ranks as a mesh, outermost dimension first; its process groups are made here.
 
-        All dimensions have their name; "fsdp" is dp_shard and cp together, whose ranks hold
-        different tokens and share the weights. Called on all ranks at the same time.
+        Called on all ranks at the same time.
         """
         self.check_world()
         names = ORDER[::-1]
         sizes = tuple(getattr(self, field) for field in names)
-        mesh = init_device_mesh(device_type, sizes, mesh_dim_names=names)
-        mesh["dp_shard", "cp"]._flatten("fsdp")
-        return mesh
+        return init_device_mesh(device_type, sizes, mesh_dim_names=names)
+
+
+def dims_of(mesh: DeviceMesh | None) -> ParallelDims:
+    """The dimensions that a mesh was built for; None is one rank."""
+    sizes = {} if mesh is None else {name: mesh[name].size() for name in ORDER}
+    return ParallelDims(**sizes)
+
+
+def fsdp_mesh(mesh: DeviceMesh) -> DeviceMesh:
+    """Ranks that share the weights: dp_shard, and cp with it, for its ranks differ in tokens only.
+
+    With dp_replicate it has two dimensions, as HSDP needs. Called on all ranks.
+    """
+    sharded = mesh["dp_shard"]
+    if mesh["cp"].size() > 1:
+        sharded = mesh["dp_shard", "cp"]._flatten("fsdp")
+    if mesh["dp_replicate"].size() == 1:
+        return sharded
+    return DeviceMesh._concatenate([mesh["dp_replicate"], sharded])
 
 
 def device_of(mesh: DeviceMesh | None) -> torch.device:
