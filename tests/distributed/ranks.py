@@ -15,7 +15,6 @@ import torch.distributed as dist
 
 from llama3lib.utils.processes import end_with_parent, worker_context
 
-
 _SLOW_TO_IMPORT = ["torch", "llama3lib.train", "llama3lib.parallel.model"]
 
 

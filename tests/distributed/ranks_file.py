@@ -1,4 +1,4 @@
-"""What the tests of the launcher start: ranks that add up their numbers, and one that misbehaves."""
+"""What the tests of the launcher start: ranks that add their numbers; one may misbehave."""
 
 import os
 import signal

@@ -108,8 +108,8 @@ class ContextLoad(View):
         return Scene(
             title=headline(found),
             notes=[
-                f"{LENGTH:,} tokens, {significant(total)} billion scores in all. Rank {slowest} has "
-                "most; the numbers in the strip above say who holds which piece.",
+                f"{LENGTH:,} tokens, {significant(total)} billion scores in all. Rank {slowest} "
+                "has most; the numbers in the strip above say who holds which piece.",
                 "Chunks i and 2·CP − 1 − i go together: what one has too little the other has too "
                 "much (§3.3.2). With several documents in a row the sums differ again.",
             ],

@@ -13,7 +13,7 @@ from widgets.view.words import listed, thousands
 SERVER = 8  # GPUs that NVLink joins (§3.3.1)
 KINDS = {
     "TP": ("tp", "first", "square", "partial sums and gathered tokens of each layer"),
-    "CP": ("cp", "second", "triangle", "keys and values of the sequence"),
+    "CP": ("cp", "fifth", "triangle", "keys and values of the sequence"),
     "PP": ("pp", "third", "diamond", "activations between stages"),
     "DP": ("dp_shard", "fourth", "circle", "weights and gradients"),
 }
@@ -80,8 +80,9 @@ def draw_few(paper: Paper, dims: ParallelDims, rank: int) -> float:
             edge = "chosen" if other == rank else role if mine else "quiet"
             thick = 4 if other == rank or mine else 1
             paper.rect(x, y, wide - 10, 84, "paper", stroke=edge, stroke_width=thick, round=6)
-            paper.text(x + 10, y + 24, f"rank {other}", bold=other == rank or bool(mine))
-            for line, name in enumerate(KINDS):
+            name_of = str(other) if paper.narrow else f"rank {other}"
+            paper.text(x + 10, y + 24, name_of, bold=other == rank or bool(mine))
+            for line, name in enumerate(() if paper.narrow else KINDS):
                 at = (x + 10 + 0.5 * (wide - 20) * (line % 2), y + 48 + 20 * (line // 2))
                 paper.text(*at, f"{name} {here[KINDS[name][0]]}", "soft", size=12)
     for server in range(dims.world // SERVER):
@@ -106,7 +107,9 @@ def draw_many(paper: Paper, dims: ParallelDims, rank: int) -> float:
         _, role, mark, _ = KINDS[name]
         for other in group:
             if other != rank:
-                paper.mark(mark, *place(other), role, size=4, tip=f"{name}: rank {thousands(other)}")
+                paper.mark(
+                    mark, *place(other), role, size=4, tip=f"{name}: rank {thousands(other)}"
+                )
     paper.mark("square", *place(rank), "chosen", size=7, tip=f"rank {thousands(rank)}, chosen")
     return top + row * lines
 
@@ -133,7 +136,7 @@ class RankMap(View):
         return Scene(
             title=headline(dims, rank),
             notes=[
-                f"Its places: {listed(told)}. Across the network: {listed(far) if far else 'none'}.",
+                f"Its places: {listed(told)}. Across the network: {listed(far) or 'none'}.",
                 f"A server has {SERVER} GPUs. Every rank is in one group of each dimension; TP is "
                 "innermost, for it talks in each layer.",
             ],

@@ -12,7 +12,9 @@ from widgets.view import Choice, Linear, Paper, Plot, Scene, Slider, View
 from widgets.view.legend import legend
 from widgets.view.words import percent, significant
 
-SHAPES = {(pp, v): f"PP = {pp}, V = {v}" for pp, v in ((2, 1), (4, 1), (4, 2), (4, 4), (8, 1), (8, 2))}
+SHAPES = {
+    (pp, v): f"PP = {pp}, V = {v}" for pp, v in ((2, 1), (4, 1), (4, 2), (4, 4), (8, 1), (8, 2))
+}
 MICRO_BATCHES = (1, 2, 4, 6, 8, 12, 16)
 FORWARD, BACKWARD = 1.0, 2.0
 LEFT, TOP, HIGH = 74, 26, 236  # pixels
@@ -117,7 +119,7 @@ class PipelineTimeline(View):
             ("area", paper.hatch("first"), "backward"),
             ("area", "tint", "waiting"),
         ]
-        legend(paper, LEFT, plot.low + 52, kinds)
+        legend(paper, LEFT, plot.low + 70, kinds)
         worst = max(kept)
         return Scene(
             title=headline(pp, virtual, micro_batches, played),
