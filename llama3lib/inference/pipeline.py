@@ -24,7 +24,7 @@ from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from llama3lib.inference.block_manager import BlockCopy
 from llama3lib.inference.model_runner import ModelRunner, end_to_end
@@ -32,6 +32,7 @@ from llama3lib.inference.paged_attention import PagedMetadata
 from llama3lib.inference.prompt_states import show_prompts
 from llama3lib.inference.scheduler import ScheduledSequence
 from llama3lib.model import Transformer
+from llama3lib.parallel.stages import make_stage
 from llama3lib.utils.require import require
 
 
@@ -43,22 +44,15 @@ def split_stages(model: Transformer, num_stages: int) -> list[Transformer]:
 
     Raises ValueError unless there is a layer for each stage.
     """
-    names, args = list(model.layers), model.args
+    names = list(model.layers)
     ok = type(num_stages) is int and 1 <= num_stages <= len(names)
     require(ok, "num_stages", num_stages, f"1 to {len(names)} layers")
     share, more = divmod(len(names), num_stages)
     stages, end = [], 0
     for i in range(num_stages):
         start, end = end, end + share + (i < more)
-        with torch.device("meta"):  # the frame only: what is in it comes from the model
-            stage = Transformer(args.replace(n_layers=1))
-        stage.args, stage.freqs_cis = args, model.freqs_cis
-        stage.layers = nn.ModuleDict({name: model.layers[name] for name in names[start:end]})
-        stage.tok_embeddings = model.tok_embeddings if i == 0 else None
-        is_last = i == num_stages - 1
-        stage.norm = model.norm if is_last else None
-        stage.output = model.output if is_last else None
-        stages.append(stage.train(model.training))
+        is_first, is_last = i == 0, i == num_stages - 1
+        stages.append(make_stage(model, names[start:end], is_first=is_first, is_last=is_last))
     return stages
 
 

@@ -36,8 +36,8 @@ __getattr__ = lazy_names(
         "data": ("apply_fsdp",),
         "dims": ("ParallelDims",),
         "model": ("ParallelModel", "ParallelPlan", "parallelize"),
-        "pipeline": ("make_stage", "split_pipeline"),
         "schedules": ("Action", "Timeline", "pipeline_order", "simulate"),
+        "stages": ("make_stage", "split_pipeline"),
         "tensor": ("apply_tp",),
     },
 )

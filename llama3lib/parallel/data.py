@@ -43,3 +43,10 @@ def sync_gradients(model: Transformer, last: bool) -> None:
         model.set_requires_gradient_sync(last)
         model.set_reshard_after_backward(last)
         model.set_is_last_backward(last)
+
+
+def let_go(model: Transformer) -> None:
+    """Back to shards, where no backward pass came after a forward pass."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()

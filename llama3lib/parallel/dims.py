@@ -78,12 +78,8 @@ class ParallelDims:
         *,
         sequence: int | None = None,
         batch: int | None = None,
-        micro_batches: int | None = None,
     ) -> None:
-        """Whether a model, a sequence length and a global batch divide; ValueError if not.
-
-        micro_batches: M, parts of each data-parallel rank's sequences that go through the pipeline.
-        """
+        """Whether a model, a sequence length and a global batch divide; ValueError if not."""
         for field in ("n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "dim"):
             value = getattr(args, field)
             require(value % self.tp == 0, "tp", self.tp, f"a divisor of {field}={value}")
@@ -96,9 +92,8 @@ class ParallelDims:
             longest = args.max_seq_len
             require(sequence <= longest, "sequence", sequence, f"max_seq_len={longest} at most")
         if batch is not None:
-            parts = self.dp * (micro_batches or 1)
-            allowed = f"a multiple of dp={self.dp} times micro_batches={micro_batches or 1}"
-            require(batch % parts == 0 and batch > 0, "batch", batch, allowed)
+            fits = batch % self.dp == 0 and batch > 0
+            require(fits, "batch", batch, f"a multiple of dp={self.dp}")
 
     def check_world(self) -> None:
         """Whether as many ranks run as are needed; ValueError if not."""

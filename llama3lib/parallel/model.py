@@ -1,5 +1,6 @@
 """A model on a mesh: the one place that knows in which order its parallelisms are applied."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,10 +15,11 @@ from torch.distributed.tensor import DTensor
 from llama3lib.model import DocumentMask, Transformer
 from llama3lib.parallel.activation import apply_activation_checkpointing
 from llama3lib.parallel.context import apply_cp, cut_sequence
-from llama3lib.parallel.data import apply_fsdp, sync_gradients
+from llama3lib.parallel.data import apply_fsdp, let_go, sync_gradients
 from llama3lib.parallel.dims import ParallelDims, device_of, dims_of, fsdp_mesh
-from llama3lib.parallel.pipeline import Loss, PipelineRunner, split_pipeline
-from llama3lib.parallel.schedules import pipeline_order
+from llama3lib.parallel.pipeline import Loss, PipelineRunner
+from llama3lib.parallel.schedules import Action, pipeline_order
+from llama3lib.parallel.stages import split_pipeline
 from llama3lib.parallel.tensor import apply_tp, vocab_parallel_loss
 from llama3lib.utils.require import require, whole
 
@@ -172,6 +174,8 @@ class ParallelModel:
             if train:
                 share.backward()
             total += share.detach()
+        if not train:
+            let_go(model)
         return total
 
     def _run_pipeline(
@@ -179,14 +183,15 @@ class ParallelModel:
     ) -> Tensor:
         allowed = f"a divisor of the {rows} sequences of each rank"
         require(rows % size == 0, "micro_batch", size, allowed)
-        plan = self.plan
-        order = pipeline_order(
-            self.dims.pp, len(pieces), virtual=plan.virtual, run=plan.run, kind=plan.schedule
+        if self._runner is None:
+            self._runner = PipelineRunner(self.parts, self.mesh["pp"].get_group(), self._order)
+        return self._runner.run(*zip(*pieces, strict=True), valid, loss, train=train)
+
+    def _order(self, micro_batches: int) -> list[list[Action]]:
+        plan, pp = self.plan, self.dims.pp
+        return pipeline_order(
+            pp, micro_batches, virtual=plan.virtual, run=plan.run, kind=plan.schedule
         )
-        if self._runner is None or self._runner.loss != loss:
-            group = self.mesh["pp"].get_group()
-            self._runner = PipelineRunner(self.parts, group, self.device, loss)
-        return self._runner.run(order, *zip(*pieces, strict=True), valid, train=train)
 
     def _piece(
         self, inputs: Tensor, targets: Tensor, ids: Tensor | None, rows: slice
@@ -234,12 +239,16 @@ class ParallelModel:
         Returns the norm before, the same on every rank and every mesh.
         """
         parameters = [p for p in self.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters])
-        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        if self.dims.pp > 1:
-            squares = norm.square()
-            dist.all_reduce(squares, group=self.mesh["pp"].get_group())
-            norm = squares.sqrt()
+        by_copies: dict[int, list[Tensor]] = {}
+        for parameter in parameters:
+            if isinstance(parameter.grad, DTensor):  # that of a norm may be a sum not yet made
+                parameter.grad = parameter.grad.redistribute(placements=parameter.placements)
+            local, copies = _local(parameter.grad)
+            by_copies.setdefault(copies, []).append(local)
+        squares = torch.zeros((), device=self.device)
+        for copies, grads in by_copies.items():
+            squares = squares + nn.utils.get_total_norm(grads).square() / copies
+        norm = self._sum(squares).sqrt()
         nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
         return norm
 
@@ -258,6 +267,15 @@ class ParallelModel:
                 require(shape == parameter.shape, name, shape, f"shape {tuple(parameter.shape)}")
                 own[name] = state[name]
             set_model_state_dict(part, own, options=options)
+
+
+def _local(tensor: Tensor) -> tuple[Tensor, int]:
+    """This rank's part of a tensor, and how many ranks have the same part."""
+    if not isinstance(tensor, DTensor):
+        return tensor, 1
+    sizes = zip(tensor.placements, tensor.device_mesh.shape, strict=True)
+    copies = math.prod(size for placement, size in sizes if placement.is_replicate())
+    return tensor.to_local(), copies
 
 
 @torch.no_grad()

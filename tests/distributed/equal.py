@@ -1,6 +1,7 @@
 """A model on a mesh against the same model on one rank: what every rank checks."""
 
 import copy
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -8,7 +9,7 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from llama3lib.model import DocumentMask, ModelArgs, Transformer
-from llama3lib.parallel import ParallelDims, ParallelPlan, cut_sequence, parallelize
+from llama3lib.parallel import ParallelDims, ParallelModel, ParallelPlan, cut_sequence, parallelize
 from llama3lib.train.loss import next_token_loss
 from llama3lib.train.optim import make_adamw
 
@@ -16,6 +17,7 @@ ARGS = ModelArgs(
     dim=32, n_layers=4, n_heads=8, n_kv_heads=4, ffn_dim=64, vocab_size=64, max_seq_len=64
 )
 ROWS, LENGTH = 8, 32
+LIMITS = {torch.float32: 1e-5, torch.float64: 1e-9}
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Setting:
     micro_batch: int | None = None
     layers: int = 4
     args: dict = field(default_factory=dict)
+    curve: bool = False
 
     def __str__(self):
         return self.name
@@ -40,6 +43,9 @@ class Setting:
         args = ARGS.replace(n_layers=self.layers, **self.args)
         _one_step(args, mesh, plan, self, torch.float32)
         _one_step(args, mesh, plan, self, torch.float64)
+        if self.curve:
+            same_curve(self, torch.float32)
+            same_curve(self, torch.float64)
 
 
 def full_model(args, dtype=torch.float32, seed=0):
@@ -98,14 +104,13 @@ def _one_step(args, mesh, plan, setting, dtype):
     assert all(p.grad is None for p in parallel.parameters())
     loss, valid = parallel.backward(*mine, next_token_loss, micro_batch=setting.micro_batch)
     assert valid == int((targets != -100).sum())
-    close = 1e-5 if dtype == torch.float32 else 1e-10
+    close = LIMITS[dtype]
     assert apart(loss, expected.detach()) < close and apart(alone, expected.detach()) < close
 
     wanted = dict(single.named_parameters())
     for name, parameter in parallel.named_parameters():
         assert apart(whole(parameter.grad), wanted[name].grad) < close, f"gradient of {name}"
-    norm = torch.nn.utils.clip_grad_norm_(single.parameters(), 0.5)
-    assert apart(parallel.clip_grad_norm_(0.5), norm) < close
+    assert apart(clip(parallel, 0.5), clip(single, 0.5)) < close
 
     if dtype == torch.float32:
         steps = [torch.optim.SGD(m.parameters(), lr=0.5) for m in (single, parallel)]
@@ -113,9 +118,38 @@ def _one_step(args, mesh, plan, setting, dtype):
         steps = [make_adamw(m, 1e-2) for m in (single, parallel)]
     for optimizer in steps:
         optimizer.step()
-    limit = 1e-5 if dtype == torch.float32 else 1e-9
     for name, parameter in parallel.named_parameters():
-        assert apart(whole(parameter.detach()), wanted[name]) < limit, f"step of {name}"
+        assert apart(whole(parameter.detach()), wanted[name]) < close, f"step of {name}"
+
+
+def same_curve(setting, dtype, steps=20):
+    """Twenty steps of AdamW with clipping have the losses of one process."""
+    args = ARGS.replace(n_layers=setting.layers)
+    single = full_model(args, dtype)
+    mesh = ParallelDims(**setting.dims).build_mesh()
+    parallel = parallelize(copy.deepcopy(single), mesh, ParallelPlan(**setting.plan))
+    optimizers = [make_adamw(model, 3e-3) for model in (single, parallel)]
+    for step in range(steps):
+        inputs, targets, ids = batch_of(seed=step % 2)
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        expected = next_token_loss(plain_logits(single, inputs, ids), targets)
+        expected.backward()
+        mine = share(parallel, (inputs, targets, ids))
+        loss, _ = parallel.backward(*mine, next_token_loss, micro_batch=setting.micro_batch)
+        assert apart(loss, expected) < LIMITS[dtype], f"loss of step {step}"
+        for model in (single, parallel):
+            clip(model, 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+    assert expected < 0.9 * math.log(ARGS.vocab_size), "it learned"
+
+
+def clip(model, most):
+    """Gradient norm before clipping, of a plain model or one on a mesh."""
+    if isinstance(model, ParallelModel):
+        return model.clip_grad_norm_(most)
+    return torch.nn.utils.clip_grad_norm_(model.parameters(), most)
 
 
 @torch.no_grad()
