@@ -30,6 +30,9 @@ PANEL = "Widgets in a box: run this cell to use them"
 _SAVE = """async () => {
   const context = window.jupyterapp.shell.currentWidget.context;
   await context.save(); return true; }"""
+_DRAWN = """i => [...document.querySelectorAll(
+  `.jp-Cell[data-windowed-list-index='${i}'] .l3-stage`)].every(
+  (stage) => stage.querySelector('.l3-picture text, .l3-picture rect'))"""
 _SCROLL = "i => window.jupyterapp.shell.currentWidget.content.scrollToItem(i)"
 
 
@@ -54,6 +57,7 @@ def pictures(page: object, cells: list) -> dict[int, list[str]]:
         kind = ".jp-OutputArea-output:has(.l3-view)" if panel else ".l3-view"
         views = page.locator(f".jp-Cell[data-windowed-list-index='{i}'] {kind}")
         views.first.wait_for()
+        page.page.wait_for_function(_DRAWN, arg=i)
         page.page.wait_for_timeout(300)
         found[i] = [base64.b64encode(view.screenshot()).decode() for view in views.all()]
     return found
@@ -89,6 +93,16 @@ def stored(file: Path, lab: Lab, browser: object) -> nbformat.NotebookNode:
     return tidy(book)
 
 
+def tried(file: Path, lab: Lab, browser: object, times: int = 3) -> nbformat.NotebookNode:
+    """The same; on a busy machine a page may give up on a view, and another try helps."""
+    for _ in range(times - 1):
+        try:
+            return stored(file, lab, browser)
+        except AssertionError as error:
+            print(f"{file}: once more, for the page said {error}", flush=True)
+    return stored(file, lab, browser)
+
+
 def tidy(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Drop what no reader needs and every run changes."""
     book.metadata = {
@@ -118,7 +132,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home, Browser.open() as browser:
         with Lab.start(Path(home)) as lab:
             for file in options.notebooks:
-                book = stored(file, lab, browser)
+                book = tried(file, lab, browser)
                 size = write(fold(book), file)
                 print(f"{file}: {len(book.cells)} cells, {size / 1e3:.0f} kB")
 

@@ -45,6 +45,9 @@ _BACK = {
     "ArrowDown": "ArrowUp",
     "ArrowUp": "ArrowDown",
 }
+# anywidget gives up on a widget after two seconds, which a busy machine needs for a long page
+_PATIENT = """const limit = AbortSignal.timeout.bind(AbortSignal);
+AbortSignal.timeout = (ms) => limit(30 * ms);"""
 # from the key press to the frame after the redraw
 _MEASURE = """(element) => { const root = element.closest('.l3'); root.l3times = []; let start = 0;
   element.addEventListener('keydown', () => { start = performance.now(); }, true);
@@ -159,6 +162,7 @@ class Page:
         self.name = name
         self.page = browser.new_page(viewport={"width": 1280, "height": 1000})
         self.page.set_default_timeout(60_000)
+        self.page.add_init_script(_PATIENT)
         self.errors: list[str] = []
         self.outside: list[str] = []
         own = (lab.url, "data:", "blob:", "ws:")

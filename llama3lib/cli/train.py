@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -34,6 +34,9 @@ class Train:
     set: UseAppendAction[tuple[str, ...]] = ()
     """Change a setting, as in optimizer.peak=1e-3 or data.text.documents=FOLDER; may be given
     often."""
+    on_spike: Literal["tell", "rollback"] | None = None
+    """When the loss jumps or is no number: only tell, or go back to the last checkpoint and leave
+    out the batches since then; as RECIPE says if left out."""
     dry_run: bool = False
     """Only tell the plan and look through all sources: size, steps, time, memory, loss, epochs."""
     tensorboard: bool = False
@@ -50,7 +53,8 @@ class Train:
             load_config(self.recipe)  # what is shown is right
             print(recipe_path(self.recipe).read_text(encoding="utf-8"), end="")
             return 0
-        config = load_config(self.recipe, self.set)
+        spike = () if self.on_spike is None else (f"on_spike={self.on_spike}",)
+        config = load_config(self.recipe, (*self.set, *spike))
         if self.tensorboard:
             check_tensorboard()
         plan = make_plan(config)
@@ -111,6 +115,7 @@ class Train:
         kept = "no step was made" if step is None else f"saved after step {step:,}"
         words = ["llama3", "train", self.recipe, str(self.out)]
         words += [word for change in self.set for word in ("--set", change)]
+        words += [] if self.on_spike is None else ["--on-spike", self.on_spike]
         words += ["--tensorboard"] if self.tensorboard else []
         print(f"stopped; {kept}. This line goes on from there:\n{shlex.join(words)}")
 

@@ -171,6 +171,9 @@ class TrainConfig:
     """Sequences that go through the model at once; the whole batch if left out."""
     save_every: int = 500
     keep_last: int = 3
+    on_spike: Literal["tell", "rollback"] = "tell"
+    """When the loss jumps or is no number: only tell; or go back to the last checkpoint and leave
+    out the batches since then. The paper reports few spikes and no intervention (section 3.4.1)."""
     evaluate_every: int = 200
     gate_reference: float | None = None
     """Held-out loss, in nats a token, that a gate takes as recovered."""

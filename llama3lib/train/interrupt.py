@@ -6,6 +6,10 @@ import threading
 from collections.abc import Iterator
 
 
+class StoppedError(RuntimeError):
+    """The run cannot go on; the last checkpoint is whole and told in the message."""
+
+
 @contextlib.contextmanager
 def stop_between_steps() -> Iterator[threading.Event]:
     """Ctrl-C sets the event; a second one interrupts at once. Elsewhere than in the main thread

@@ -53,6 +53,11 @@ class MetricLog:
                 file.write_text(lines, encoding="utf-8")
         return {tuple(row) for row in kept if row["step"] == step}
 
+    def go_back(self, step: int) -> None:
+        """Take back all lines after a step."""
+        self.flush()
+        self._step, self._told = step, self._take_back(step)
+
     def write(self, step: int, **values: Any) -> None:
         """Add a record, line by line; NaN and infinities as null. Numbers go to TensorBoard too."""
         row = {"step": step, **values}

@@ -22,6 +22,9 @@ class RunState:
     place: Place = field(default_factory=Place)
     tokens: int = 0
     spikes: int = 0
+    rollbacks: int = 0
+    skipped: int = 0
+    """Batches left out by them."""
     loss: float = float("nan")
     rate: float = 0.0
     """Learning rate of the last step."""

@@ -6,6 +6,7 @@ the checkpoint: weights, both moments of AdamW, place in the schedule, place in 
 
 import contextlib
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -21,13 +22,14 @@ from llama3lib.data.tokens import TokenShard
 from llama3lib.model import Transformer
 from llama3lib.parallel import apply_activation_checkpointing
 from llama3lib.train.config import Phase, TrainConfig
-from llama3lib.train.interrupt import stop_between_steps
+from llama3lib.train.interrupt import StoppedError, stop_between_steps
 from llama3lib.train.metrics import MetricLog, Speed, SpikeAlarm, memory_bytes, peak_flops
 from llama3lib.train.optim import make_adamw
 from llama3lib.train.prepare import check_sources, make_loader, set_positions, starting_model
+from llama3lib.train.rollback import roll_back
 from llama3lib.train.schedule import rate_at
 from llama3lib.train.state import RunState, model_tensors, training_tensors
-from llama3lib.train.step import DivergedError, part_loss, train_step
+from llama3lib.train.step import DivergedError, StepResult, part_loss, train_step
 from llama3lib.utils.device import pick_device, pick_dtype
 from llama3lib.utils.files import atomic_write
 from llama3lib.utils.locks import alone_in
@@ -51,10 +53,6 @@ class GateReport(Protocol):
 Gate = Callable[[Transformer, Phase], GateReport]
 
 
-class StoppedError(RuntimeError):
-    """The run cannot go on; the last checkpoint is whole and told in the message."""
-
-
 @dataclass(frozen=True)
 class TrainResult:
     """How a run ended."""
@@ -65,6 +63,7 @@ class TrainResult:
     loss: float
     """Of the last step."""
     spikes: int
+    rollbacks: int
     averaged: dict[str, dict[str, Tensor]]
     """By phase, the mean of its checkpoints, where the recipe asks for one."""
 
@@ -128,7 +127,7 @@ class Trainer:
     def _begin(self, tensorboard: bool) -> None:
         """Go on with what is in the folder: state, place in the data, log."""
         config, sources = self.config, self.sources
-        self.state = self._resumed()
+        self.state = self.resumed()
         check_sources(config, sources, self.state)
         set_positions(self.model, config, self.state.place.phase)  # of a finished run too
         self.loader: StatefulDataLoader | None = None
@@ -163,20 +162,27 @@ class Trainer:
         state = self.state
         averaged = {name: self.averaged(name) for name in state.kept}
         return TrainResult(
-            self.model, state.place.step, state.tokens, state.loss, state.spikes, averaged
+            self.model,
+            state.place.step,
+            state.tokens,
+            state.loss,
+            state.spikes,
+            state.rollbacks,
+            averaged,
         )
 
     def _run(self, stop: threading.Event, on_step: OnStep | None) -> None:
         while not self._is_over():
-            phase = self._enter_phase()
-            while not self._phase_is_over(phase):
+            phase, number = self._enter_phase(), self.state.place.phase
+            while self.state.place.phase == number and not self._phase_is_over(phase):
                 record = self._step(phase)
                 if on_step is not None:
                     on_step(record)
                 if stop.is_set():  # only here: in the midst of a step weights may be half changed
                     self._save_and_wait()
                     raise KeyboardInterrupt
-            self._leave_phase(phase)
+            if self.state.place.phase == number:  # else a rollback has led to an earlier one
+                self._leave_phase(phase)
 
     def _is_over(self) -> bool:
         return self.state.place.phase >= len(self.config.phases)
@@ -201,12 +207,15 @@ class Trainer:
                 loss_of=self.loss_of,
             )
         except DivergedError as error:
-            raise DivergedError(f"step {place.step + 1}: {error}. {self._last_good()}") from None
+            if self.config.on_spike != "rollback" or self.saved_step() is None:
+                told = f"step {place.step + 1}: {error}. {self.last_good()}"
+                raise DivergedError(told) from None
+            result = StepResult(math.nan, math.nan, 0)
         self.probe("after_step")
         tokens = phase.batch_size * phase.length
         place.step, place.phase_step = place.step + 1, place.phase_step + 1
         state.tokens, state.loss, state.rate = state.tokens + tokens, result.loss, rate
-        spike = self.alarm.is_spike(result.loss)
+        spike = math.isnan(result.loss) or self.alarm.is_spike(result.loss)
         state.spikes += spike
         if spike:
             _log.warning("step %d: the loss jumps to %.3f", place.step, result.loss)
@@ -214,8 +223,11 @@ class Trainer:
         record |= {"grad_norm": result.grad_norm, "tokens": state.tokens, "spike": spike}
         record |= self.speed.measure(tokens, phase.length)
         record["memory"] = memory_bytes(self.device)
-        self._tell(**record)
-        self._after_step(phase)
+        self.tell(**record)
+        if spike and self.config.on_spike == "rollback":
+            roll_back(self)
+        else:
+            self._after_step(phase)
         self._torn = False
         return record
 
@@ -236,10 +248,11 @@ class Trainer:
         if self.evaluate is not None and self.evaluated_at != step:
             self.evaluation = dict(self.evaluate(self.model.eval()))
             self.model.train()
-            self._tell(**(self.evaluation | {"step": step}))
+            self.tell(**(self.evaluation | {"step": step}))
             self.evaluated_at = step
 
-    def _tell(self, step: int, **values: Any) -> None:
+    def tell(self, step: int, **values: Any) -> None:
+        """Add a record to the log."""
         with self._log_errors():
             self.log.write(step, **values)
 
@@ -248,7 +261,7 @@ class Trainer:
         try:
             yield
         except OSError as error:  # a full disk
-            raise StoppedError(f"{self.log.path}: {error}. {self._last_good()}") from error
+            raise StoppedError(f"{self.log.path}: {error}. {self.last_good()}") from error
 
     # ---- phases
 
@@ -268,12 +281,12 @@ class Trainer:
             self.model.train()
             self.gate_passed = bool(report.passed)
             verdict = {"gate": phase.name, "passed": self.gate_passed}
-            self._tell(**(asdict(report) | verdict | {"step": self.state.place.step}))
+            self.tell(**(asdict(report) | verdict | {"step": self.state.place.step}))
             if not self.gate_passed and done >= phase.last_step:
                 self._save_and_wait()
                 raise StoppedError(
                     f"the gate of phase {phase.name!r} did not let through in {done} steps: "
-                    f"{asdict(report)}. {self._last_good()}"
+                    f"{asdict(report)}. {self.last_good()}"
                 )
         return self.gate_passed
 
@@ -326,7 +339,7 @@ class Trainer:
         self.save()
         self.checkpoints.wait()
 
-    def _resumed(self) -> RunState:
+    def resumed(self) -> RunState:
         """The state of the newest checkpoint that is whole, with the weights filled in."""
         restored = self.checkpoints.restore(training_tensors(self.model, self.optimizer))
         if restored is None:
@@ -347,7 +360,8 @@ class Trainer:
             self.checkpoints.wait()
         return max(self.checkpoints.steps(), default=None)
 
-    def _last_good(self) -> str:
+    def last_good(self) -> str:
+        """Words for an error: where one can go on from."""
         step, where = self.saved_step(), self.checkpoints.folder
         return "No checkpoint yet" if step is None else f"Last checkpoint: step {step} in {where}"
 

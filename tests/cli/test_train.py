@@ -253,6 +253,12 @@ GATED = RECIPE.replace("average_every = 2", "").replace(
 )
 
 
+def test_on_spike_is_an_option_and_a_setting(capsys, work):
+    code, _, _ = run(capsys, "train", "tiny.toml", "run", "--on-spike", "rollback")
+    assert code == 0
+    assert json.loads((work / "run" / "config.json").read_text())["on_spike"] == "rollback"
+
+
 def test_a_gate_holds_the_loss_against_that_before_the_first_gate(capsys, work):
     """A length of 32 bytes holds no needle, so the grid is another one; the reference is ours."""
     (work / "gated.toml").write_text(GATED.replace("length = 32", "length = 512"), "utf-8")

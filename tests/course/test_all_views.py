@@ -135,10 +135,11 @@ def test_bad_values_are_named(views, name):
         view.move(no_such_control=1)
 
 
+@pytest.mark.parametrize("most", [3, pytest.param(None, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_recording_holds_the_same_pictures(views, name):
+def test_a_recording_holds_the_same_pictures(views, name, most):
     view = views(name)
-    packed = re.search(r'octet-stream">([^<]+)<', record(view))[1]
+    packed = re.search(r'octet-stream">([^<]+)<', record(view, most=most))[1]
     assert len(packed) < 600_000
     data = json.loads(gzip.decompress(base64.b64decode(packed)))
     kept, state = [], []

@@ -22,6 +22,8 @@ def words(view):
     page = ElementTree.fromstring("<svg>" + "".join(view.frame()["pieces"]) + "</svg>")
     return [t.text or "" for t in page.iter("text")]
 """
+PROJECTOR = 600
+"""Pixels that a projector leaves for a view and its controls."""
 _KEYS = {"range": "ArrowRight", "select": "ArrowDown", "checkbox": " "}
 
 
@@ -50,6 +52,8 @@ def test_views_of_a_chapter(open_notebook, chapter):
         root.scroll_into_view_if_needed()
         root.locator(".l3-picture text, .l3-picture rect").first.wait_for(state="attached")
         page.screenshot(f"{name}-light", f".l3-view[data-view={name}]")
+        height = root.bounding_box()["height"]
+        assert height <= PROJECTOR, f"{name}: {height:.0f} pixels high"
         shown = root.locator("[data-trait]:visible")
         # lists last: another choice may hide the other controls
         tags = shown.evaluate_all("all => all.map(e => [e.tagName === 'SELECT', e.dataset.trait])")

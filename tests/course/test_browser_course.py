@@ -43,7 +43,8 @@ pair = [RooflineDot(setting=setting) for setting in ("8B BF16", "405B BF16")]
 def set_batch(size):
     for view in pair:
         view.move(batch=size)
-VBox([interactive(set_batch, size=[1, 64]), HBox(pair)])"""
+wide = RooflineDot()
+VBox([interactive(set_batch, size=[1, 64]), HBox(pair), wide])"""
 # what has the focus, whether its ring can be seen, and which cell JupyterLab has selected
 FOCUS = """() => { const it = document.activeElement, style = getComputedStyle(it);
   return { type: it.type ?? it.tagName, value: it.value, ring: parseFloat(style.outlineWidth),
@@ -183,13 +184,13 @@ pick"""
 
 def test_views_move_beside_ordinary_widgets(open_notebook):
     page = open_notebook([PANEL])
-    pictures = page.locator(".l3-view svg")
-    pictures.nth(1).wait_for()
+    drawn = "() => document.querySelectorAll('.l3-view svg:has(text)').length === 3"
+    page.page.wait_for_function(drawn)
     page.locator(".widget-dropdown select").select_option(label="64")
     page.python_becomes("[view.batch for view in pair]", "[64, 64]")
     page.page.wait_for_function(
-        """() => [...document.querySelectorAll('.l3-view .l3-title')].every(
-        (title) => title.textContent.includes('batch 64'))"""
+        """() => [...document.querySelectorAll('.l3-view .l3-title')].filter(
+        (title) => title.textContent.includes('batch 64')).length === 2"""
     )
     for theme in ("dark", "light"):
         page.set_theme(theme)

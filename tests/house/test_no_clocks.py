@@ -10,9 +10,11 @@ import re
 import textwrap
 from pathlib import Path
 
+import nbformat
 import pytest
 
 TESTS = Path(__file__).parents[1]
+NOTEBOOKS = sorted(TESTS.parent.glob("[cs]*s/*.ipynb"))
 CLOCKS = {"time", "time_ns", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns"}
 MENTIONED = re.compile(r"perf_counter|monotonic|time\.time")
 INSTEAD = "use assert_linear, deadline or wait_until of tests/timing_tools.py"
@@ -152,3 +154,10 @@ def test_no_assert_hangs_on_a_difference_of_clocks():
         source = file.read_text(encoding="utf-8")
         lines = asserted_clocks(source) if MENTIONED.search(source) else []
         assert not lines, f"{file.relative_to(TESTS)}, lines {lines}: {INSTEAD}"
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: f"{file.parent.name}-{file.stem[:2]}")
+def test_no_cell_fails_on_a_slow_machine(file):
+    cells = [cell for cell in nbformat.read(file, 4).cells if cell.cell_type == "code"]
+    found = asserted_clocks("\n".join(cell.source for cell in cells))
+    assert not found, f"{file.name}, lines {found} of its code: print what a clock says"

@@ -18,17 +18,19 @@ from widgets.view.view import View
 MOST_STATES = 5_000
 
 
-def record(view: View, *, width: int = WIDTHS[0]) -> str:
+def record(view: View, *, width: int = WIDTHS[0], most: int | None = None) -> str:
     """HTML of a view that moves without a kernel; `page` makes a whole page of several.
 
     Controls have the stops that their declaration keeps in recordings. One of any value (text) has
     its value and those named there, and becomes a list to choose from.
+    most: stops of each control, if fewer are to be kept.
     Raises ValueError if that makes more than MOST_STATES states.
     """
     kept: dict[str, list] = {}
     for name, control in view.controls.items():
         if name in view.drawn_by:
-            kept[name] = _kept(view, control, kept)
+            stops = _kept(view, control, kept)
+            kept[name] = _thinned(stops, most or len(stops), view.values[name])
     count = 1
     for stops in kept.values():
         count *= len(stops)
@@ -66,12 +68,19 @@ def _kept(view: View, control: Control, before: dict[str, list]) -> list[object]
     stops = list(dict.fromkeys(stop for state in states for stop in control.stops(view, state)))
     stops = stops or [view.values[control.name]]  # hidden in every state
     now, wanted = view.values[control.name], control.recorded
-    if isinstance(wanted, int) and len(stops) > wanted:
-        places = {round(i * (len(stops) - 1) / (wanted - 1)) for i in range(wanted)}
-        stops = [stop for i, stop in enumerate(stops) if i in places or stop == now]
+    if isinstance(wanted, int):
+        stops = _thinned(stops, wanted, now)
     elif wanted is not None and not isinstance(wanted, int):
         stops = [stop for stop in stops if stop in wanted or stop == now]
     return stops
+
+
+def _thinned(stops: list[object], most: int, now: object) -> list[object]:
+    """First, last and some between; the present one always."""
+    if len(stops) <= most:
+        return stops
+    places = {round(i * (len(stops) - 1) / (most - 1)) for i in range(most)}
+    return [stop for i, stop in enumerate(stops) if i in places or stop == now]
 
 
 def _packed(view: View, kept: dict[str, list], width: int) -> dict[str, object]:

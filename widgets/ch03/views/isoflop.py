@@ -54,7 +54,7 @@ def axes(paper: Paper, curves: Sequence[Curve], axis: str) -> Plot:
         left=52,
         top=28,
         right=100,
-        height=300,
+        height=260,
     )
 
 

@@ -184,7 +184,7 @@ def panels(paper: Paper, flops: float) -> tuple[Plot, Plot]:
     main = paper.plot(
         Log(POWERS[0], POWERS[-1], words, text=scientific, ticks=POWERS[::2]),
         Log(LOW, HIGH, "optimal training tokens N*", text=amount),
-        left=64, top=28, height=260 if narrow else 300, width=paper.width - (98 if narrow else 374),
+        left=64, top=28, height=260 if narrow else 280, width=paper.width - (98 if narrow else 374),
     )  # fmt: skip
     left, right, low, high = magnified(flops)
     powers = range(math.floor(math.log10(left)), math.ceil(math.log10(right)))
@@ -193,7 +193,7 @@ def panels(paper: Paper, flops: float) -> tuple[Plot, Plot]:
         Log(left, right, text=scientific, ticks=[tick for tick in ticks if left < tick < right]),
         Log(low, high, "the dotted box, magnified", text=amount),
         left=64 if narrow else main.right + 62, top=main.low + 84 if narrow else main.top,
-        height=200 if narrow else 300, width=main.width - 90 if narrow else 150,
+        height=200 if narrow else 280, width=main.width - 90 if narrow else 150,
     )  # fmt: skip
     return main, zoom
 

@@ -248,7 +248,7 @@ class OvertrainingCost(View):
             Log(*self.costs[target], text=power),
             left=56,
             top=92,
-            height=264,
+            height=246,
         )
         draw_costs(plot, law, loss, served)
         for name, parameters in self.models.items():

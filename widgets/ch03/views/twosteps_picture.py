@@ -39,7 +39,7 @@ class Picture:
         self.told, self.form = entry["told"].get(models, {}).get(form), form
         self.nll = low, high = data["spans"][form]
         narrow = paper.narrow
-        box = {"height": 220 if narrow else 270}
+        box = {"height": 220 if narrow else 236}
         box["width"] = paper.width - 66 if narrow else (paper.width - 138) / 2
         flops = Log(*data["spans"]["flops"], "training FLOPs", text=sci)
         ticks = [fifth / 5 for fifth in range(math.ceil(5 * low), math.floor(5 * high) + 1)]

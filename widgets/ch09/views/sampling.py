@@ -20,7 +20,7 @@ from llama3lib.tokenizer import Tokenizer
 from widgets.view import Category, Choice, Linear, Paper, Plot, Scene, Slider, Text, View
 from widgets.view.legend import legend
 from widgets.view.measure import shorten
-from widgets.view.paper import TEXT
+from widgets.view.paper import TEXT, WIDTHS
 from widgets.view.words import percent as rounded
 
 PROMPT = "Omar had a"
@@ -217,12 +217,15 @@ def draw_sums(paper: Paper, bars: Plot, it: Draw, top_p: float | None) -> None:
 
 
 def draw_continuations(paper: Paper, texts: list[str], top: float) -> None:
-    """What the engine drew, a line each."""
+    """What the engine drew, a line each; in two columns where there is room."""
+    columns = 2 if paper.width > WIDTHS[2] else 1
+    room = paper.width / columns
     paper.text(4, top, f"{len(texts)} draws of {DRAWN_TOKENS} tokens, seeds 0 to {len(texts) - 1}",
                "soft")  # fmt: skip
     for i, text in enumerate(texts):
-        words = shorten("…" + text.replace("\n", "⏎"), TEXT, paper.width - 40)
-        paper.text(22, top + 20 * (i + 1), words)
+        words = shorten("…" + text.replace("\n", "⏎"), TEXT, room - 40)
+        line, column = divmod(i, columns)
+        paper.text(22 + room * column, top + 20 * (line + 1), words)
 
 
 @functools.cache

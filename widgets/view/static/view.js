@@ -39,12 +39,13 @@ class LiveView {
       isChosen: (name, value) => same(this.values[name], value),
     });
     this.note = node(root, "p", { class: "l3-note" });
-    this.more = node(root, "details", { class: "l3-more" });
+    this.trouble = node(root, "p", { class: "l3-bad", hidden: true });
+    const folds = node(root, "div", { class: "l3-folds" });
+    this.more = node(folds, "details", { class: "l3-more" });
     keepKeys(node(this.more, "summary", {}, "More about this picture"));
     this.list = node(this.more, "ul");
-    this.trouble = node(root, "p", { class: "l3-bad", hidden: true });
-    this.code = codeTwin(root);
-    this.table = tableTwin(root, spec.name);
+    this.code = codeTwin(folds);
+    this.table = tableTwin(folds, spec.name);
   }
 
   makeSizeButton() {
@@ -236,6 +237,7 @@ class LiveView {
   start() {
     this.width = this.model.get("_frame")?.size?.[0] ?? this.spec.widths[0];
     this.pushed();
+    if (!this.shownKey) this.want(); // in a box of widgets no picture has come with the view
     const watch = new ResizeObserver(() => this.fit());
     const onSize = (event) => this.resized(event.detail);
     const pushed = () => this.pushed();
