@@ -19,6 +19,7 @@ _WITH_SHAPES = [
     "llama3lib.model",
     "llama3lib.inference",
     "llama3lib.checkpoint",
+    "llama3lib.parallel",
     "llama3lib.eval",
     "llama3lib.train.loss",
 ]

@@ -6,6 +6,7 @@ from itertools import product
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from llama3lib.model import ModelArgs
@@ -136,3 +137,10 @@ def device_of(mesh: DeviceMesh | None) -> torch.device:
     """Where this rank computes."""
     kind = "cpu" if mesh is None else mesh.device_type
     return torch.device(kind) if kind == "cpu" else torch.device(kind, torch.cuda.current_device())
+
+
+def same_on_all_ranks(value: Tensor) -> bool:
+    """Whether all ranks have the same numbers; the answer is the same on all of them."""
+    both = torch.stack((value, -value)).double()
+    dist.all_reduce(both, dist.ReduceOp.MAX)
+    return bool((both[0] == -both[1]).all())

@@ -16,7 +16,7 @@ from llama3lib.model import DocumentMask, Transformer
 from llama3lib.parallel.activation import apply_activation_checkpointing
 from llama3lib.parallel.context import apply_cp, cut_sequence
 from llama3lib.parallel.data import apply_fsdp, let_go, sync_gradients
-from llama3lib.parallel.dims import ParallelDims, device_of, dims_of, fsdp_mesh
+from llama3lib.parallel.dims import ParallelDims, device_of, dims_of, fsdp_mesh, same_on_all_ranks
 from llama3lib.parallel.pipeline import Loss, PipelineRunner
 from llama3lib.parallel.schedules import Action, pipeline_order
 from llama3lib.parallel.stages import split_pipeline
@@ -24,6 +24,7 @@ from llama3lib.parallel.tensor import apply_tp, vocab_parallel_loss
 from llama3lib.utils.require import require, whole
 
 IGNORED = -100
+"""A target that is not asked for, as in the pre-training loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,11 +149,15 @@ class ParallelModel:
         loss: as `next_token_loss`. Not used if logits are cut by vocabulary.
         train: False for the loss alone.
 
-        Raises ValueError if the numbers do not divide.
+        Raises ValueError, on every rank, if the numbers do not divide or differ between ranks.
         """
         rows, length = inputs.shape
-        size = micro_batch or rows
+        size = rows if micro_batch is None else micro_batch
+        whole("micro_batch", size)
         self.dims.check(self.parts[0].args, sequence=length)
+        sizes = rows, length, size
+        same = self.mesh is None or same_on_all_ranks(torch.tensor(sizes, device=self.device))
+        require(same, "rows, tokens, micro_batch", sizes, "the same on every rank")
         valid = max(1, int(self._sum(torch.count_nonzero(targets != IGNORED), "cp", "pp", "tp")))
         loss = self._loss(loss)
         pieces = [
@@ -236,7 +241,8 @@ class ParallelModel:
     def clip_grad_norm_(self, max_norm: float) -> Float[Tensor, ""]:
         """Scale the gradients so that their norm over all ranks is at most `max_norm`.
 
-        Returns the norm before, the same on every rank and every mesh.
+        Returns the norm before, the same on every rank and every mesh. Sums over ranks that are
+        still to be made are made here, so this comes before the optimizer's step.
         """
         parameters = [p for p in self.parameters() if p.grad is not None]
         by_copies: dict[int, list[Tensor]] = {}
@@ -284,7 +290,5 @@ def _check_same_weights(model: Transformer, dims: ParallelDims) -> None:
     if dims.world == 1 or next(model.parameters()).is_meta:
         return
     total = sum(p.double().sum() + p.double().square().sum() for p in model.parameters())
-    both = torch.stack((total, -total))
-    dist.all_reduce(both, dist.ReduceOp.MAX)
-    same = bool(both[0] == -both[1])
+    same = same_on_all_ranks(total)
     require(same, "model", "other weights than on another rank", "the same seed on every rank")

@@ -32,8 +32,10 @@ def pipeline_order(
 
     virtual: V, stages per rank; more than one is the interleaved schedule.
     run: N, how many micro-batches a rank takes through one of its stages before the next of its
-    stages. PP is depth-first (least memory, the default), M breadth-first (most time to send);
-    the paper made it free between them. With one stage per rank it changes nothing.
+    stages. PP is depth-first (least memory), M breadth-first (most time to send); the paper made
+    it free between them. The last run may be another, but with fewer than PP in one the ranks
+    would wait for each other. The default is the least that fits. With one stage per rank, and
+    with "gpipe", it changes nothing.
     kind: "1f1b" turns to backward passes as early as it can, "gpipe" after all forward passes.
 
     Raises ValueError naming the field, its value and what is allowed.
@@ -41,16 +43,20 @@ def pipeline_order(
     for field, value in dict(pp=pp, micro_batches=micro_batches, virtual=virtual).items():
         whole(field, value)
     one_of("kind", kind, SCHEDULES)
-    least = min(pp, micro_batches)
-    run = least if run is None else run
+    fitting = [
+        n for n in range(min(pp, micro_batches), micro_batches + 1) if _fits(n, pp, micro_batches)
+    ]
+    if virtual == 1 or kind == "gpipe":
+        fitting = list(range(1, micro_batches + 1))
+    run = fitting[0] if run is None else run
     whole("run", run)
-    require(run <= micro_batches, "run", run, f"micro_batches={micro_batches} at most")
-    if virtual > 1:  # with fewer in a row, ranks would wait for each other, some for ever
-        rest = micro_batches % run
-        fits = run >= least and (rest == 0 or rest >= pp)
-        allowed = f"pp={pp} or more in each run, the last one of micro_batches={micro_batches} too"
-        require(fits, "run", run, allowed)
+    allowed = f"one of {fitting} for pp={pp}, micro_batches={micro_batches}"
+    require(run in fitting, "run", run, allowed)
     return [_rank_order(rank, pp, micro_batches, virtual, run, kind) for rank in range(pp)]
+
+
+def _fits(run: int, pp: int, m: int) -> bool:
+    return m % run == 0 or m % run >= pp
 
 
 def _rank_order(rank: int, pp: int, m: int, virtual: int, run: int, kind: str) -> list[Action]:

@@ -29,7 +29,7 @@ class Setting:
     plan: dict = field(default_factory=dict)
     documents: bool = True
     micro_batch: int | None = None
-    layers: int = 4
+    layers: int = 0  # 4 where a pipeline cuts them, else 2
     args: dict = field(default_factory=dict)
     curve: bool = False
 
@@ -40,12 +40,11 @@ class Setting:
         dims = ParallelDims(**self.dims)
         mesh = dims.build_mesh()
         plan = ParallelPlan(**self.plan)
-        args = ARGS.replace(n_layers=self.layers, **self.args)
+        args = ARGS.replace(n_layers=self.layers or (4 if dims.pp > 1 else 2), **self.args)
         _one_step(args, mesh, plan, self, torch.float32)
         _one_step(args, mesh, plan, self, torch.float64)
         if self.curve:
-            same_curve(self, torch.float32)
-            same_curve(self, torch.float64)
+            same_curve(args, mesh, plan, self, torch.float32)
 
 
 def full_model(args, dtype=torch.float32, seed=0):
@@ -98,14 +97,15 @@ def _one_step(args, mesh, plan, setting, dtype):
         _same_logits(parallel, mine, logits)
     expected = next_token_loss(logits, targets)
     expected.backward()
-    alone, _ = parallel.backward(
-        *mine, next_token_loss, micro_batch=setting.micro_batch, train=False
-    )
-    assert all(p.grad is None for p in parallel.parameters())
-    loss, valid = parallel.backward(*mine, next_token_loss, micro_batch=setting.micro_batch)
+    part = setting.micro_batch
+    if dtype == torch.float32:
+        alone, _ = parallel.backward(*mine, next_token_loss, micro_batch=part, train=False)
+        assert apart(alone, expected) < LIMITS[dtype]
+        assert all(p.grad is None for p in parallel.parameters())
+    loss, valid = parallel.backward(*mine, next_token_loss, micro_batch=part)
     assert valid == int((targets != -100).sum())
     close = LIMITS[dtype]
-    assert apart(loss, expected.detach()) < close and apart(alone, expected.detach()) < close
+    assert apart(loss, expected) < close
 
     wanted = dict(single.named_parameters())
     for name, parameter in parallel.named_parameters():
@@ -122,12 +122,10 @@ def _one_step(args, mesh, plan, setting, dtype):
         assert apart(whole(parameter.detach()), wanted[name]) < close, f"step of {name}"
 
 
-def same_curve(setting, dtype, steps=20):
+def same_curve(args, mesh, plan, setting, dtype, steps=20):
     """Twenty steps of AdamW with clipping have the losses of one process."""
-    args = ARGS.replace(n_layers=setting.layers)
     single = full_model(args, dtype)
-    mesh = ParallelDims(**setting.dims).build_mesh()
-    parallel = parallelize(copy.deepcopy(single), mesh, ParallelPlan(**setting.plan))
+    parallel = parallelize(copy.deepcopy(single), mesh, plan)
     optimizers = [make_adamw(model, 3e-3) for model in (single, parallel)]
     for step in range(steps):
         inputs, targets, ids = batch_of(seed=step % 2)
