@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llama3lib.parallel.hardware import Hardware
     from llama3lib.parallel.planner import Plan as Found
 
+_FIXED = ("tp", "cp", "pp", "stages", "sequences", "recompute", "reshard")
 Number = Annotated[int | None, arg(metavar="INT")]
 
 
@@ -61,8 +62,8 @@ class Plan:
 
         Raises ValueError for a wrong option, or if nothing fits.
         """
-        from llama3lib.parallel.planner import Fixed, search
-        from llama3lib.utils.require import require, whole
+        from llama3lib.parallel.planner import search
+        from llama3lib.utils.require import positive, require, whole
 
         hardware = self._hardware()
         if self.model == "paper":
@@ -70,6 +71,8 @@ class Plan:
         for name in ("gpus", "batch_tokens"):
             require(getattr(self, name) is not None, name, None, "give it, as in --gpus 64")
         whole("top", self.top)
+        if self.tokens is not None:
+            positive("tokens", self.tokens)
         args = find_args(self.model)
         found = search(
             args,
@@ -77,15 +80,7 @@ class Plan:
             sequence=self.sequence,
             batch_tokens=self.batch_tokens,
             hardware=hardware,
-            fixed=Fixed(
-                tp=self.tp,
-                cp=self.cp,
-                pp=self.pp,
-                stages=self.stages,
-                sequences=self.sequences,
-                recompute=self.recompute,
-                reshard=self.reshard,
-            ),
+            fixed={name: getattr(self, name) for name in _FIXED},
         )
         shown = found[: self.top]
         print(f"{len(found):,} layouts fit into {hardware.room / 1e9:g} GB; the fastest:")
@@ -124,7 +119,7 @@ def _details(plan: "Found", hardware: "Hardware") -> str:
     import dataclasses
 
     cost, memory = plan.cost, dataclasses.asdict(plan.memory)
-    parts = [f"{name} {size / 1e9:.2f}" for name, size in memory.items() if size]
+    parts = [f"{name} {_gb(size)}" for name, size in memory.items() if size]
     lines = [f"GB on the GPU that needs most: {', '.join(parts)}"]
     lines.append(f"time of a step: {_shares(plan)}")
     for name, one in cost.traffic.items():
@@ -134,6 +129,10 @@ def _details(plan: "Found", hardware: "Hardware") -> str:
                 f"waits {one.waits:.3g} s"
             )
     return "\n".join(f"  {line}" for line in lines)
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.2f}" if size > 1e8 else f"{size / 1e9:.2g}"
 
 
 def _shares(plan: "Found") -> str:

@@ -55,7 +55,7 @@ class Simulate:
                 f"checkpoint every {conditions.interval or conditions.young:.1f} minutes; ", end=""
             )
             print(f"Young: {conditions.young:.1f}, Daly: {conditions.daly:.1f}, ", end="")
-            print(f"best of those tried on 20,000 days: {best_interval(conditions):.1f}")
+            print(f"best of those tried on 10,000 days: {best_interval(conditions):.1f}")
         return 0
 
 

@@ -39,6 +39,10 @@ class Traffic:
     waits: float
     """Seconds in which nothing is computed."""
 
+    def times(self, sent: float, waits: float) -> "Traffic":
+        """So many of them."""
+        return Traffic(link=self.link, sent=sent * self.sent, waits=waits * self.waits)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
@@ -79,124 +83,74 @@ class Cost:
 
 def step_cost(args: ModelArgs, layout: Layout, sequence: int, hardware: Hardware) -> Cost:
     """Predicted time of one step; `layout.check` must have passed."""
-    block, head = _block(args, layout, sequence, hardware), _head(args, layout, sequence, hardware)
+    count, peak = count_parameters(args), hardware.peak_tflops * 1e12
+    tokens = layout.sequences * sequence / layout.cp / layout.tp  # of a micro-batch on a GPU
+    matrix = 2 * tokens / (peak * hardware.product_efficiency)  # seconds for each weight, forward
+    products = matrix * (count.attention + count.feed_forward) / args.n_layers
+    attention = 2 * args.n_heads * args.head_dim * (sequence + 1) * tokens
+    attention /= peak * hardware.attention_efficiency
+    again = int(layout.recompute == "full")
+    # the stream is gathered and reduced around both halves of a block; keys and values once
+    stream = BF16 * tokens * layout.tp * args.dim
+    tp = _ring(stream, layout.tp, hardware.link(layout.reach["TP"]))
+    pairs = BF16 * 2 * args.n_kv_heads * args.head_dim * tokens * layout.cp
+    cp = _ring(pairs, layout.cp, hardware.link(layout.reach["CP"]))
+    tp, cp = tp.times(10 + 4 * again, 8 + 4 * again), cp.times(3 + again, 3 + again)
+    block = (3 + again) * products + (1 + _FLASH_BACKWARD + again) * attention + tp.waits + cp.waits
+    head = 3 * matrix * args.vocab_size * args.dim
+
     m, pp = layout.micro_batches, layout.pp
-    layers = [sum(one) for one in stage_layers(args.n_layers, pp, layout.stages)]
-    work = [n * block.seconds for n in layers]
+    work = [sum(n) * block for n in stage_layers(args.n_layers, pp, layout.stages)]
     work[-1] += head
     mean, most = sum(work) / pp, max(work)
     blocks = m * args.n_layers / pp  # of one rank in a step, on average
-    traffic = {
-        name: Traffic(link=one.link, sent=blocks * one.sent, waits=blocks * one.waits)
-        for name, one in block.traffic.items()
-    }
-    traffic["PP"] = _pipeline(args, layout, sequence, hardware, most)
-    traffic["DP"] = _data(args, layout, hardware, computing=m * mean)
     return Cost(
-        products=blocks * block.products + m * head / pp,
-        attention=blocks * block.attention,
-        recompute=blocks * block.recompute,
+        products=blocks * 3 * products + m * head / pp,
+        attention=blocks * (1 + _FLASH_BACKWARD) * attention,
+        recompute=blocks * again * (products + attention),
         imbalance=m * (most - mean),
         bubble=layout.bubble * m * most,
-        traffic=traffic,
+        traffic={
+            "TP": tp.times(blocks, blocks),
+            "CP": cp.times(blocks, blocks),
+            "PP": _pipeline(stream, layout, hardware, computing=most),
+            "DP": _data(args, layout, hardware, computing=m * mean),
+        },
         flops=layout.batch_sequences * sequence * flops_per_token(args, sequence).training,
         gpus=layout.gpus,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Block:
-    """One block, one micro-batch, forward and backward: seconds on one GPU, and its messages."""
-
-    products: float
-    attention: float
-    recompute: float
-    traffic: dict[str, Traffic]
-
-    @property
-    def seconds(self) -> float:
-        waits = sum(one.waits for one in self.traffic.values())
-        return self.products + self.attention + self.recompute + waits
-
-
-def _block(args: ModelArgs, layout: Layout, sequence: int, hardware: Hardware) -> _Block:
-    count, width = count_parameters(args), args.n_heads * args.head_dim
-    weights = (count.attention + count.feed_forward) / args.n_layers
-    tokens = layout.sequences * sequence / layout.cp  # in and behind a TP group
-    peak = hardware.peak_tflops * 1e12
-    products = 2 * weights * tokens / layout.tp / (peak * hardware.product_efficiency)
-    attention = 2 * width * (sequence + 1) * tokens / layout.tp
-    attention /= peak * hardware.attention_efficiency
-    passes = 3 if layout.recompute == "full" else 2  # forward, perhaps again, backward
-    again = passes - 2
-    stream = BF16 * tokens * args.dim
-    tp_sent, tp_waits = _collective(stream, layout.tp, hardware.link(layout.reach["TP"]))
-    gathered = BF16 * 2 * args.n_kv_heads * args.head_dim / layout.tp * tokens * layout.cp
-    cp_sent, cp_waits = _collective(gathered, layout.cp, hardware.link(layout.reach["CP"]))
-    return _Block(
-        products=3 * products,
-        attention=(1 + _FLASH_BACKWARD) * attention,
-        recompute=again * (products + attention),
-        traffic={
-            "TP": Traffic(
-                link=hardware.link(layout.reach["TP"]).name,
-                sent=(4 * passes + 2) * tp_sent,
-                waits=4 * passes * tp_waits,
-            ),
-            "CP": Traffic(
-                link=hardware.link(layout.reach["CP"]).name,
-                sent=(3 + again) * cp_sent,
-                waits=(3 + again) * cp_waits,
-            ),
-        },
-    )
-
-
-def _head(args: ModelArgs, layout: Layout, sequence: int, hardware: Hardware) -> float:
-    """Seconds of the output matrix for one micro-batch, forward and backward."""
-    tokens = layout.sequences * sequence / layout.cp / layout.tp
-    rate = hardware.peak_tflops * 1e12 * hardware.product_efficiency
-    return 6 * args.vocab_size * args.dim * tokens / rate
-
-
-def _collective(full: float, ranks: int, link: Link) -> tuple[float, float]:
-    """Bytes that a rank sends, and seconds, to gather or reduce `full` bytes round a ring."""
+def _ring(full: float, ranks: int, link: Link) -> Traffic:
+    """To gather or to reduce `full` bytes over so many ranks."""
     sent = full * (ranks - 1) / ranks
-    return sent, sent / link.bytes_per_second + (ranks - 1) * link.latency
+    waits = sent / link.bytes_per_second + (ranks - 1) * link.latency
+    return Traffic(link=link.name, sent=sent, waits=waits)
 
 
-def _pipeline(
-    args: ModelArgs, layout: Layout, sequence: int, hardware: Hardware, computing: float
-) -> Traffic:
+def _pipeline(stream: float, layout: Layout, hardware: Hardware, computing: float) -> Traffic:
     """Streams to the next stage and gradients back; `computing`: seconds for a micro-batch."""
     link = hardware.link(layout.reach["PP"])
     if layout.pp == 1:
         return Traffic(link=link.name, sent=0.0, waits=0.0)
-    message = BF16 * args.dim * layout.sequences * sequence / layout.cp / layout.tp
+    message, number = stream / layout.tp, layout.stages * layout.micro_batches
     both = 2 * (message / link.bytes_per_second + link.latency)
-    number = layout.stages * layout.micro_batches
     too_slow = number * max(0.0, both - computing / layout.stages)
-    return Traffic(
-        link=link.name, sent=2 * number * message, waits=(layout.pp - 1) * both + too_slow
-    )
+    waits = (layout.pp - 1) * both + too_slow
+    return Traffic(link=link.name, sent=2 * number * message, waits=waits)
 
 
 def _data(args: ModelArgs, layout: Layout, hardware: Hardware, computing: float) -> Traffic:
     """FSDP: weights gathered, gradients reduced; all but one layer's share behind computing."""
-    link = hardware.link(layout.reach["DP"])
-    layers = max(1, args.n_layers // layout.pp)
-    parameters = max(rank_parameters(args, layout, rank) for rank in (0, layout.pp - 1))
+    link, layers = hardware.link(layout.reach["DP"]), max(1, args.n_layers // layout.pp)
+    parameters = max(rank_parameters(args, layout, rank) for rank in (0, layout.pp - 1)) / layers
     gathers = 2 * layout.micro_batches if layout.reshard else 1
-    sent = seconds = 0.0
-    for number, width in ((gathers, BF16), (1, FP32)):
-        each = _collective(width * parameters / layers, layout.shards, link)
-        sent, seconds = sent + number * layers * each[0], seconds + number * layers * each[1]
-    first_or_last = seconds / layers / max(1, gathers)
-    return Traffic(
-        link=link.name,
-        sent=sent,
-        waits=first_or_last + max(0.0, seconds - first_or_last - computing),
-    )
+    gather = _ring(BF16 * parameters, layout.shards, link)
+    reduce = _ring(FP32 * parameters, layout.shards, link)
+    behind = (gathers * layers - 1) * gather.waits + (layers - 1) * reduce.waits
+    waits = gather.waits + reduce.waits + max(0.0, behind - computing)
+    sent = layers * (gathers * gather.sent + reduce.sent)
+    return Traffic(link=link.name, sent=sent, waits=waits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,12 +166,8 @@ class Bill:
 
 def bill(cost: Cost, batch_tokens: int, tokens: float, hardware: Hardware) -> Bill:
     """Steps until `tokens` are seen, over the share of the time that is useful."""
-    hours = tokens / batch_tokens * cost.seconds / 3600 / hardware.effective_time
-    mwh = hours * cost.gpus * hardware.watts * hardware.power_overhead / 1e6
-    return Bill(
-        gpu_hours=hours * cost.gpus,
-        days=hours / 24,
-        mwh=mwh,
-        t_co2=mwh * hardware.t_co2_per_mwh,
-        price=hours * cost.gpus * hardware.price_per_gpu_hour,
-    )
+    days = tokens / batch_tokens * cost.seconds / 86_400 / hardware.effective_time
+    hours = 24 * days * cost.gpus
+    mwh = hours * hardware.watts * hardware.power_overhead / 1e6
+    t_co2, price = mwh * hardware.t_co2_per_mwh, hours * hardware.price_per_gpu_hour
+    return Bill(gpu_hours=hours, days=days, mwh=mwh, t_co2=t_co2, price=price)

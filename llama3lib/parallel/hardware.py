@@ -7,21 +7,16 @@ from llama3lib.utils.require import at_least, between, positive, whole
 from llama3lib.utils.settings import build, read_toml
 
 STANDARD = Path(__file__).parent.parent / "assets" / "hardware" / "h100.toml"
+_SHARES = ("product_efficiency", "attention_efficiency", "link_efficiency", "effective_time")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """What carries messages between GPUs: one way, for each GPU."""
+    """What joins GPUs: bytes a second that one of them sends one way, seconds for each hop."""
 
     name: str
     bytes_per_second: float
-    """That a collective reaches."""
     latency: float
-    """Seconds for each hop."""
-
-    def seconds(self, sent: float, hops: int) -> float:
-        """Time in which a GPU sends so many bytes in so many hops, all GPUs at once."""
-        return sent / self.bytes_per_second + hops * self.latency if hops else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +47,13 @@ class Hardware:
     def __post_init__(self) -> None:
         for name in ("peak_tflops", "memory_gb", "watts", "server_gb_per_s", "network_gb_per_s"):
             positive(name, getattr(self, name))
-        for name in ("product_efficiency", "attention_efficiency", "link_efficiency"):
+        for name in _SHARES:
             positive(name, getattr(self, name))
             between(name, getattr(self, name), 0, 1)
-        positive("effective_time", self.effective_time)
-        between("effective_time", self.effective_time, 0, 1)
-        at_least("power_overhead", self.power_overhead, 1)
         for name in ("server_latency_us", "network_latency_us", "t_co2_per_mwh"):
             at_least(name, getattr(self, name), 0)
         at_least("price_per_gpu_hour", self.price_per_gpu_hour, 0)
+        at_least("power_overhead", self.power_overhead, 1)
         between("reserved_gb", self.reserved_gb, 0, self.memory_gb)
         whole("gpus_per_server", self.gpus_per_server)
 

@@ -71,12 +71,8 @@ class Layout:
 
     def check(self, args: ModelArgs, sequence: int) -> None:
         """Raises ValueError unless model and sequence can be cut in this way."""
-        for name, size in (
-            ("n_heads", args.n_heads),
-            ("n_kv_heads", args.n_kv_heads),
-            ("ffn_dim", args.ffn_dim),
-            ("vocab_size", args.vocab_size),
-        ):
+        for name in ("n_heads", "n_kv_heads", "ffn_dim", "vocab_size"):
+            size = getattr(args, name)
             require(size % self.tp == 0, "tp", self.tp, f"a divisor of {name}={size}")
         whole("sequence", sequence)
         chunks = 2 * self.cp if self.cp > 1 else 1
@@ -84,10 +80,9 @@ class Layout:
         require(fits, "sequence", sequence, f"a multiple of {chunks * self.tp} (2·CP·TP)")
         stage_layers(args.n_layers, self.pp, self.stages)
         if self.stages > 1:
-            ok = self.pp > 1
-            require(ok, "stages", self.stages, "1 without a pipeline")
-            ok = self.micro_batches >= self.pp
-            require(ok, "micro_batches", self.micro_batches, f"pp={self.pp} or more if stages > 1")
+            require(self.pp > 1, "stages", self.stages, "1 without a pipeline")
+            m, least = self.micro_batches, f"pp={self.pp} or more if stages > 1"
+            require(m >= self.pp, "micro_batches", m, least)
 
 
 @cache
@@ -107,6 +102,18 @@ def stage_layers(n_layers: int, pp: int, stages: int) -> tuple[tuple[int, ...], 
     layers[0][0] -= fewer
     layers[-1][-1] -= fewer
     return tuple(map(tuple, layers))
+
+
+def stage_choices(n_layers: int, pp: int) -> list[int]:
+    """V that cut the layers evenly, or with one fewer at both ends; 1 without a pipeline."""
+    possible = []
+    for stages in range(1, (n_layers + 2) // pp + 1 if pp > 1 else 2):
+        try:
+            stage_layers(n_layers, pp, stages)
+        except ValueError:
+            continue
+        possible.append(stages)
+    return possible
 
 
 def in_flight(layout: Layout, rank: int) -> list[int]:

@@ -43,28 +43,16 @@ class Memory:
         return state + self.activations + self.working
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kept:
-    """Numbers that one block keeps for each token until its backward pass."""
-
-    residual: int
-    attention: int
-    feed_forward: int
-
-    @property
-    def total(self) -> int:
-        return self.residual + self.attention + self.feed_forward
-
-
 @cache
-def kept_by_block(args: ModelArgs, recompute: str) -> Kept:
-    """What autograd keeps of a block: all, only results of products and attention, or its input."""
+def kept_by_block(args: ModelArgs, recompute: str) -> tuple[int, int, int]:
+    """Numbers that a block keeps for each token: of the stream, of attention, of feed-forward.
+
+    All that autograd keeps, only results of products and attention, or only the block's input.
+    """
     heads = 2 * args.n_heads * args.head_dim + 2 * args.n_kv_heads * args.head_dim
     if recompute == "none":
-        return Kept(residual=4 * args.dim, attention=heads, feed_forward=4 * args.ffn_dim)
-    if recompute == "selective":
-        return Kept(residual=2 * args.dim, attention=heads, feed_forward=2 * args.ffn_dim)
-    return Kept(residual=args.dim, attention=0, feed_forward=0)
+        return 4 * args.dim, heads, 4 * args.ffn_dim
+    return (2 * args.dim, heads, 2 * args.ffn_dim) if recompute == "selective" else (args.dim, 0, 0)
 
 
 def rank_parameters(args: ModelArgs, layout: Layout, rank: int) -> float:
@@ -86,19 +74,20 @@ def rank_memory(args: ModelArgs, layout: Layout, sequence: int, rank: int) -> Me
     parameters = rank_parameters(args, layout, rank)
     largest = parameters / max(1, sum(layers))
     # one gathered layer and the next one; without micro-batches to add up, gradients go at once
-    sharded = parameters / layout.shards + 2 * largest
-    passing = min(parameters, sharded)
+    passing = min(parameters, parameters / layout.shards + 2 * largest)
     tokens = layout.sequences * sequence / layout.cp / layout.tp
-    kept = kept_by_block(args, layout.recompute)
     held = sum(n * flight for n, flight in zip(layers, in_flight(layout, rank), strict=True))
+    stream, heads, inner = (
+        BF16 * tokens * held * kept for kept in kept_by_block(args, layout.recompute)
+    )
     last = rank == layout.pp - 1
     return Memory(
         weights=BF16 * (passing if layout.reshard else parameters),
         gradients=FP32 * (passing if layout.micro_batches == 1 else parameters),
         optimizer=_STATE * parameters / layout.shards,
-        residual=BF16 * tokens * held * kept.residual,
-        attention=BF16 * tokens * held * kept.attention,
-        feed_forward=BF16 * tokens * held * kept.feed_forward,
+        residual=stream,
+        attention=heads,
+        feed_forward=inner,
         head=tokens * (2 * args.dim * BF16 + FP32 * args.vocab_size) if last else 0.0,
         working=tokens * _working(args, layout, last=last),
     )
@@ -106,8 +95,7 @@ def rank_memory(args: ModelArgs, layout: Layout, sequence: int, rank: int) -> Me
 
 def _working(args: ModelArgs, layout: Layout, *, last: bool) -> float:
     """Bytes for each token while a block goes backward, or the loss does if that is more."""
-    plain, kept = kept_by_block(args, "none").total, kept_by_block(args, layout.recompute).total
-    again = plain - kept if layout.recompute != "none" else 0
+    again = sum(kept_by_block(args, "none")) - sum(kept_by_block(args, layout.recompute))
     # TP gathers the stream of all its ranks before products; CP keys and values of the sequence
     gathered = args.dim * layout.tp if layout.tp > 1 else 0
     gathered += 2 * args.n_kv_heads * args.head_dim * layout.cp if layout.cp > 1 else 0

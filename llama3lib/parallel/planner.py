@@ -1,6 +1,6 @@
 """Every layout that fits, ranked by predicted time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import get_args
@@ -9,7 +9,7 @@ from llama3lib.model import ModelArgs
 from llama3lib.paper.infrastructure import STAGES_PER_RANK, TABLE_4
 from llama3lib.parallel.cost import Cost, step_cost
 from llama3lib.parallel.hardware import Hardware
-from llama3lib.parallel.layout import Layout, Recompute, stage_layers
+from llama3lib.parallel.layout import Layout, Recompute, stage_choices
 from llama3lib.parallel.memory import Memory, peak_memory
 from llama3lib.utils.require import require, whole
 
@@ -24,24 +24,6 @@ class Plan:
     cost: Cost
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fixed:
-    """What the search must not choose; None is free."""
-
-    tp: int | None = None
-    cp: int | None = None
-    pp: int | None = None
-    stages: int | None = None
-    sequences: int | None = None
-    recompute: Recompute | None = None
-    reshard: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("tp", "cp", "pp", "stages", "sequences"):
-            if getattr(self, name) is not None:
-                whole(name, getattr(self, name))
-
-
 def search(
     args: ModelArgs,
     *,
@@ -49,15 +31,16 @@ def search(
     sequence: int,
     batch_tokens: int,
     hardware: Hardware,
-    fixed: Fixed | None = None,
+    fixed: Mapping[str, object] | None = None,
 ) -> list[Plan]:
     """All layouts that fit into the GPUs' memory, the fastest first.
 
+    fixed: fields of `Layout` that the search must not choose, such as tp=8.
     Raises ValueError if the batch is no whole number of sequences, if nothing can be cut in this
     way, or if all that can does not fit, with what comes nearest.
     """
     fitting, cut, least = [], 0, None
-    for layout in layouts(args, gpus, sequence, batch_tokens, fixed or Fixed()):
+    for layout in layouts(args, gpus, sequence, batch_tokens, fixed or {}):
         cut += 1
         memory = peak_memory(args, layout, sequence)
         if memory.total <= hardware.room:
@@ -95,70 +78,46 @@ def predict(args: ModelArgs, layout: Layout, sequence: int, hardware: Hardware) 
 
 
 def layouts(
-    args: ModelArgs, gpus: int, sequence: int, batch_tokens: int, fixed: Fixed
+    args: ModelArgs, gpus: int, sequence: int, batch_tokens: int, fixed: Mapping[str, object]
 ) -> Iterator[Layout]:
     """Every way to cut model, sequence and batch evenly over the GPUs.
 
     Raises ValueError if the batch is no whole number of sequences.
     """
-    for name, value in (("gpus", gpus), ("sequence", sequence), ("batch_tokens", batch_tokens)):
-        whole(name, value)
+    given = {"gpus": gpus, "sequence": sequence, "batch_tokens": batch_tokens}
+    for name, value in (given | dict(fixed)).items():
+        if value is not None and name not in ("recompute", "reshard"):
+            whole(name, value)
     near = max(1, round(batch_tokens / sequence)) * sequence
     even = batch_tokens % sequence == 0
     require(even, "batch_tokens", batch_tokens, f"a multiple of sequence={sequence}, as {near}")
-    batch, heads = batch_tokens // sequence, args.n_kv_heads
-    for tp in _choices(fixed.tp, (n for n in divisors(heads) if gpus % n == 0)):
-        for cp in _choices(fixed.cp, divisors(gpus // tp)):
-            for pp in _choices(fixed.pp, divisors(gpus // tp // cp)):
-                dp = gpus // (tp * cp * pp)
-                if dp * tp * cp * pp != gpus or batch % dp:
-                    continue
-                yield from _schedules(
-                    args, sequence, batch // dp, fixed, dict(tp=tp, cp=cp, pp=pp, dp=dp)
-                )
+    batch = batch_tokens // sequence
 
+    def choices(name: str, free: Iterable) -> list:
+        return list(free) if fixed.get(name) is None else [fixed[name]]
 
-def _schedules(
-    args: ModelArgs, sequence: int, batch: int, fixed: Fixed, dims: dict[str, int]
-) -> Iterator[Layout]:
-    """Stages, micro-batches and recomputation of one replica, which sees `batch` sequences."""
-    stages = _choices(fixed.stages, _stages(args.n_layers, dims["pp"]))
-    sizes = _choices(fixed.sequences, divisors(batch))
-    kinds = _choices(fixed.recompute, get_args(Recompute))
-    for v, size, recompute in product(stages, sizes, kinds):
-        if batch % size:
+    sizes = [choices(name, divisors(gpus)) for name in ("cp", "pp")]
+    for tp, cp, pp in product(choices("tp", divisors(args.n_kv_heads)), *sizes):
+        dp, rest = divmod(gpus, tp * cp * pp)
+        if rest or dp == 0 or batch % dp:
             continue
-        if v > 1 and batch // size < dims["pp"]:
-            continue
-        layout = Layout(
-            **dims,
-            stages=v,
-            sequences=size,
-            micro_batches=batch // size,
-            recompute=recompute,
-            reshard=fixed.reshard,
-        )
-        try:
-            layout.check(args, sequence)
-        except ValueError:
-            continue
-        yield layout
-
-
-def _choices(fixed: object, free: Sequence | Iterator) -> list:
-    return list(free) if fixed is None else [fixed]
-
-
-def _stages(n_layers: int, pp: int) -> list[int]:
-    """V that cut the layers evenly, or with one fewer at both ends."""
-    possible = []
-    for v in range(1, (n_layers + 2) // pp + 1 if pp > 1 else 2):
-        try:
-            stage_layers(n_layers, pp, v)
-        except ValueError:
-            continue
-        possible.append(v)
-    return possible
+        for v, size, recompute in product(
+            choices("stages", stage_choices(args.n_layers, pp)),
+            choices("sequences", divisors(batch // dp)),
+            choices("recompute", get_args(Recompute)),
+        ):
+            m, rest = divmod(batch // dp, size)
+            if rest or (v > 1 and m < pp):
+                continue
+            layout = Layout(
+                **dict(tp=tp, cp=cp, pp=pp, dp=dp, stages=v, micro_batches=m, sequences=size),
+                **dict(recompute=recompute, reshard=bool(fixed.get("reshard"))),
+            )
+            try:
+                layout.check(args, sequence)
+            except ValueError:
+                continue
+            yield layout
 
 
 def divisors(number: int) -> list[int]:

@@ -26,6 +26,7 @@ WINDOWS = os.name == "nt"
 PAGES = {
     "README.md": "course,vocabulary",
     "docs/data-at-scale.md": "cluster",
+    "docs/planning.md": "",
     "docs/scaling.md": "scaling",
     "docs/serving.md": "serve",
     "docs/training.md": "data,train",
@@ -93,7 +94,7 @@ def environment(tmp_path_factory):
         folder = tmp_path_factory.mktemp("laid-over")
         venv.create(folder, with_pip=True, symlinks=not WINDOWS)
         (packages_of(folder) / "base.pth").write_text(str(packages_of(base)), encoding="utf-8")
-        return install(folder, source, f".[{extras}]")
+        return install(folder, source, f".[{extras}]" if extras else ".")
 
     return make
 
