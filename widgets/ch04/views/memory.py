@@ -112,7 +112,8 @@ class RankMemory(View):
                 f"V {layout.stages}, M {layout.micro_batches}, sequences of {sequence:,} tokens.",
                 "BF16 weights and activations, FP32 gradients kept whole, FP32 weights and moments "
                 f"of AdamW sharded; {significant(hardware.reserved_gb)} GB are kept free (ours).",
-                "V and what is computed again in the 128K row are not in the paper.",
+                "V is not printed: eight follows from what the paper says of the two ends. What is "
+                "computed again in the 128K row is ours.",
             ],
             table=[
                 {"rank": rank}
