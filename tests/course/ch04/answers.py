@@ -2,6 +2,9 @@
 
 import math
 
+import torch
+import torch.nn.functional as F
+
 
 # 04.1
 def row_in_lines(row):
@@ -42,11 +45,45 @@ def _exactly(row):
     return [n for n in found if n != "tokens"] + ([] if exact else ["tokens"])
 
 
-RIGHT = {"04.1": [row_in_lines, row_by_division]}
+# 04.3
+def rank_by_slices(x, w1, w2, w3, rank, ranks):
+    size = w1.shape[0] // ranks
+    cut = slice(rank * size, (rank + 1) * size)
+    gate = x @ w1[cut].T
+    return (gate * torch.sigmoid(gate) * (x @ w3[cut].T)) @ w2[:, cut].T
+
+
+def rank_by_chunks(x, w1, w2, w3, rank, ranks):
+    a, b = w1.chunk(ranks)[rank], w3.chunk(ranks)[rank]
+    hidden = F.silu(F.linear(x, a)) * F.linear(x, b)
+    return F.linear(hidden, w2.chunk(ranks, dim=1)[rank])
+
+
+def _whole_layer(x, w1, w2, w3, rank, ranks):
+    return rank_by_chunks(x, w1, w2, w3, 0, 1)
+
+
+def _averaged(x, w1, w2, w3, rank, ranks):
+    return rank_by_chunks(x, w1, w2, w3, rank, ranks) / ranks
+
+
+def _cut_by_columns(x, w1, w2, w3, rank, ranks):
+    size = x.shape[1] // ranks
+    last = x.shape[1] if rank == ranks - 1 else (rank + 1) * size
+    cut = slice(rank * size, last)
+    return (F.silu(x[:, cut] @ w1[:, cut].T) * (x[:, cut] @ w3[:, cut].T)) @ w2.T
+
+
+RIGHT = {"04.1": [row_in_lines, row_by_division], "04.3": [rank_by_slices, rank_by_chunks]}
 WRONG = {
+    "04.3": {
+        "every rank computes the whole layer": _whole_layer,
+        "divided by the ranks": _averaged,
+        "the first matrices are cut by their inputs": _cut_by_columns,
+    },
     "04.1": {
         "CP is forgotten": _three_dimensions,
         "every GPU reads sequences of its own": _each_gpu_reads,
         "16M is taken to the last token": _exactly,
-    }
+    },
 }
