@@ -45,6 +45,36 @@ def _exactly(row):
     return [n for n in found if n != "tokens"] + ([] if exact else ["tokens"])
 
 
+# 04.2
+def rows_by_hand(counts, printed):
+    total = sum(counts.values())
+    right = {name: round(100 * count / total, 1) for name, count in counts.items()}
+    return {name: right[name] for name in counts if abs(right[name] - printed[name]) > 0.05}
+
+
+def rows_by_text(counts, printed):
+    total = sum(counts.values())
+    wrong = {}
+    for name in printed:
+        should = f"{100 * counts[name] / total:.1f}"
+        if should != f"{printed[name]:.1f}":
+            wrong[name] = float(should)
+    return wrong
+
+
+def _of_all_466(counts, printed):
+    right = {name: round(100 * n / (sum(counts.values()) + 47), 1) for name, n in counts.items()}
+    return {name: right[name] for name in counts if abs(right[name] - printed[name]) > 0.05}
+
+
+def _as_printed(counts, printed):
+    return {name: printed[name] for name in rows_by_hand(counts, printed)}
+
+
+def _every_row(counts, printed):
+    return {name: round(100 * n / sum(counts.values()), 1) for name, n in counts.items()}
+
+
 # 04.3
 def rank_by_slices(x, w1, w2, w3, rank, ranks):
     size = w1.shape[0] // ranks
@@ -74,8 +104,17 @@ def _cut_by_columns(x, w1, w2, w3, rank, ranks):
     return (F.silu(x[:, cut] @ w1[:, cut].T) * (x[:, cut] @ w3[:, cut].T)) @ w2.T
 
 
-RIGHT = {"04.1": [row_in_lines, row_by_division], "04.3": [rank_by_slices, rank_by_chunks]}
+RIGHT = {
+    "04.1": [row_in_lines, row_by_division],
+    "04.2": [rows_by_hand, rows_by_text],
+    "04.3": [rank_by_slices, rank_by_chunks],
+}
 WRONG = {
+    "04.2": {
+        "all 466 interruptions": _of_all_466,
+        "the printed numbers are returned": _as_printed,
+        "every row is returned": _every_row,
+    },
     "04.3": {
         "every rank computes the whole layer": _whole_layer,
         "divided by the ranks": _averaged,
