@@ -104,12 +104,68 @@ def _cut_by_columns(x, w1, w2, w3, rank, ranks):
     return (F.silu(x[:, cut] @ w1[:, cut].T) * (x[:, cut] @ w3[:, cut].T)) @ w2.T
 
 
+# 04.6
+def context_by_mask(q, k_parts, v_parts, documents, rank, cp):
+    chunks = torch.arange(len(documents)).chunk(2 * cp)
+    held = [torch.cat((chunks[r], chunks[2 * cp - 1 - r])) for r in range(cp)]
+    places, keys = held[rank], torch.cat(held)
+    seen = (keys <= places[:, None]) & (documents[keys] == documents[places][:, None])
+    return _attend(q, torch.cat(k_parts), torch.cat(v_parts), seen)
+
+
+def context_by_chunks(q, k_parts, v_parts, documents, rank, cp):
+    """The keys in order again, and query by query: from its document's start to itself."""
+    k, v = (_in_order(parts) for parts in (k_parts, v_parts))
+    size, group, rows = len(q) // 2, q.shape[1] // k.shape[1], []
+    for at, row in enumerate(q):
+        chunk = rank if at < size else 2 * cp - 1 - rank
+        place = chunk * size + at % size
+        start = int((documents == documents[place]).nonzero()[0])
+        keys, values = (
+            x[start : place + 1].repeat_interleave(group, 1).transpose(0, 1) for x in (k, v)
+        )
+        rows.append(F.scaled_dot_product_attention(row[:, None], keys, values)[:, 0])
+    return torch.stack(rows)
+
+
+def _in_order(parts):
+    firsts = [part[: len(part) // 2] for part in parts]
+    return torch.cat(firsts + [part[len(part) // 2 :] for part in reversed(parts)])
+
+
+def _attend(q, k, v, seen):
+    q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+    k, v = (x.repeat_interleave(len(q) // len(x), 0) for x in (k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(0, 1)
+
+
+def _context_in_one_piece(q, k_parts, v_parts, documents, rank, cp):
+    places = rank * len(q) + torch.arange(len(q))
+    keys = torch.arange(len(documents))
+    seen = (keys <= places[:, None]) & (documents[keys] == documents[places][:, None])
+    return _attend(q, torch.cat(k_parts), torch.cat(v_parts), seen)
+
+
+def _context_of_one_document(q, k_parts, v_parts, documents, rank, cp):
+    return context_by_mask(q, k_parts, v_parts, torch.zeros_like(documents), rank, cp)
+
+
+def _context_unscaled(q, k_parts, v_parts, documents, rank, cp):
+    return context_by_mask(q * q.shape[-1] ** 0.5, k_parts, v_parts, documents, rank, cp)
+
+
 RIGHT = {
     "04.1": [row_in_lines, row_by_division],
     "04.2": [rows_by_hand, rows_by_text],
     "04.3": [rank_by_slices, rank_by_chunks],
+    "04.6": [context_by_mask, context_by_chunks],
 }
 WRONG = {
+    "04.6": {
+        "both are taken to be in order": _context_in_one_piece,
+        "documents see each other": _context_of_one_document,
+        "the scores are not scaled": _context_unscaled,
+    },
     "04.2": {
         "all 466 interruptions": _of_all_466,
         "the printed numbers are returned": _as_printed,
