@@ -25,6 +25,7 @@ from browser_tools import Browser, Lab  # noqa: E402
 from fold_outputs import fold, write  # noqa: E402
 
 VIEW = "application/vnd.jupyter.widget-view+json"
+PLOTLY = "application/vnd.plotly.v1+json"
 SVG = "image/svg+xml"
 PANEL = "Widgets in a box: run this cell to use them"
 _SAVE = """async () => {
@@ -33,12 +34,21 @@ _SAVE = """async () => {
 _DRAWN = """i => [...document.querySelectorAll(
   `.jp-Cell[data-windowed-list-index='${i}'] .l3-stage`)].every(
   (stage) => stage.querySelector('.l3-picture text, .l3-picture rect'))"""
+_PLOTTED = """i => [...document.querySelectorAll(
+  `.jp-Cell[data-windowed-list-index='${i}'] .jp-RenderedPlotly`)].every(
+  (figure) => figure.querySelector('.main-svg'))"""
 _SCROLL = "i => window.jupyterapp.shell.currentWidget.content.scrollToItem(i)"
 
 
 def has_picture(output: dict) -> bool:
     """Whether an output is a view, or a panel of ordinary widgets with views in it."""
     return VIEW in output.get("data", {}) and (SVG in output["data"] or is_panel(output))
+
+
+def lacks_picture(output: dict) -> bool:
+    """Whether Lab has not yet added its PNG to a plotly figure."""
+    data = output.get("data", {})
+    return PLOTLY in data and "image/png" not in data
 
 
 def is_panel(output: dict) -> bool:
@@ -77,12 +87,15 @@ def stored(file: Path, lab: Lab, browser: object) -> nbformat.NotebookNode:
     page = lab.open(browser, file)
     for i in range(len(nbformat.read(file, 4).cells)):  # draw every figure, so that it is saved
         page.page.evaluate(_SCROLL, i)
+        page.page.wait_for_function(_PLOTTED, arg=i)
         page.page.wait_for_timeout(60)
     page.page.wait_for_timeout(1500)
     page.page.evaluate(_SAVE)
     book = nbformat.read(lab.root / page.name, 4)
     shown = pictures(page, book.cells)
     page.finish()
+    bare = [o for c in book.cells for o in c.get("outputs", []) if lacks_picture(o)]
+    assert not bare, f"{len(bare)} figures without a picture"
     wrong = [o.evalue for c in book.cells for o in c.get("outputs", []) if o.output_type == "error"]
     if wrong:
         raise RuntimeError(f"{file} is not stored, a cell failed: {wrong[0]}")

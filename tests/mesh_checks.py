@@ -60,7 +60,7 @@ def other_numbers_are_refused():
     tp, cp, pp = (ParallelDims(**{name: 2}).build_mesh() for name in ("tp", "cp", "pp"))
     odd = full_model(ARGS.replace(n_heads=3, n_kv_heads=3))
     refused(lambda: parallelize(odd, tp), "tp=2", "n_heads=3")
-    refused(lambda: parallelize(full_model(ARGS.replace(n_layers=3)), pp), "layers=3", "stages=2")
+    refused(lambda: parallelize(full_model(ARGS.replace(n_layers=3)), pp), "pp=2", "n_layers=3")
     tied = full_model(ARGS.replace(tie_embeddings=True))
     refused(lambda: parallelize(tied, pp), "pp=2", "tie_embeddings")
     refused(lambda: parallelize(full_model(ARGS, seed=dist.get_rank()), cp), "same seed")

@@ -19,6 +19,7 @@ NEEDED = (
     "numpy",
     "safetensors",
     "tiktoken",
+    "psutil",
     "regex",
     "filelock",
     "jaxtyping",

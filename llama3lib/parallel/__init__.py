@@ -4,6 +4,8 @@
 - `parallelize`: a model on a mesh; `apply_tp`, `apply_cp`, `split_pipeline`, `apply_fsdp` and
   `apply_activation_checkpointing` are its steps
 - `pipeline_order`, `simulate`: pipeline schedules and when their actions run; no process needed
+- `planner`, `memory`, `cost`, `hardware`, `failures`: a run before it runs, by arithmetic
+- `launch`: ranks on this machine, from a notebook or a test
 """
 
 from llama3lib.utils.lazy import lazy_names

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from llama3lib.model import ModelArgs
+from llama3lib.parallel.layout import check_cut
 from llama3lib.utils.require import require, require_all, whole
 
 ORDER = ("tp", "cp", "pp", "dp_shard", "dp_replicate")
@@ -81,15 +82,10 @@ class ParallelDims:
         batch: int | None = None,
     ) -> None:
         """Whether a model, a sequence length and a global batch divide; ValueError if not."""
-        for field in ("n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "dim"):
-            value = getattr(args, field)
-            require(value % self.tp == 0, "tp", self.tp, f"a divisor of {field}={value}")
+        check_cut(args, tp=self.tp, cp=self.cp, sequence=sequence)
         tied = args.tie_embeddings and self.pp > 1
         require(not tied, "pp", self.pp, "1 where tie_embeddings=True: one matrix, two stages")
         if sequence is not None:
-            pieces = math.lcm(2 * self.cp, self.cp * self.tp) if self.cp > 1 else self.tp
-            allowed = f"a multiple of {pieces}, for cp={self.cp} and tp={self.tp}"
-            require(sequence % pieces == 0 and sequence > 0, "sequence", sequence, allowed)
             longest = args.max_seq_len
             require(sequence <= longest, "sequence", sequence, f"max_seq_len={longest} at most")
         if batch is not None:

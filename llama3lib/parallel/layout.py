@@ -3,6 +3,7 @@
 Arithmetic alone; nothing here starts a process.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -71,18 +72,24 @@ class Layout:
 
     def check(self, args: ModelArgs, sequence: int) -> None:
         """Raises ValueError unless model and sequence can be cut in this way."""
-        for name in ("n_heads", "n_kv_heads", "ffn_dim", "vocab_size"):
-            size = getattr(args, name)
-            require(size % self.tp == 0, "tp", self.tp, f"a divisor of {name}={size}")
-        whole("sequence", sequence)
-        chunks = 2 * self.cp if self.cp > 1 else 1
-        fits = sequence % (chunks * self.tp) == 0
-        require(fits, "sequence", sequence, f"a multiple of {chunks * self.tp} (2·CP·TP)")
+        check_cut(args, tp=self.tp, cp=self.cp, sequence=sequence)
         stage_layers(args.n_layers, self.pp, self.stages)
         if self.stages > 1:
             require(self.pp > 1, "stages", self.stages, "1 without a pipeline")
             m, least = self.micro_batches, f"pp={self.pp} or more if stages > 1"
             require(m >= self.pp, "micro_batches", m, least)
+
+
+def check_cut(args: ModelArgs, *, tp: int, cp: int, sequence: int | None = None) -> None:
+    """Raises ValueError unless heads, widths and tokens can be cut between ranks."""
+    for name in ("n_heads", "n_kv_heads", "ffn_dim", "vocab_size"):
+        size = getattr(args, name)
+        require(size % tp == 0, "tp", tp, f"a divisor of {name}={size}")
+    if sequence is not None:
+        whole("sequence", sequence)
+        pieces = math.lcm(2 * cp, cp * tp) if cp > 1 else tp
+        allowed = f"a multiple of {pieces}, for tp={tp} and 2·cp chunks, cp={cp}"
+        require(sequence % pieces == 0, "sequence", sequence, allowed)
 
 
 @cache

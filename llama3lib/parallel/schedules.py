@@ -43,20 +43,19 @@ def pipeline_order(
     for field, value in dict(pp=pp, micro_batches=micro_batches, virtual=virtual).items():
         whole(field, value)
     one_of("kind", kind, SCHEDULES)
+    free = virtual == 1 or kind == "gpipe"
+    least = 1 if free else min(pp, micro_batches)
     fitting = [
-        n for n in range(min(pp, micro_batches), micro_batches + 1) if _fits(n, pp, micro_batches)
+        n
+        for n in range(least, micro_batches + 1)
+        if free or micro_batches % n in (0, *range(pp, n))
     ]
-    if virtual == 1 or kind == "gpipe":
-        fitting = list(range(1, micro_batches + 1))
     run = fitting[0] if run is None else run
     whole("run", run)
-    allowed = f"one of {fitting} for pp={pp}, micro_batches={micro_batches}"
-    require(run in fitting, "run", run, allowed)
+    allowed = f"{least} to micro_batches={micro_batches}"
+    more = "" if free else f", of which the last run too has pp={pp} or more"
+    require(run in fitting, "run", run, allowed + more)
     return [_rank_order(rank, pp, micro_batches, virtual, run, kind) for rank in range(pp)]
-
-
-def _fits(run: int, pp: int, m: int) -> bool:
-    return m % run == 0 or m % run >= pp
 
 
 def _rank_order(rank: int, pp: int, m: int, virtual: int, run: int, kind: str) -> list[Action]:

@@ -1,31 +1,14 @@
 """The layers of a model cut into stages (§3.3.2)."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import nn
 
 from llama3lib.model import Transformer
-from llama3lib.utils.require import require, require_all
-
-
-def split_layers(n_layers: int, stages: int) -> list[range]:
-    """Which layers each stage has.
-
-    All the same number if that divides. Else the first and the last stage have one fewer, if
-    *that* divides: the embedding and the output matrix are their share of work and memory. So do
-    the 126 layers of the 405B on 16 stages: 7, 8, ..., 8, 7.
-
-    Raises ValueError if neither does.
-    """
-    fewer = 0 if n_layers % stages == 0 else 1
-    each, rest = divmod(n_layers + 2 * fewer, stages)
-    fits = rest == 0 and each > fewer
-    require_all(
-        fits, "layers, or layers + 2, must be a multiple of stages", layers=n_layers, stages=stages
-    )
-    ends = [min(max(each * i - fewer, 0), n_layers) for i in range(stages + 1)]
-    return [range(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+from llama3lib.parallel.layout import stage_layers
+from llama3lib.utils.require import require
 
 
 def split_pipeline(model: Transformer, pp: int, rank: int, virtual: int = 1) -> list[Transformer]:
@@ -38,10 +21,12 @@ def split_pipeline(model: Transformer, pp: int, rank: int, virtual: int = 1) -> 
     """
     tied = model.args.tie_embeddings and pp > 1
     require(not tied, "pp", pp, "1 where tie_embeddings=True: one matrix can't be on two stages")
-    layers, stages = split_layers(model.args.n_layers, pp * virtual), pp * virtual
+    sizes, stages = stage_layers(model.args.n_layers, pp, virtual), range(pp * virtual)
+    names = iter(model.layers)
+    layers = [list(islice(names, sizes[s % pp][s // pp])) for s in stages]
     return [
-        make_stage(model, [str(i) for i in layers[s]], is_first=s == 0, is_last=s == stages - 1)
-        for s in range(rank, stages, pp)
+        make_stage(model, layers[s], is_first=s == 0, is_last=s == stages[-1])
+        for s in stages[rank::pp]
     ]
 
 

@@ -8,7 +8,6 @@ from llama3lib.paper import infrastructure
 from llama3lib.parallel import ParallelDims, cut_sequence, join_sequence, split_pipeline
 from llama3lib.parallel.context import PlacesMask
 from llama3lib.parallel.dims import ORDER
-from llama3lib.parallel.stages import split_layers
 
 ARGS = ModelArgs(dim=16, n_layers=4, n_heads=4, n_kv_heads=2, ffn_dim=32, vocab_size=64)
 
@@ -29,7 +28,6 @@ def test_table_4_fits_the_405b():
         dims = ParallelDims(tp=tp, cp=cp, pp=pp, dp_shard=dp)
         assert dims.world == gpus
         dims.check(get_preset("405B"), sequence=sequence, batch=batch * dp)
-        assert [len(layers) for layers in split_layers(126, pp)] == [7] + [8] * 14 + [7]
         last = dims.coordinates(gpus - 1)
         assert last == dict(tp=tp - 1, cp=cp - 1, pp=pp - 1, dp_shard=dp - 1, dp_replicate=0)
 
@@ -64,20 +62,22 @@ def test_one_process_is_no_mesh_of_two():
         ParallelDims(tp=2).coordinates(2)
 
 
+def test_layers_that_do_not_divide():
+    with pytest.raises(ValueError, match="pp=2 .*n_layers=5"):
+        split_pipeline(Transformer(ARGS.replace(n_layers=5)), 2, 0)
+
+
 @pytest.mark.parametrize(
-    ("layers", "stages", "sizes"),
-    [(4, 2, [2, 2]), (6, 4, [1, 2, 2, 1]), (8, 4, [2, 2, 2, 2]), (4, 4, [1] * 4), (3, 1, [3])],
+    ("layers", "names"), [(6, ["0", "12", "34", "5"]), (2, ["", "0", "1", ""]), (4, list("0123"))]
 )
-def test_layers_of_stages(layers, stages, sizes):
-    parts = split_layers(layers, stages)
-    assert [len(part) for part in parts] == sizes
-    assert [layer for part in parts for layer in part] == list(range(layers))
-
-
-@pytest.mark.parametrize(("layers", "stages"), [(5, 2), (7, 4), (2, 4), (6, 8), (1, 2)])
-def test_layers_that_do_not_divide(layers, stages):
-    with pytest.raises(ValueError, match=f"layers={layers}, stages={stages}"):
-        split_layers(layers, stages)
+def test_the_ends_have_a_layer_fewer_where_that_divides(layers, names):
+    model = Transformer(ARGS.replace(n_layers=layers))
+    stages = [split_pipeline(model, 4, rank)[0] for rank in range(4)]
+    assert ["".join(stage.layers) for stage in stages] == names
+    stream = tokens = torch.arange(12).reshape(2, 6)
+    for stage in stages:
+        stream = stage(stream)
+    assert torch.equal(stream, model(tokens))
 
 
 def test_stages_are_the_model():

@@ -25,9 +25,7 @@ def test_figure_6_n_micro_batches_in_a_row(run):
     """4 ranks, 8 stages, 10 micro-batches; the paper draws N = 5."""
     runs = [range(start, min(start + run, 10)) for start in range(0, 10, run)]
     if len(runs[-1]) < 4:
-        with pytest.raises(
-            ValueError, match=rf"run={run} .*\[5, 6, 10\] for pp=4, micro_batches=10"
-        ):
+        with pytest.raises(ValueError, match=f"run={run} .*4 to micro_batches=10, .* pp=4"):
             pipeline_order(4, 10, virtual=2, run=run)
         return
     for rank, actions in enumerate(pipeline_order(4, 10, virtual=2, run=run)):
@@ -96,9 +94,9 @@ def test_longer_runs_hide_messages_better():
         (dict(pp=0, micro_batches=1), "pp=0"),
         (dict(pp=2, micro_batches=True), "micro_batches=True"),
         (dict(pp=2, micro_batches=4, virtual=0), "virtual=0"),
-        (dict(pp=2, micro_batches=4, run=5), r"run=5 .*one of \[1, 2, 3, 4\]"),
-        (dict(pp=4, micro_batches=8, virtual=2, run=3), r"run=3 .*one of \[4, 8\]"),
-        (dict(pp=4, micro_batches=8, virtual=2, run=6), r"run=6 .*one of \[4, 8\]"),
+        (dict(pp=2, micro_batches=4, run=5), "run=5 .*1 to micro_batches=4$"),
+        (dict(pp=4, micro_batches=8, virtual=2, run=3), "run=3 .*4 to micro_batches=8"),
+        (dict(pp=4, micro_batches=8, virtual=2, run=6), "run=6 .*the last run too has pp=4"),
         (dict(pp=4, micro_batches=8, kind="zero"), "kind='zero' .*1f1b"),
     ],
 )

@@ -2,7 +2,7 @@
 // Python; this script knows none.
 
 const BIG = "l3-big-type";
-const NARROW = 560; // pixels of a page below which pictures are laid out for a telephone
+const NARROW = 600; // pixels of a page below which pictures are laid out for a telephone
 const PAUSE = 120; // milliseconds of rest before frames are fetched ahead
 const BUSY = "The kernel is busy: the picture follows when it answers.";
 const NOT_KEPT = "This state was not recorded: it needs a kernel.";
