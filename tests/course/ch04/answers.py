@@ -104,6 +104,121 @@ def _cut_by_columns(x, w1, w2, w3, rank, ranks):
     return (F.silu(x[:, cut] @ w1[:, cut].T) * (x[:, cut] @ w3[:, cut].T)) @ w2.T
 
 
+# 04.4
+def schedule_by_clock(stages, micro_batches, limit):
+    order = [[] for _ in range(stages)]
+    ended, free, time = {}, [0] * stages, 0
+    opened, closed = [0] * stages, [0] * stages
+    while min(closed) < micro_batches:
+        for rank in range(stages):
+            i, j = closed[rank], opened[rank]
+            if free[rank] > time:
+                continue
+            above = ended.get(("F" if rank == stages - 1 else "B", min(rank + 1, stages - 1), i))
+            if i < j and above is not None and above <= time:
+                free[rank] = ended["B", rank, i] = time + 2
+                closed[rank] += 1
+                order[rank].append(("B", i))
+            elif j < micro_batches and j - i < limit:
+                if rank == 0 or ended.get(("F", rank - 1, j), time + 1) <= time:
+                    free[rank] = ended["F", rank, j] = time + 1
+                    opened[rank] += 1
+                    order[rank].append(("F", j))
+        time += 1
+    return order
+
+
+def schedule_by_next_start(stages, micro_batches, limit):
+    """Without a clock: of all that could come next, what can start first is put into the order."""
+    ends, free, order = {}, [0] * stages, [[] for _ in range(stages)]
+    while True:
+        possible = []
+        for rank, row in enumerate(order):
+            back = sum(kind == "B" for kind, _ in row)
+            ahead = len(row) - back
+            needed = [("F", rank, back)] + [("B", rank + 1, back)] * (rank < stages - 1)
+            if back < micro_batches and all(one in ends for one in needed):
+                start = max(free[rank], *(ends[one] for one in needed))
+                possible.append((start, 0, rank, "B", back))
+            if ahead < micro_batches and ahead - back < limit:
+                if rank == 0 or ("F", rank - 1, ahead) in ends:
+                    start = max(free[rank], ends.get(("F", rank - 1, ahead), 0))
+                    possible.append((start, 1, rank, "F", ahead))
+        if not possible:
+            return order
+        start, _, rank, kind, i = min(possible)
+        ends[kind, rank, i] = free[rank] = start + (1 if kind == "F" else 2)
+        order[rank].append((kind, i))
+
+
+def _schedule_1f1b(stages, micro_batches, limit, ahead=None):
+    order = []
+    for rank in range(stages):
+        warm = min(micro_batches, ahead(rank) if ahead else min(limit, stages - rank))
+        row = [("F", i) for i in range(warm)]
+        for i in range(warm, micro_batches):
+            row += [("B", i - warm), ("F", i)]
+        order.append(row + [("B", i) for i in range(micro_batches - warm, micro_batches)])
+    return order
+
+
+def _schedule_gpipe(stages, micro_batches, limit):
+    return _schedule_1f1b(stages, micro_batches, limit, lambda rank: micro_batches)
+
+
+def _schedule_without_limit(stages, micro_batches, limit):
+    return _schedule_1f1b(stages, micro_batches, limit, lambda rank: stages - rank)
+
+
+def _schedule_changed(change, rows=1):
+    """A right order of which the first rank's actions are changed."""
+
+    def schedule(*given):
+        order = schedule_by_clock(*given)
+        return [change(row, *given) if at < rows else row for at, row in enumerate(order)]
+
+    return schedule
+
+
+def _open_one_more(row, stages, micro_batches, limit):
+    """The first forward pass behind the first backward pass comes before it."""
+    at = row.index(("B", 0))
+    if ("F", limit) in row:
+        row.remove(("F", limit))
+        row.insert(at, ("F", limit))
+    return row
+
+
+def _two_ahead(stages, micro_batches, limit):
+    return _schedule_1f1b(stages, micro_batches, limit, lambda rank: min(limit, stages - rank, 2))
+
+
+def _forward_first(stages, micro_batches, limit):
+    order, ends, free, now = [[] for _ in range(stages)], {}, [0] * stages, 0
+    while sum(map(len, order)) < 2 * stages * micro_batches:
+        for rank in [rank for rank in range(stages) if free[rank] <= now]:
+            kinds = [kind for kind, _ in order[rank]]
+            j, i = kinds.count("F"), kinds.count("B")
+            late = ends.get(("B", rank + 1, i), 10**9) if rank + 1 < stages else 0
+            came = ends.get(("F", rank - 1, j), 10**9) if rank else 0
+            if j < micro_batches and j - i < limit and came <= now:
+                order[rank].append(("F", j))
+                free[rank] = ends["F", rank, j] = now + 1
+            elif i < j and late <= now:
+                order[rank].append(("B", i))
+                free[rank] = ends["B", rank, i] = now + 2
+        now += 1
+    return order
+
+
+def _crossed(stages, micro_batches, limit):
+    """Each rank waits for what the other does last."""
+    order = _schedule_gpipe(stages, micro_batches, limit)
+    if stages > 1 and micro_batches > 1:
+        order[0] = [("F", 0), ("B", 0)] + [a for a in order[0] if a[1] > 0]
+    return order
+
+
 # 04.6
 def context_by_mask(q, k_parts, v_parts, documents, rank, cp):
     chunks = torch.arange(len(documents)).chunk(2 * cp)
@@ -158,9 +273,27 @@ RIGHT = {
     "04.1": [row_in_lines, row_by_division],
     "04.2": [rows_by_hand, rows_by_text],
     "04.3": [rank_by_slices, rank_by_chunks],
+    "04.4": [schedule_by_clock, schedule_by_next_start],
     "04.6": [context_by_mask, context_by_chunks],
 }
 WRONG = {
+    "04.4": {
+        "all forward passes come first": _schedule_gpipe,
+        "the limit is ignored": _schedule_without_limit,
+        "1F1B with a shorter beginning": _schedule_1f1b,
+        "forward passes are preferred": _forward_first,
+        "too slow": _two_ahead,
+        "deadlock": _crossed,
+        "over the memory limit on rank 0": _schedule_changed(_open_one_more),
+        "an action is missing": _schedule_changed(lambda row, *_: row[:-1]),
+        "an action comes twice": _schedule_changed(lambda row, *_: row + row[-1:]),
+        "backward comes before forward": _schedule_changed(lambda row, *_: row[::-1]),
+        "a micro-batch that is not there": _schedule_changed(
+            lambda row, *_: [(kind, i + 1) for kind, i in row]
+        ),
+        "schedule: one list for each rank is needed": _schedule_changed(lambda row, *_: "F0 B0"),
+        "schedule: something is no action": _schedule_changed(lambda row, *_: ["F0", "B0"]),
+    },
     "04.6": {
         "both are taken to be in order": _context_in_one_piece,
         "documents see each other": _context_of_one_document,
