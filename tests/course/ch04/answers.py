@@ -212,10 +212,12 @@ def _forward_first(stages, micro_batches, limit):
 
 
 def _crossed(stages, micro_batches, limit):
-    """Each rank waits for what the other does last."""
-    order = _schedule_gpipe(stages, micro_batches, limit)
-    if stages > 1 and micro_batches > 1:
-        order[0] = [("F", 0), ("B", 0)] + [a for a in order[0] if a[1] > 0]
+    """The first rank goes backward before it goes on, the last one wants two forward first."""
+    order = schedule_by_clock(stages, micro_batches, limit)
+    if min(stages, micro_batches, limit) > 1:
+        for row, action, place in ((order[0], ("B", 0), 1), (order[-1], ("F", 1), 1)):
+            row.remove(action)
+            row.insert(place, action)
     return order
 
 

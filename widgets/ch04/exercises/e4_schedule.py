@@ -104,6 +104,9 @@ E.mistake(
     "It keeps the limit. But the middle ranks wait for their turn to go backward, although they "
     "could open another micro-batch meanwhile."
 )
+E.mistake("forward passes are preferred", prefer="FB").why(
+    "If both are ready, the backward pass makes room, and the ranks before wait for it."
+)
 E.mistake("one micro-batch at a time", partial(_rhythm, warm_up=lambda rank, stages, limit: 1)).why(
     "While the last rank works on the first micro-batch, the others could take the next."
 )
