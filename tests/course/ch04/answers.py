@@ -221,6 +221,105 @@ def _crossed(stages, micro_batches, limit):
     return order
 
 
+# 04.5
+def ring_by_pieces(x, rank, ranks, send):
+    parts = list(x.tensor_split(ranks))
+    at = rank
+    for turn in range(2 * (ranks - 1)):
+        send(parts[at])
+        came = yield
+        at = (at - 1) % ranks
+        parts[at] = parts[at] + came if turn < ranks - 1 else came
+    return torch.cat(parts)
+
+
+def ring_with_padding(x, rank, ranks, send):
+    """Rows of one length; the piece that is completed here is the rank's own."""
+    rows = F.pad(x, (0, -len(x) % ranks)).view(ranks, -1)
+    for turn in range(1, ranks):
+        send(rows[(rank - turn) % ranks])
+        rows[(rank - turn - 1) % ranks] += yield
+    for turn in range(1, ranks):
+        send(rows[(rank - turn + 1) % ranks])
+        rows[(rank - turn) % ranks] = yield
+    return rows.flatten()[: len(x)]
+
+
+def _ring_of_whole_tensors(x, rank, ranks, send):
+    total = x.clone()
+    for _ in range(ranks - 1):
+        send(x)
+        x = yield
+        total += x
+    return total
+
+
+def _ring_without_rest(x, rank, ranks, send):
+    whole = len(x) // ranks * ranks
+    return (yield from ring_by_pieces(x[:whole], rank, ranks, send))
+
+
+def _ring_half_way(x, rank, ranks, send):
+    parts = list(x.tensor_split(ranks))
+    for turn in range(ranks - 1):
+        send(parts[(rank - turn) % ranks])
+        parts[(rank - turn - 1) % ranks] += yield
+    return torch.cat(parts)
+
+
+def _ring_receiving_first(x, rank, ranks, send):
+    for _ in range(ranks - 1):
+        came = yield
+        send(x)
+        x = x + came
+    return x
+
+
+def _ring_keeping_the_rest(x, rank, ranks, send):
+    """Equal pieces are summed up; the rest of the division stays as it is."""
+    whole = len(x) // ranks * ranks
+    total = yield from ring_by_pieces(x[:whole], rank, ranks, send)
+    return torch.cat((total, x[whole:]))
+
+
+def _ring_waiting_once_more(x, rank, ranks, send):
+    total = yield from ring_by_pieces(x, rank, ranks, send)
+    yield
+    return total
+
+
+def _ring_sending_once_more(x, rank, ranks, send):
+    total = yield from ring_by_pieces(x, rank, ranks, send)
+    send(total[:0])
+    return total
+
+
+def _ring_with_both(x, rank, ranks, send):
+    """Whole tensors go half the way."""
+    first = yield from ring_by_pieces(x, rank, ranks, send)
+    yield from ring_by_pieces(x, rank, ranks, send)
+    return first
+
+
+def _ring_by_yield(x, rank, ranks, send):
+    total = x
+    for _ in range(ranks - 1):
+        x = yield x
+        total = total + x
+    return total
+
+
+def _ring_of_numbers(x, rank, ranks, send):
+    send(x.tolist())
+    return x + torch.tensor((yield))
+
+
+def _ring_without_receiving(x, rank, ranks, send):
+    for piece in x.tensor_split(ranks):
+        send(piece)
+    return x
+
+
 # 04.6
 def context_by_mask(q, k_parts, v_parts, documents, rank, cp):
     chunks = torch.arange(len(documents)).chunk(2 * cp)
@@ -276,9 +375,22 @@ RIGHT = {
     "04.2": [rows_by_hand, rows_by_text],
     "04.3": [rank_by_slices, rank_by_chunks],
     "04.4": [schedule_by_clock, schedule_by_next_start],
+    "04.5": [ring_by_pieces, ring_with_padding],
     "04.6": [context_by_mask, context_by_chunks],
 }
 WRONG = {
+    "04.5": {
+        "whole tensors go round": _ring_of_whole_tensors,
+        "the rest of the division is lost": _ring_without_rest,
+        "the sums stay where they are": _ring_half_way,
+        "not the sum": _ring_keeping_the_rest,
+        "ranks wait for ever": _ring_waiting_once_more,
+        "a message is left over": _ring_sending_once_more,
+        "more is sent than needed": _ring_with_both,
+        "yield only receives": _ring_by_yield,
+        "send takes a tensor": _ring_of_numbers,
+        "nothing is received": _ring_without_receiving,
+    },
     "04.4": {
         "all forward passes come first": _schedule_gpipe,
         "the limit is ignored": _schedule_without_limit,
