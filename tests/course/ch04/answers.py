@@ -1,9 +1,15 @@
 """Answers to the exercises of chapter 04: right ones in two ways, and wrong ones in a learner's."""
 
 import math
+from dataclasses import replace
+from itertools import product
 
 import torch
 import torch.nn.functional as F
+
+from llama3lib.paper.infrastructure import TABLE_4
+from llama3lib.parallel.layout import Layout
+from llama3lib.parallel.planner import predict, table_4_layout
 
 
 # 04.1
@@ -370,6 +376,77 @@ def _context_unscaled(q, k_parts, v_parts, documents, rank, cp):
     return context_by_mask(q * q.shape[-1] ** 0.5, k_parts, v_parts, documents, rank, cp)
 
 
+# 04.7
+def layout_by_search(args, gpus, sequence, batch_tokens, hardware):
+    fitting = []
+    for tp, cp, pp, v, recompute in product(
+        (4, 8), (1, 2, 4, 8), (8, 16), (4, 8, 16), ("none", "selective")
+    ):
+        dp = gpus // (tp * cp * pp)
+        layout = Layout(
+            **dict(tp=tp, cp=cp, pp=pp, dp=dp, stages=v, recompute=recompute),
+            micro_batches=batch_tokens // sequence // dp,
+        )
+        try:
+            plan = predict(args, layout, sequence, hardware)
+        except ValueError:
+            continue
+        if plan.memory.total <= hardware.room:
+            fitting.append(plan)
+    return min(fitting, key=lambda plan: plan.cost.seconds).layout
+
+
+def layout_step_by_step(args, gpus, sequence, batch_tokens, hardware):
+    """From one layout to the best of its neighbours, as long as that is better."""
+
+    def rated(sizes):
+        tp, cp, pp = sizes
+        dp = gpus // (tp * cp * pp)
+        layout = Layout(
+            **dict(tp=tp, cp=cp, pp=pp, dp=dp, stages=128 // pp, recompute="selective"),
+            micro_batches=batch_tokens // sequence // dp,
+        )
+        try:
+            plan = predict(args, layout, sequence, hardware)
+        except ValueError:
+            return math.inf, math.inf, None
+        return max(0, plan.memory.total - hardware.room), plan.cost.seconds, layout
+
+    factors = [f for f in product((0.5, 1, 2), repeat=3) if f != (1, 1, 1)]
+    sizes, best = (8, 8, 16), (math.inf, math.inf, None)
+    while (found := rated(sizes))[:2] < best[:2]:
+        best = found
+        around = [
+            tuple(max(1, int(n * f)) for n, f in zip(sizes, fs, strict=True)) for fs in factors
+        ]
+        sizes = min(around, key=lambda one: rated(one)[:2])
+    return best[2]
+
+
+def _layout_fixed(gpus_of, **fields):
+    """The same layout for every question but for DP and M."""
+
+    def layout(args, gpus, sequence, batch_tokens, hardware):
+        cut = fields.get("tp", 1) * fields.get("cp", 1) * fields.get("pp", 1)
+        dp = gpus_of(gpus) // cut
+        batch = batch_tokens // sequence // dp // fields.get("sequences", 1)
+        return Layout(**{"dp": dp, "micro_batches": max(1, batch), **fields})
+
+    return layout
+
+
+def _layout_without_memory(args, gpus, sequence, batch_tokens, hardware):
+    return layout_by_search(args, gpus, sequence, batch_tokens, replace(hardware, memory_gb=300))
+
+
+def _layout_of_the_paper(args, gpus, sequence, batch_tokens, hardware):
+    return next(
+        layout
+        for layout, length in map(table_4_layout, TABLE_4.rows)
+        if (layout.gpus, length) == (gpus, sequence)
+    )
+
+
 RIGHT = {
     "04.1": [row_in_lines, row_by_division],
     "04.2": [rows_by_hand, rows_by_text],
@@ -377,8 +454,17 @@ RIGHT = {
     "04.4": [schedule_by_clock, schedule_by_next_start],
     "04.5": [ring_by_pieces, ring_with_padding],
     "04.6": [context_by_mask, context_by_chunks],
+    "04.7": [layout_by_search, layout_step_by_step],
 }
 WRONG = {
+    "04.7": {
+        "it does not fit": _layout_without_memory,
+        "not faster than the paper's layout": _layout_of_the_paper,
+        "another number of GPUs": _layout_fixed(lambda gpus: gpus // 2, tp=8, pp=16),
+        "another batch": _layout_fixed(lambda gpus: gpus, tp=4, cp=4, pp=16, micro_batches=16),
+        "the model cannot be cut like this": _layout_fixed(lambda gpus: gpus, tp=16, pp=16),
+        "fast_layout: a Layout is needed": lambda *_: {"tp": 8, "cp": 1, "pp": 16, "dp": 128},
+    },
     "04.5": {
         "whole tensors go round": _ring_of_whole_tensors,
         "the rest of the division is lost": _ring_without_rest,
