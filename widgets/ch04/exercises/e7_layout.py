@@ -20,15 +20,17 @@ E = Exercise(
     "04.7",
     "fast_layout",
     hints=(
-        "Where does the paper's layout lose its time? predict(...).cost.parts tells you: the two "
-        "largest waits. Which dimension causes each of them, and which could take its place?",
+        "Where does the paper's layout lose its time? planner.predict(...).cost.parts tells you. "
+        "Which dimension causes the longest wait, what causes the bubble, and which other "
+        "dimension could take over from both?",
         "Loop over TP, CP and PP; DP is what is left of the GPUs, and the sequences of a replica "
-        "are cut into micro-batches. Ask predict for each layout, leave out those that need more "
-        "than hardware.room, and keep the one with the least cost.seconds.",
+        "are cut into micro-batches. Put each layout to planner.predict, leave out those that need "
+        "more than hardware.room, and keep the one with the least cost.seconds.",
         "for tp, cp, pp, v, recompute in product((4, 8), (1, 2, 4, 8), (8, 16), (1, 2, 4, 8, 16), "
         "('none', 'selective')): dp = gpus // (tp * cp * pp); m = batch_tokens // sequence // dp; "
-        "try plan = predict(args, Layout(...), sequence, hardware), and pass over a ValueError: "
-        "the model cannot be cut like that. min(fitting, key=lambda p: p.cost.seconds).layout.",
+        "try plan = planner.predict(args, Layout(...), sequence, hardware), and pass over a "
+        "ValueError: the model cannot be cut like that. At the end min(fitting, key=lambda p: "
+        "p.cost.seconds).layout.",
     ),
 )
 
