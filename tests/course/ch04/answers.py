@@ -12,7 +12,7 @@ from llama3lib.parallel.layout import Layout
 from llama3lib.parallel.planner import predict, table_4_layout
 
 
-# 04.1
+# 04.5
 def row_in_lines(row):
     wrong = []
     if math.prod(row[name] for name in ("TP", "CP", "PP", "DP")) != row["GPUs"]:
@@ -51,7 +51,7 @@ def _exactly(row):
     return [n for n in found if n != "tokens"] + ([] if exact else ["tokens"])
 
 
-# 04.2
+# 04.6
 def rows_by_hand(counts, printed):
     total = sum(counts.values())
     right = {name: round(100 * count / total, 1) for name, count in counts.items()}
@@ -81,7 +81,7 @@ def _every_row(counts, printed):
     return {name: round(100 * n / sum(counts.values()), 1) for name, n in counts.items()}
 
 
-# 04.3
+# 04.2
 def rank_by_slices(x, w1, w2, w3, rank, ranks):
     size = w1.shape[0] // ranks
     cut = slice(rank * size, (rank + 1) * size)
@@ -227,7 +227,7 @@ def _crossed(stages, micro_batches, limit):
     return order
 
 
-# 04.5
+# 04.1
 def ring_by_pieces(x, rank, ranks, send):
     parts = list(x.tensor_split(ranks))
     at = rank
@@ -326,7 +326,7 @@ def _ring_without_receiving(x, rank, ranks, send):
     return x
 
 
-# 04.6
+# 04.3
 def context_by_mask(q, k_parts, v_parts, documents, rank, cp):
     chunks = torch.arange(len(documents)).chunk(2 * cp)
     held = [torch.cat((chunks[r], chunks[2 * cp - 1 - r])) for r in range(cp)]
@@ -448,12 +448,12 @@ def _layout_of_the_paper(args, gpus, sequence, batch_tokens, hardware):
 
 
 RIGHT = {
-    "04.1": [row_in_lines, row_by_division],
-    "04.2": [rows_by_hand, rows_by_text],
-    "04.3": [rank_by_slices, rank_by_chunks],
+    "04.5": [row_in_lines, row_by_division],
+    "04.6": [rows_by_hand, rows_by_text],
+    "04.2": [rank_by_slices, rank_by_chunks],
     "04.4": [schedule_by_clock, schedule_by_next_start],
-    "04.5": [ring_by_pieces, ring_with_padding],
-    "04.6": [context_by_mask, context_by_chunks],
+    "04.1": [ring_by_pieces, ring_with_padding],
+    "04.3": [context_by_mask, context_by_chunks],
     "04.7": [layout_by_search, layout_step_by_step],
 }
 WRONG = {
@@ -465,7 +465,7 @@ WRONG = {
         "the model cannot be cut like this": _layout_fixed(lambda gpus: gpus, tp=16, pp=16),
         "fast_layout: a Layout is needed": lambda *_: {"tp": 8, "cp": 1, "pp": 16, "dp": 128},
     },
-    "04.5": {
+    "04.1": {
         "whole tensors go round": _ring_of_whole_tensors,
         "the rest of the division is lost": _ring_without_rest,
         "the sums stay where they are": _ring_half_way,
@@ -494,22 +494,22 @@ WRONG = {
         "schedule: one list for each rank is needed": _schedule_changed(lambda row, *_: "F0 B0"),
         "schedule: something is no action": _schedule_changed(lambda row, *_: ["F0", "B0"]),
     },
-    "04.6": {
+    "04.3": {
         "both are taken to be in order": _context_in_one_piece,
         "documents see each other": _context_of_one_document,
         "the scores are not scaled": _context_unscaled,
     },
-    "04.2": {
+    "04.6": {
         "all 466 interruptions": _of_all_466,
         "the printed numbers are returned": _as_printed,
         "every row is returned": _every_row,
     },
-    "04.3": {
+    "04.2": {
         "every rank computes the whole layer": _whole_layer,
         "divided by the ranks": _averaged,
         "the first matrices are cut by their inputs": _cut_by_columns,
     },
-    "04.1": {
+    "04.5": {
         "CP is forgotten": _three_dimensions,
         "every GPU reads sequences of its own": _each_gpu_reads,
         "16M is taken to the last token": _exactly,

@@ -5,8 +5,8 @@ from itertools import product
 import pytest
 
 from llama3lib.parallel.schedules import Action, pipeline_order, simulate
+from widgets.ch04.exercises import e1_ring as ring
 from widgets.ch04.exercises import e4_schedule as pipeline
-from widgets.ch04.exercises import e5_ring as ring
 from widgets.ch04.exercises import e7_layout as layouts
 
 

@@ -1,4 +1,4 @@
-"""Exercise 04.2: which percentages of Table 5 are not those of their counts?"""
+"""Exercise 04.6: which percentages of Table 5 are not those of their counts?"""
 
 from collections.abc import Callable, Mapping
 
@@ -8,7 +8,7 @@ from llama3lib.paper.infrastructure import TABLE_5
 from widgets.core.exercise import Exercise
 
 E = Exercise(
-    "04.2",
+    "04.6",
     "wrong_rows",
     tolerance=1e-6,
     hints=(

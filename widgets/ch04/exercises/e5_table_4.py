@@ -1,4 +1,4 @@
-"""Exercise 04.1: does a row of Table 4 agree with itself?"""
+"""Exercise 04.5: does a row of Table 4 agree with itself?"""
 
 from collections.abc import Callable, Mapping
 
@@ -8,7 +8,7 @@ from llama3lib.paper.infrastructure import TABLE_4, TABLE_4_ROW_3_DP_EARLY
 from widgets.core.exercise import Exercise
 
 E = Exercise(
-    "04.1",
+    "04.5",
     "contradictions",
     hints=(
         "Two things can be computed from a row: how many GPUs its four dimensions need, and how "

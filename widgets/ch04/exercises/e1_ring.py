@@ -1,4 +1,4 @@
-"""Exercise 04.5: a ring all-reduce from messages to the next rank.
+"""Exercise 04.1: a ring all-reduce from messages to the next rank.
 
 Each rank is a generator, so that all of them can be played in one process: `send` leaves a message
 for the next rank, `yield` waits for one from the rank before. Sums and sent numbers are judged.
@@ -17,7 +17,7 @@ from widgets.core.forms import same
 from widgets.core.judge import Case, Mistake, check_form, run
 
 E = Exercise(
-    "04.5",
+    "04.1",
     "ring_all_reduce",
     hints=(
         "If whole tensors went round, each rank would send n - 1 of them. Cut the tensor into n "

@@ -1,4 +1,4 @@
-"""Exercise 04.6: attention of one context-parallel rank, with a document mask."""
+"""Exercise 04.3: attention of one context-parallel rank, with a document mask."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from widgets.core.exercise import Exercise
 
 E = Exercise(
-    "04.6",
+    "04.3",
     "context_attention",
     tolerance=1e-4,
     hints=(

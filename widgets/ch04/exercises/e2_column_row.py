@@ -1,4 +1,4 @@
-"""Exercise 04.3: what one tensor-parallel rank computes of a SwiGLU layer."""
+"""Exercise 04.2: what one tensor-parallel rank computes of a SwiGLU layer."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from widgets.core.exercise import Exercise
 
 E = Exercise(
-    "04.3",
+    "04.2",
     "feed_forward_rank",
     tolerance=1e-4,
     hints=(
