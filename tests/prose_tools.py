@@ -3,7 +3,7 @@
 import re
 from html import unescape
 
-REWRITTEN: tuple[str, ...] = ("01", "02", "03", "05", "09")
+REWRITTEN: tuple[str, ...] = ("01", "02", "03", "04", "05", "09")
 """Chapters that keep the rules of prose and quiz."""
 MARK = re.compile(r"([+−-]?\d[\d,.]*(?:e[+-]?\d+)?)(?:\s?%)?<!-- (\S+) -->")
 """A number of the text that a cell prints, and the cell: 6.66<!-- c812 -->."""

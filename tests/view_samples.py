@@ -12,7 +12,7 @@ from llama3lib.scaling import Run, Sigmoid, read_runs, stored_path
 from llama3lib.train import ReferenceCurve
 from widgets.ch02.views.scurve import Pair
 
-CHAPTERS = ("ch01", "ch02", "ch03", "ch05", "ch09")
+CHAPTERS = ("ch01", "ch02", "ch03", "ch04", "ch05", "ch09")
 SOURCE_TOKENS = {"general": 900.0, "maths": 80.0, "code": 20.0, "multilingual": 40.0}
 TRACED = "Lena had a nut. Then Lena"
 
@@ -55,6 +55,11 @@ SAMPLES: dict[str, Callable[[], object]] = {
     "TwoStepsView": lambda: widgets.TwoStepsView(
         toy_runs("toy"), held_out=toy_runs("toy-held-out")
     ),
+    "RankMap": lambda: widgets.RankMap(),
+    "PipelineTimeline": lambda: widgets.PipelineTimeline(),
+    "ContextLoad": lambda: widgets.ContextLoad(),
+    "RankMemory": lambda: widgets.RankMemory(),
+    "CheckpointInterval": lambda: widgets.CheckpointInterval(),
 }
 
 

@@ -22,6 +22,7 @@ LAST_ASKING = {
     "01_the_herd_and_its_architecture": 15,
     "02_from_web_pages_to_tokens": 15,
     "03_scaling_laws": 12,
+    "04_four_dimensions_of_parallelism": 10,
     "05_the_pre_training_recipe": 10,
     "09_inference": 13,
 }

@@ -66,8 +66,9 @@ def _kept(view: View, control: Control, before: dict[str, list]) -> list[object]
         return list(dict.fromkeys([view.values[control.name], *control.recorded]))
     states = _states(view, before) if control.changes else [view.values]
     stops = list(dict.fromkeys(stop for state in states for stop in control.stops(view, state)))
-    stops = stops or [view.values[control.name]]  # hidden in every state
     now, wanted = view.values[control.name], control.recorded
+    if now not in stops:  # it is hidden now, or in every state
+        stops.insert(0, now)
     if isinstance(wanted, int):
         stops = _thinned(stops, wanted, now)
     elif wanted is not None and not isinstance(wanted, int):
@@ -86,13 +87,14 @@ def _thinned(stops: list[object], most: int, now: object) -> list[object]:
 def _packed(view: View, kept: dict[str, list], width: int) -> dict[str, object]:
     texts: dict[str, int] = {}
     states, before = [], []
+    allowed = json.loads(json.dumps(kept))  # as options are: pairs become lists
     wanted = [tuple(values[name] for name in kept) for values in _states(view, kept)]
     fitted = [_seen(view, kept, values) for values in _states(view, kept)]
     alone = [one for one, fits in zip(wanted, fitted, strict=True) if one == fits]
     for one in alone:  # the others lead to one of these
         frame = dict(view.frame(view.values | dict(zip(kept, one, strict=True)), width))
         frame["stops"] = {
-            name: [option for option in stops if name not in kept or option[0] in kept[name]]
+            name: [option for option in stops if name not in kept or option[0] in allowed[name]]
             for name, stops in frame["stops"].items()
         }
         head = json.dumps({k: v for k, v in frame.items() if k != "pieces"}, ensure_ascii=False)
@@ -105,9 +107,8 @@ def _packed(view: View, kept: dict[str, list], width: int) -> dict[str, object]:
             control["kind"] = "choice"
             control["stops"] = [[words, words] for words in kept[control["name"]]]
         elif control["name"] in kept:
-            names = kept[control["name"]]
-            allowed = json.loads(json.dumps(names))
-            control["stops"] = [option for option in control["stops"] if option[0] in allowed]
+            names = allowed[control["name"]]
+            control["stops"] = [option for option in control["stops"] if option[0] in names]
     numbers = {one: number for number, one in enumerate(alone)}
     places = [numbers.get(one, -1) for one in fitted]  # -1: leads to a state that is not kept
     controls = [{"name": name, "stops": stops} for name, stops in kept.items()]

@@ -1,0 +1,1 @@
+"""Chapter 04: its exercises, views and quiz."""
