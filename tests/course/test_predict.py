@@ -176,14 +176,30 @@ def choices_of(file):
 def test_each_why_belongs_to_a_choice_of_its_chapter(file):
     choices, whys = choices_of(file), card.whys_of(file.name[:2])
     assert whys
-    for name, sentences in whys.items():
+    for name, told in whys.items():
+        sentences = {choice: why for choice, why in told.items() if choice != "right"}
         assert set(sentences) - {"answer"} in (set(), set(choices[name])), name
         assert all(len(sentence) > 20 for sentence in sentences.values())
 
 
 @pytest.mark.parametrize("file", CHAPTERS, ids=lambda file: file.name[:2])
-def test_an_answer_in_words_is_one_of_the_choices(file):
-    choices = choices_of(file)
+def test_a_right_choice_is_in_the_file_and_not_in_a_cell(file):
+    """Who votes in a lecture has the source of the next cell on the screen."""
+    choices, whys = choices_of(file), card.whys_of(file.name[:2])
     source = "".join("".join(cell["source"]) for cell in json.loads(file.read_bytes())["cells"])
-    told = re.findall(r'reveal\("(P[\d.]+)", "([^"]+)"\)', source)
-    assert [(name, truth) for name, truth in told if truth not in choices[name]] == []
+    assert re.findall(r'reveal\("P[\d.]+", "[^"]+"\)', source) == []
+    looked_up = re.findall(r'reveal\("(P[\d.]+)"\)', source)
+    assert len(looked_up) >= 3
+    assert {name: whys[name]["right"] for name in looked_up if choices[name]} == {
+        name: told["right"] for name, told in whys.items() if told.get("right") in choices[name]
+    }
+
+
+def test_a_right_choice_can_be_left_to_the_file(monkeypatch, shown):
+    told = {"right": "b", "a": "It is not so at all.", "b": "It is so, and always was."}
+    monkeypatch.setattr(card, "whys_of", lambda chapter: {"99.x": told})
+    reveal("99.x")
+    (it,) = shown
+    assert [(o["text"], o["sign"]) for o in it.card["options"]] == [("a", "✗"), ("b", "✓")]
+    with pytest.raises(ValueError, match="99.y has no right choice"):
+        reveal("99.y")

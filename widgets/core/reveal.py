@@ -1,8 +1,8 @@
 """The answer to a prediction: a card with guess and truth, and why each choice is right or wrong.
 
-The whys of chapter NN are data, in `widgets/chNN/predictions.toml`, so that no cell above the
-answer gives them away: a table for each prediction, with a sentence for a choice, or under
-`answer` for the whole.
+What is known beforehand of chapter NN is data, in `widgets/chNN/predictions.toml`, so that no cell
+on the screen gives it away: a table for each prediction, with the choice that is `right`, a
+sentence for each choice, or one under `answer` for the whole.
 """
 
 import functools
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import traitlets
 
+from llama3lib.utils.require import require
 from widgets.core.predict import asked
 from widgets.core.progress import chapter_of, ledger
 from widgets.core.widget import CourseWidget, css, esm
@@ -45,14 +46,18 @@ class Reveal(CourseWidget):
         return "".join(parts) + (f"<ul>{''.join(whys)}</ul>" if card["options"] else "")
 
 
-def reveal(name: str, truth: float | str, unit: str = "") -> None:
+def reveal(name: str, truth: float | str | None = None, unit: str = "") -> None:
     """Show the answer beside the locked prediction, if there is one; outside a notebook, print it.
 
-    truth: a number (also of NumPy or torch, of one element) or one of the choices.
+    truth: a number (also of NumPy or torch, of one element) or one of the choices; the right
+    choice of the chapter's file if left out. Raises ValueError if that has none.
     """
     from IPython import get_ipython
     from IPython.display import display
 
+    if truth is None:
+        truth = whys_of(chapter_of(name)).get(name, {}).get("right")
+        require(truth is not None, "truth", truth, f"what was measured: {name} has no right choice")
     truth = truth.item() if hasattr(truth, "item") else truth
     locked = ledger().prediction(name)
     if locked is not None:
@@ -69,6 +74,7 @@ def _card(name: str, truth: float | str, unit: str, locked: dict | None) -> dict
     question = asked(name)
     guess = locked["value"] if locked else None
     why = whys.pop("answer", "")
+    whys.pop("right", None)
     choices = [c for c in question.choices if c in whys] if question and question.choices else whys
     options = [
         {
@@ -89,7 +95,7 @@ def _card(name: str, truth: float | str, unit: str, locked: dict | None) -> dict
 
 @functools.cache
 def whys_of(chapter: str) -> dict[str, dict[str, str]]:
-    """Why the choices of a chapter's predictions are right or wrong: by prediction, by choice."""
+    """Of a chapter's predictions, by name: the right choice, and why each is right or wrong."""
     file = _FOLDER / f"ch{chapter}" / "predictions.toml"
     return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
