@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,8 @@ def join(mesh: "MeshConfig", device: str) -> int:
     from llama3lib.train.mesh import meet
 
     rank = meet(mesh, device)
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module")  # nothing is added in place
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)  # on how it gathers weights
     if rank > 0:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
         logging.disable(logging.WARNING)

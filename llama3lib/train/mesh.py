@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from llama3lib.checkpoint.ranks import Ranks
 from llama3lib.model import Transformer
 from llama3lib.parallel import ParallelDims, ParallelModel, ParallelPlan
+from llama3lib.parallel.layout import stage_layers
 from llama3lib.utils.device import pick_device, pick_dtype
 from llama3lib.utils.require import positive, require, whole
 from llama3lib.utils.settings import refuse_unknown
@@ -79,6 +80,8 @@ def mesh_changes(text: str) -> list[str]:
 def check_mesh(config: "TrainConfig") -> None:
     """Raises ValueError if the model or a phase of a recipe cannot be cut as its mesh says."""
     dims, rows = config.mesh.dims, config.micro_batch
+    if dims.pp > 1:
+        stage_layers(config.model.n_layers, dims.pp, config.mesh.virtual)
     longest = max(config.model.max_seq_len, *(phase.length for phase in config.phases))
     args = config.model.replace(max_seq_len=longest)
     for number, phase in enumerate(config.phases):
