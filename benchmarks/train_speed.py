@@ -26,9 +26,10 @@ from llama3lib.checkpoint import hf
 from llama3lib.data.loader import Batch
 from llama3lib.model import ModelArgs, Transformer
 from llama3lib.model.flops import count_parameters
+from llama3lib.parallel import ParallelPlan, parallelize
 from llama3lib.train.metrics import peak_flops
 from llama3lib.train.optim import make_adamw
-from llama3lib.train.step import part_loss, train_step
+from llama3lib.train.step import train_step
 from llama3lib.utils.files import atomic_write
 
 SHAPES = {
@@ -70,10 +71,11 @@ def our_step(
 ) -> Callable[[], float]:
     """A step through the trainer's own function."""
     optimizer = make_adamw(model, RATE)
-    loss_of = torch.compile(part_loss) if compiled else part_loss
+    plan = ParallelPlan(dtype=None if dtype == torch.float32 else dtype, compile=compiled)
+    parallel = parallelize(model, plan=plan)
 
     def step() -> float:
-        told = train_step(model, optimizer, batch, clip=CLIP, dtype=dtype, loss_of=loss_of)
+        told = train_step(parallel, optimizer, batch, clip=CLIP)
         return told.loss
 
     return step

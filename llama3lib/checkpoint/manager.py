@@ -52,6 +52,7 @@ class CheckpointManager:
         keep_last: int = 3,
         asynchronous: bool = True,
         probe: Probe | None = None,
+        alone: bool = False,
     ) -> None:
         """Look at a folder, which need not exist yet; what a killed run left behind is removed.
 
@@ -59,6 +60,7 @@ class CheckpointManager:
         asynchronous: `save` returns once it has a copy, and a thread writes that.
         probe: called with "before_save", "staged", "written", "manifest", "published" and
             "pruned" as a save gets there; the last four in the thread.
+        alone: one process of several looks at what is there, and the others do not.
         Raises ValueError if keep_last is below 1 or folder is a file.
         """
         require(type(keep_last) is int and keep_last >= 1, "keep_last", keep_last, "1 or more")
@@ -70,7 +72,7 @@ class CheckpointManager:
         self._probe = probe or (lambda name: None)
         self._thread: threading.Thread | None = None
         self._failed: BaseException | None = None
-        self._ranks = Ranks()
+        self._ranks = Ranks(alone=alone)
         self._ranks.agree(lambda: self._ranks.rank or manifest.remove_left_overs(self.folder))
 
     def save(

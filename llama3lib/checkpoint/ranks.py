@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint import DefaultSavePlanner, FileSystemWriter
@@ -24,8 +25,9 @@ class Ranks:
     that a background thread can talk while training does.
     """
 
-    def __init__(self) -> None:
-        together = dist.is_available() and dist.is_initialized()
+    def __init__(self, *, alone: bool = False) -> None:
+        """alone: this process by itself, whatever others do."""
+        together = not alone and dist.is_available() and dist.is_initialized()
         self.size = dist.get_world_size() if together else 1
         self.rank = dist.get_rank() if together else 0
         self._group = dist.new_group(backend="gloo") if self.size > 1 else None
@@ -52,6 +54,32 @@ class Ranks:
             if failure is not None:
                 raise failure from (None if failure is failed else failed)
         return result
+
+    def first(self, work: Callable[[], T]) -> T:
+        """What rank 0 finds, on every rank; if it fails, every rank raises what it raised.
+
+        For what only one of them may do or decide. The result must be one that can be pickled.
+        """
+        if self.size == 1:
+            return work()
+        told: list = [None, None]
+        if self.rank == 0:
+            try:
+                told[0] = work()
+            except Exception as error:
+                told[1] = _sendable(error)
+        dist.broadcast_object_list(told, src=0, group=self._group)
+        if told[1] is not None:
+            raise told[1]
+        return told[0]
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so on some rank."""
+        if self.size == 1:
+            return flag
+        told = torch.tensor(int(flag))
+        dist.all_reduce(told, dist.ReduceOp.MAX, group=self._group)
+        return bool(told)
 
 
 def write_files(
@@ -101,6 +129,17 @@ class _Writer(FileSystemWriter):
 def _describe(folder: Path, pattern: str) -> dict[str, dict]:
     """What the manifest says of files; each rank looks at its own, which takes the time."""
     return {file.name: describe_file(file) for file in sorted(folder.glob(pattern))}
+
+
+def _sendable(error: Exception) -> Exception:
+    """One that the other ranks make again: of the same class if that takes what it was made of."""
+    try:
+        made = type(error)(*error.args)
+    except Exception:  # a class with its own idea of arguments
+        made = None
+    if made is None or str(made) != str(error):
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return made
 
 
 def _tellable(error: Exception | None) -> CheckpointError | None:

@@ -1,5 +1,6 @@
 """`llama3 train`: tell the plan and what the sources hold, train, hand over."""
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +13,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from llama3lib.cli.progress import Progress, watch_texts
 
 if TYPE_CHECKING:
+    from llama3lib.data.tokens import TokenShard
     from llama3lib.eval import GateReport
     from llama3lib.model import Transformer
     from llama3lib.tokenizer import Tokenizer
@@ -37,6 +39,11 @@ class Train:
     on_spike: Literal["tell", "rollback"] | None = None
     """When the loss jumps or is no number: only tell, or go back to the last checkpoint and leave
     out the batches since then; as RECIPE says if left out."""
+    mesh: str | None = None
+    """Ranks that train together, as in dp=2,tp=2; starts them here, unless torchrun has. Also cp,
+    pp, dp_replicate, virtual, run, schedule, context, timeout; as RECIPE says if left out."""
+    restarts: int = 0
+    """How often all ranks start again from the last checkpoint after one was lost."""
     dry_run: bool = False
     """Only tell the plan and look through all sources: size, steps, time, memory, loss, epochs."""
     tensorboard: bool = False
@@ -44,20 +51,38 @@ class Train:
 
     def run(self) -> int:
         """Do it; returns the exit code."""
+        from llama3lib.cli.ranks import as_rank, start_ranks, under_torchrun
         from llama3lib.train.config import load_config, recipe_path
-        from llama3lib.train.metrics import check_tensorboard
+        from llama3lib.train.mesh import check_mesh, mesh_changes
         from llama3lib.train.plan import check_hardware, make_plan
-        from llama3lib.train.survey import survey
+        from llama3lib.utils.require import at_least
 
         if self.out is None and not self.dry_run:
             load_config(self.recipe)  # what is shown is right
             print(recipe_path(self.recipe).read_text(encoding="utf-8"), end="")
             return 0
+        at_least("restarts", self.restarts, 0)
         spike = () if self.on_spike is None else (f"on_spike={self.on_spike}",)
-        config = load_config(self.recipe, (*self.set, *spike))
+        mesh = () if self.mesh is None else mesh_changes(self.mesh)
+        config = load_config(self.recipe, (*self.set, *spike, *mesh))
+        check_mesh(config)
+        ranks = config.mesh.dims.world
+        if ranks == 1 or under_torchrun() or self.dry_run:
+            return as_rank(lambda: self._run(config))
+        check_hardware(config, make_plan(config, measure=False))
+        return start_ranks("llama3lib.train", self._words(), ranks, self.restarts)
+
+    def _run(self, config: "TrainConfig") -> int:
+        """As the only rank, or as one of those that torchrun has started."""
+        from llama3lib.cli.ranks import join
+        from llama3lib.train.metrics import check_tensorboard
+        from llama3lib.train.plan import check_hardware, make_plan
+        from llama3lib.train.survey import survey
+
+        rank = join(config.mesh, config.device)
         if self.tensorboard:
             check_tensorboard()
-        plan = make_plan(config)
+        plan = make_plan(config, measure=rank == 0)
         print(f"{config.title} ({self.recipe})")
         print("\n".join(plan.lines()))
         if line := expected(config):
@@ -71,32 +96,45 @@ class Train:
 
     def _in_folder(self, config: "TrainConfig", plan: "Plan", tell: Tell) -> int:
         """Train in RUN, alone there, until the end or until somebody stops it."""
+        from llama3lib.checkpoint.ranks import Ranks
         from llama3lib.train import DivergedError, StoppedError
         from llama3lib.train.interrupt import terminated_in_order
         from llama3lib.train.prepare import check_run_folder
+        from llama3lib.train.sources import open_sources
         from llama3lib.utils.locks import alone_in
 
-        folder, trainer = Path(self.out), None
-        check_run_folder(folder)
-        with alone_in(folder, "RUN"), terminated_in_order():
+        folder, trainer, ranks = Path(self.out), None, Ranks()
+        ranks.first(lambda: check_run_folder(folder))
+        with contextlib.ExitStack() as stack, terminated_in_order():
+            ranks.first(lambda: stack.enter_context(alone_in(folder, "RUN")))
             try:
-                trainer = self._trainer(config, folder, tell)
+                sources: list[dict] = []
+                data = folder / "data"
+                ranks.first(
+                    lambda: sources.append(
+                        open_sources(config, data, watch=watch_texts, on_source=tell)
+                    )
+                )
+                if ranks.rank > 0:  # after rank 0 has made what was missing
+                    sources.append(open_sources(config, data))
+                trainer = self._trainer(config, folder, sources[0])
                 _train(trainer, plan)
             except KeyboardInterrupt:
                 self._tell_stop(trainer)
                 return 130
             except (DivergedError, StoppedError) as error:
-                print(f"llama3: {error}", file=sys.stderr)
+                if ranks.rank == 0:
+                    print(f"llama3: {error}", file=sys.stderr)
                 return 1
         return 0
 
-    def _trainer(self, config: "TrainConfig", folder: Path, tell: Tell) -> "Trainer":
+    def _trainer(
+        self, config: "TrainConfig", folder: Path, sources: dict[str, "TokenShard"]
+    ) -> "Trainer":
         from llama3lib.eval import held_out_loss
         from llama3lib.train.gates import make_evaluation, make_gate
-        from llama3lib.train.sources import open_sources
         from llama3lib.train.trainer import Trainer
 
-        sources = open_sources(config, folder / "data", watch=watch_texts, on_source=tell)
         evaluate = make_evaluation(
             config,
             sources,
@@ -113,11 +151,17 @@ class Train:
         """What there is now, and the line that goes on."""
         step = None if trainer is None else trainer.saved_step()
         kept = "no step was made" if step is None else f"saved after step {step:,}"
-        words = ["llama3", "train", self.recipe, str(self.out)]
+        words = shlex.join(["llama3", "train", *self._words()])
+        print(f"stopped; {kept}. This line goes on from there:\n{words}")
+
+    def _words(self) -> list[str]:
+        """The options of this run."""
+        words = [self.recipe, str(self.out)]
         words += [word for change in self.set for word in ("--set", change)]
         words += [] if self.on_spike is None else ["--on-spike", self.on_spike]
-        words += ["--tensorboard"] if self.tensorboard else []
-        print(f"stopped; {kept}. This line goes on from there:\n{shlex.join(words)}")
+        words += [] if self.mesh is None else ["--mesh", self.mesh]
+        words += ["--restarts", str(self.restarts)] if self.restarts else []
+        return words + (["--tensorboard"] if self.tensorboard else [])
 
 
 def _teller(config: "TrainConfig") -> Tell:
@@ -142,6 +186,9 @@ def _judge(
 
 
 def _train(trainer: "Trainer", plan: "Plan") -> None:
+    if trainer.ranks.rank > 0:
+        trainer.fit()
+        return
     begun = trainer.state.place.step
     if begun:
         print(f"goes on after step {begun:,}")

@@ -20,7 +20,7 @@ import psutil
 from llama3lib.utils.require import at_least, positive, require, whole
 
 GRACE = 5.0
-"""Seconds between asking a process to end and ending it."""
+"""Seconds between asking the ranks to end and ending them."""
 _ASKED = 124
 """Exit code of the guard when the time was over, as of the command `timeout`."""
 _TAIL = 2000  # characters of a rank's words in an error
@@ -62,7 +62,14 @@ def launch(
     require(path.is_file(), "file", str(file), "a file that exists")
     with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
         command = [*_torchrun(ranks, max_restarts, folder), str(path), *args]
-        guard = [sys.executable, "-m", "llama3lib.parallel.launch", str(seconds), *command]
+        guard = [
+            sys.executable,
+            "-m",
+            "llama3lib.parallel.launch",
+            str(seconds),
+            str(GRACE),
+            *command,
+        ]
         begun = time.monotonic()
         try:
             process = subprocess.Popen(
@@ -130,8 +137,11 @@ def _failed(logs: Sequence[str], told: str) -> str:
 # ---- the guard
 
 
-def guard(seconds: float, command: Sequence[str]) -> int:
-    """Run a command to its end, to the end of its time, or of whoever holds our standard input."""
+def guard(seconds: float, grace: float, command: Sequence[str]) -> int:
+    """Run a command to its end, to the end of its time, or of whoever holds our standard input.
+
+    grace: seconds between asking it to end and ending it.
+    """
     gone = threading.Event()
     threading.Thread(target=_wait_for_end_of_input, args=(gone,), daemon=True).start()
     own = psutil.Popen(command, stdin=subprocess.DEVNULL)
@@ -143,7 +153,7 @@ def guard(seconds: float, command: Sequence[str]) -> int:
             code = own.wait(0.1)
         except psutil.TimeoutExpired:
             continue
-    _end_all(own, family | _descendants(own))
+    _end_all(own, family | _descendants(own), grace)
     return code if code is not None else _ASKED
 
 
@@ -160,12 +170,12 @@ def _descendants(process: psutil.Process) -> set[psutil.Process]:
         return set()
 
 
-def _end_all(own: psutil.Process, family: set[psutil.Process]) -> None:
+def _end_all(own: psutil.Process, family: set[psutil.Process], grace: float) -> None:
     """Ask torchrun to end, which asks its ranks; then end whatever is left."""
     if own.is_running():
         own.terminate()
         try:
-            own.wait(GRACE)
+            own.wait(grace)
         except psutil.TimeoutExpired:
             family |= _descendants(own)
     for process in family:
@@ -177,4 +187,4 @@ def _end_all(own: psutil.Process, family: set[psutil.Process]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guard(float(sys.argv[1]), sys.argv[2:]))
+    sys.exit(guard(float(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]))

@@ -1,5 +1,6 @@
 """A model on a mesh: the one place that knows in which order its parallelisms are applied."""
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ class ParallelPlan:
     """Both as in `apply_fsdp`."""
     dtype: torch.dtype | None = None
     """Products in this dtype (autocast)."""
+    compile: bool = False
+    """Model and loss through `torch.compile`; in a pipeline each stage by itself."""
 
 
 def parallelize(
@@ -79,9 +82,8 @@ def parallelize(
             apply_cp(part, mesh["cp"].get_group(), plan.context)
         if plan.recompute:
             apply_activation_checkpointing(part)
-        if plan.dtype is not None:
-            device = next(part.parameters()).device.type if mesh is None else mesh.device_type
-            part.forward = torch.autocast(device, dtype=plan.dtype)(part.forward)
+        if plan.dtype is not None and dims.pp > 1:
+            part.forward = torch.autocast(mesh.device_type, dtype=plan.dtype)(part.forward)
         if dims.dp * dims.cp > 1:
             apply_fsdp(
                 part,
@@ -89,6 +91,8 @@ def parallelize(
                 reshard_after_forward=plan.reshard_after_forward,
                 param_dtype=plan.param_dtype,
             )
+        if plan.compile and dims.pp > 1:
+            part.compile()
     return ParallelModel(parts, mesh, dims, plan)
 
 
@@ -108,6 +112,7 @@ class ParallelModel:
         self.parts, self.mesh, self.dims, self.plan = parts, mesh, dims, plan
         self._runner: PipelineRunner | None = None
         self._cut_loss: Loss | None = None
+        self._share = torch.compile(_share) if plan.compile else _share
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """What this rank trains, by the names that the whole model has."""
@@ -174,14 +179,18 @@ class ParallelModel:
         model, total = self.parts[0], 0.0
         for i, (inputs, positions, mask, targets) in enumerate(pieces):
             sync_gradients(model, last=i == len(pieces) - 1)
-            with torch.set_grad_enabled(train):
-                share = loss(model(inputs, positions, mask), targets, valid)
+            with torch.set_grad_enabled(train), self._autocast():
+                share = self._share(model, loss, inputs, positions, mask, targets, valid)
             if train:
                 share.backward()
             total += share.detach()
         if not train:
             let_go(model)
         return total
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        dtype = self.plan.dtype
+        return torch.autocast(self.device.type, dtype=dtype) if dtype else contextlib.nullcontext()
 
     def _run_pipeline(
         self, pieces: list, rows: int, size: int, valid: int, loss: Loss, train: bool
@@ -245,6 +254,8 @@ class ParallelModel:
         still to be made are made here, so this comes before the optimizer's step.
         """
         parameters = [p for p in self.parameters() if p.grad is not None]
+        if self.mesh is None:
+            return nn.utils.clip_grad_norm_(parameters, max_norm)
         by_copies: dict[int, list[Tensor]] = {}
         for parameter in parameters:
             if isinstance(parameter.grad, DTensor):  # that of a norm may be a sum not yet made
@@ -273,6 +284,19 @@ class ParallelModel:
                 require(shape == parameter.shape, name, shape, f"shape {tuple(parameter.shape)}")
                 own[name] = state[name]
             set_model_state_dict(part, own, options=options)
+
+
+def _share(
+    model: Transformer,
+    loss: Loss,
+    inputs: Tensor,
+    positions: Tensor,
+    mask: DocumentMask | None,
+    targets: Tensor,
+    valid: int,
+) -> Tensor:
+    """The share of the loss that some sequences have in a batch of `valid` targets."""
+    return loss(model(inputs, positions, mask), targets, valid)
 
 
 def _local(tensor: Tensor) -> tuple[Tensor, int]:

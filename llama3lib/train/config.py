@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llama3lib.model import ModelArgs, get_preset
+from llama3lib.train.mesh import MeshConfig
 from llama3lib.utils.require import at_least, between, positive, require
 from llama3lib.utils.settings import build, read_toml, refuse_unknown, with_overrides
 
@@ -177,6 +178,8 @@ class TrainConfig:
     evaluate_every: int = 200
     gate_reference: float | None = None
     """Held-out loss, in nats a token, that a gate takes as recovered."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    """The ranks that train together."""
     gpus: int = 0
     """GPUs that the recipe is made for; 0: any device will do."""
     reference: str | None = None

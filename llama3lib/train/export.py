@@ -35,7 +35,7 @@ def export(
     Raises ValueError if there is no such step or phase, or the tokenizer is not there any more.
     """
     folder = Path(run_folder)
-    manager = CheckpointManager(folder / "checkpoints")
+    manager = CheckpointManager(folder / "checkpoints", alone=True)
     steps = manager.steps()
     if not steps:
         raise ValueError(f"run={str(run_folder)!r} is not allowed: there is no checkpoint in it")
@@ -52,7 +52,8 @@ def export(
             raise ValueError(
                 f"phase={phase!r} is not allowed: weights were kept of {sorted(kept) or 'none'}"
             )
-        weights = average_checkpoints(folder / "weights" / phase, kept[phase])
+        every = CheckpointManager(folder / "weights" / phase, alone=True)
+        weights = average_checkpoints(every, kept[phase])
     model = _model(config, weights, meta["state"]["place"]["phase"])
     tokenizer = _tokenizer(config, meta["state"].get("tokenizer"))
     save_hf(model, out, tokenizer=tokenizer, overwrite=overwrite)

@@ -5,6 +5,7 @@ How a loss or a long context is measured comes as an argument: `train` knows no 
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 from llama3lib.checkpoint import load_tokenizer
 from llama3lib.data.tokens import TokenShard
@@ -13,10 +14,22 @@ from llama3lib.tokenizer import Tokenizer
 from llama3lib.train.config import HELD_OUT, Phase, TrainConfig
 from llama3lib.train.metrics import read_metrics
 from llama3lib.train.prepare import held_out_windows
-from llama3lib.train.trainer import Evaluate, Gate, GateReport
 
 _TEXTS = 20
 
+Evaluate = Callable[[Transformer], Mapping[str, float]]
+
+
+class GateReport(Protocol):
+    """What a gate answers; a dataclass, whose fields go to the log."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def passed(self) -> bool: ...
+
+
+Gate = Callable[[Transformer, Phase], GateReport]
 HeldOutLoss = Callable[[Transformer, TokenShard, int, int], float]
 """Model, text, length and number of windows to nats a token."""
 Judge = Callable[[Transformer, Tokenizer, Sequence[str], int, float, float], GateReport]

@@ -1,9 +1,15 @@
-"""Ctrl-C between two steps instead of in the midst of one, and SIGTERM as if it were Ctrl-C."""
+"""Ctrl-C between two steps instead of in the midst of one, SIGTERM as if it were Ctrl-C, and an
+end to waiting for other ranks."""
 
 import contextlib
+import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+
+LOST = 75
+"""Exit code of a rank that could not go on for a reason that may pass: another rank is gone."""
 
 
 class StoppedError(RuntimeError):
@@ -31,6 +37,34 @@ def stop_between_steps() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def given_up_after(seconds: float, rank: int) -> Iterator[Callable[[], None]]:
+    """End this process, one of several, if what is yielded is not called for so long.
+
+    A rank that hangs lets all others wait inside a message, where nothing else could end them.
+    Only the first rank that is left says so: its end makes torchrun end the rest.
+    """
+    over, last = threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        nonlocal last
+        last = time.monotonic()
+
+    def watch() -> None:
+        limit = seconds + 0.5 * rank
+        while not over.wait(min(1.0, seconds / 4)):
+            if time.monotonic() - last > limit:
+                told = f"llama3: rank {rank}: no step for {seconds:g} s: a rank gives no answer\n"
+                os.write(2, told.encode())
+                os._exit(LOST)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield beat
+    finally:
+        over.set()
 
 
 @contextlib.contextmanager

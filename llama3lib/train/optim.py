@@ -5,6 +5,7 @@ import math
 import torch
 from torch import nn
 
+from llama3lib.parallel import ParallelModel
 from llama3lib.utils.require import require_all
 
 
@@ -24,7 +25,7 @@ def lr_at(step: int, peak: float, warmup: int, total: int, minimum: float = 0.0)
 
 
 def make_adamw(
-    model: nn.Module,
+    model: nn.Module | ParallelModel,
     lr: float,
     *,
     betas: tuple[float, float] = (0.9, 0.95),

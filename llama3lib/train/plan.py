@@ -16,11 +16,13 @@ from llama3lib.model.flops import (
     flops_per_token,
     training_memory,
 )
+from llama3lib.parallel import ParallelModel, parallelize
 from llama3lib.train.config import Phase, TrainConfig
+from llama3lib.train.mesh import MeshConfig, plan_of, precision_of
 from llama3lib.train.metrics import H100_PEAK
 from llama3lib.train.optim import make_adamw
 from llama3lib.train.step import train_step
-from llama3lib.utils.device import pick_device, pick_dtype
+from llama3lib.utils.device import pick_device
 
 PAPER_MFU = 0.40
 """Share of the peak that the 405B reached (Table 4 prints 38 to 43 %)."""
@@ -70,7 +72,9 @@ def make_plan(config: TrainConfig, *, measure: bool = True) -> Plan:
     here = measure and has_hardware(config) and fits
     device = pick_device(config.device) if here else None
     if device is not None:
-        seconds, name = _measured_seconds(config, device), str(device)
+        ranks = config.mesh.dims.world
+        seconds = _measured_seconds(config, device)
+        name = str(device) if ranks == 1 else f"{device}, one of {ranks} ranks alone"
     else:
         gpus = max(1, config.gpus)
         seconds, name = flops / (gpus * H100_PEAK * PAPER_MFU), f"{gpus} x H100"
@@ -89,7 +93,8 @@ def make_plan(config: TrainConfig, *, measure: bool = True) -> Plan:
 
 def has_hardware(config: TrainConfig) -> bool:
     """Whether this machine has the GPUs that the recipe is made for."""
-    needed = max(config.gpus, int(config.device.startswith("cuda")))
+    gpus = min(config.gpus, int(os.environ.get("LOCAL_WORLD_SIZE", config.gpus)))
+    needed = max(gpus, int(config.device.startswith("cuda")))
     return needed <= (torch.cuda.device_count() if torch.cuda.is_available() else 0)
 
 
@@ -111,12 +116,18 @@ def check_hardware(config: TrainConfig, plan: Plan) -> None:
             f"gpus={config.gpus} is what this recipe needs, here are {here}; "
             "--dry-run shows its plan, --set gpus=0 runs it on what is here"
         )
-    if config.gpus > 1:
-        raise ValueError(f"gpus={config.gpus} is not allowed: this trainer runs on one device")
-    room = room_here()
-    if room is not None and plan.memory.total > room:
+    ranks = config.mesh.dims.world
+    if config.gpus > 1 and config.gpus != ranks:
+        mesh = (
+            f"a mesh of so many ranks, such as --mesh dp={config.gpus}; {config.mesh} has {ranks}"
+        )
+        raise ValueError(f"gpus={config.gpus} needs {mesh}")
+    room, needed = room_here(), plan.memory.total
+    if torch.cuda.is_available():  # on the CPU all ranks share what there is
+        needed /= ranks
+    if room is not None and needed > room:
         raise ValueError(
-            f"the run needs {plan.memory.total / 1e9:.1f} GB, here are {room / 1e9:.1f}: "
+            f"the run needs {needed / 1e9:.1f} GB, here are {room / 1e9:.1f}: "
             "set micro_batch lower or checkpointing = true"
         )
 
@@ -158,33 +169,33 @@ def _measured_seconds(config: TrainConfig, device: torch.device) -> float:
     model = Transformer(args)
     model.init_weights(torch.Generator().manual_seed(0))
     model.to(device)
-    optimizer = make_adamw(model, 0.0)
-    dtype = pick_dtype(device) if config.precision == "auto" else getattr(torch, config.precision)
+    alone = replace(config, mesh=MeshConfig(), compile=False)
+    parallel = parallelize(model, plan=plan_of(alone, precision_of(config, device)))
+    optimizer = make_adamw(parallel, 0.0)
     times: dict[tuple[int, int], float] = {}
     for phase in config.phases:
         shape = (phase.batch_size, phase.length)
         if shape not in times:
-            times[shape] = _step_seconds(model, optimizer, phase, config.micro_batch, dtype)
+            times[shape] = _step_seconds(parallel, optimizer, phase, config.micro_batch)
     return sum(p.steps * times[p.batch_size, p.length] for p in config.phases)
 
 
 def _step_seconds(
-    model: Transformer,
+    model: ParallelModel,
     optimizer: torch.optim.Optimizer,
     phase: Phase,
     micro_batch: int | None,
-    dtype: torch.dtype,
 ) -> float:
     """The middle one of three steps on random tokens in documents of a third of the length."""
     rng = np.random.default_rng(0)
     shape = (phase.batch_size, phase.length + 1)
-    tokens = torch.from_numpy(rng.integers(0, model.args.vocab_size, shape))
+    tokens = torch.from_numpy(rng.integers(0, model.parts[0].args.vocab_size, shape))
     owners = torch.arange(shape[1]).mul(3).div(shape[1], rounding_mode="floor").expand(shape)
     batch = Batch(tokens, owners, ("random",) * shape[0])
     times = []
     for _ in range(4):
         begun = time.perf_counter()
-        train_step(model, optimizer, batch, micro_batch=micro_batch, dtype=dtype)
+        train_step(model, optimizer, batch, micro_batch=micro_batch)
         times.append(time.perf_counter() - begun)
     return sorted(times[1:])[1]  # the first one also makes the moments
 

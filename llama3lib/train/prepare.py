@@ -14,6 +14,7 @@ from llama3lib.data.loader import StatefulDataLoader
 from llama3lib.data.packing import window_count
 from llama3lib.data.tokens import TokenShard
 from llama3lib.model import Transformer
+from llama3lib.parallel import ParallelModel
 from llama3lib.train.config import TrainConfig
 from llama3lib.train.sources import check_vocabulary
 from llama3lib.train.state import RunState
@@ -38,19 +39,20 @@ def starting_model(config: TrainConfig, model: Transformer | None) -> Transforme
     return fresh
 
 
-def set_positions(model: Transformer, config: TrainConfig, number: int) -> None:
-    """Make the table of positions long enough for phase `number`, with its base.
+def set_positions(model: ParallelModel, config: TrainConfig, number: int) -> None:
+    """Make the tables of positions long enough for phase `number`, with its base.
 
     Both come from all phases so far, so that a run that is resumed in a later one has the same.
     """
-    args = model.args
+    args = model.parts[0].args
     begun = config.phases[: number + 1]
     bases = [phase.rope_theta for phase in begun if phase.rope_theta is not None]
     theta = bases[-1] if bases else config.model.rope_theta
     length = max(config.model.max_seq_len, *(phase.length for phase in begun))
     if (theta, length) != (args.rope_theta, args.max_seq_len):
-        model.args = args.replace(rope_theta=theta, max_seq_len=length)
-        model.to(model.norm.weight.dtype)  # makes the table again
+        for part in model.parts:
+            part.args = args.replace(rope_theta=theta, max_seq_len=length)
+            part._make_position_table()  # `to` would touch sharded weights
 
 
 def check_sources(config: TrainConfig, sources: Mapping[str, TokenShard], state: RunState) -> None:
@@ -96,9 +98,11 @@ def held_out_windows(config: TrainConfig, held_out: Sized) -> int:
 
 
 def make_loader(
-    config: TrainConfig, sources: Mapping[str, TokenShard], state: RunState
+    config: TrainConfig, sources: Mapping[str, TokenShard], state: RunState, rank: int = 0
 ) -> StatefulDataLoader:
     """The windows of the phase that a run is in, at the step where it stands.
+
+    rank: which of the mesh's shares of every batch.
 
     Raises ValueError if the mix or the data are not those that the phase was begun with.
     """
@@ -111,6 +115,8 @@ def make_loader(
         length=phase.length,
         weights=config.mix_of(place.phase),
         seed=config.seed,
+        rank=rank,
+        ranks=config.mesh.dims.dp,
         first_step=place.step - place.phase_step,
         drawn=used,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llama3lib.train.interrupt import StoppedError
 from llama3lib.train.metrics import SpikeAlarm
-from llama3lib.train.prepare import make_loader, set_positions
+from llama3lib.train.prepare import set_positions
 from llama3lib.utils.logging import get_logger
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ def roll_back(trainer: "Trainer") -> None:
     saved, batches = state.place.step, step - state.place.step
     state.rollbacks, state.spikes = left.rollbacks + 1, left.spikes
     state.skipped += batches
-    set_positions(trainer.model, trainer.config, state.place.phase)
-    trainer.loader = make_loader(trainer.config, trainer.sources, state)
+    set_positions(trainer.parallel, trainer.config, state.place.phase)
+    trainer.make_loader()
     for _ in range(batches):
         trainer.loader.next()
     trainer.alarm = SpikeAlarm(state.losses)
-    trainer.log.go_back(saved)
+    trainer.ranks.first(lambda: trainer.log.go_back(saved))
     trainer.tell(saved, rollback_from=step, spike_loss=left.loss, skipped=batches)
     _log.warning("step %d: back to step %d, %d batches are left out", step, saved, batches)

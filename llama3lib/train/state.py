@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llama3lib.model import Transformer
+from llama3lib.parallel import ParallelModel
 from llama3lib.train.config import TrainConfig
 from llama3lib.train.schedule import Place
 
@@ -101,7 +101,7 @@ def _same(where: str, old: Any, new: Any) -> None:
         raise ValueError(f"{where}={new!r} is not allowed: the run was begun with {old!r}")
 
 
-def training_tensors(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def training_tensors(model: ParallelModel, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Weights and both moments of AdamW by the weights' names, for a checkpoint to keep or fill.
 
     AdamW makes its moments at its first step; they are made here, as zeros, if it has not yet.
@@ -119,7 +119,7 @@ def training_tensors(model: Transformer, optimizer: torch.optim.Optimizer) -> di
     return {"model": model_tensors(model), "optimizer": moments}
 
 
-def model_tensors(model: Transformer) -> dict[str, Tensor]:
+def model_tensors(model: ParallelModel) -> dict[str, Tensor]:
     """The weights by name; a tied matrix once."""
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 

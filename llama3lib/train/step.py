@@ -1,15 +1,15 @@
 """One step: forward, loss, backward, clip, update."""
 
-import contextlib
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from llama3lib.data.loader import Batch
 from llama3lib.model import DocumentMask, Transformer
+from llama3lib.parallel import ParallelModel
 from llama3lib.train.loss import count_valid, next_token_loss
 
 
@@ -27,80 +27,44 @@ class DivergedError(RuntimeError):
 
 
 def train_step(
-    model: Transformer,
+    model: ParallelModel,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     *,
     micro_batch: int | None = None,
     clip: float = 1.0,
-    dtype: torch.dtype = torch.float32,
     document_mask: bool = True,
-    loss_of: "LossOf | None" = None,
 ) -> StepResult:
     """Change the weights by one batch, `micro_batch` sequences at a time.
 
-    However the batch is cut, the gradient is that of the mean over all targets of the whole batch.
-    `dtype` bfloat16 computes products in it (autocast); weights and gradients keep theirs.
-    `loss_of`: `part_loss`, or what `torch.compile` makes of it.
+    On a mesh `batch` is this rank's share, and the result is that of the global batch. However it
+    is cut, the gradient is that of the mean over all targets of the global batch.
 
-    Raises DivergedError if loss or gradient is not finite; the weights are then as before.
+    Raises DivergedError, on all ranks, if loss or gradient is not finite; the weights are then as
+    before.
     """
     optimizer.zero_grad()
-    loss, targets = backward(
-        model,
-        batch,
-        micro_batch=micro_batch,
-        dtype=dtype,
-        document_mask=document_mask,
-        loss_of=loss_of,
-    )
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    loss, targets = backward(model, batch, micro_batch=micro_batch, document_mask=document_mask)
+    norm = model.clip_grad_norm_(clip)
     result = StepResult(float(loss), float(norm), targets)
-    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+    if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
         raise DivergedError(f"loss {result.loss}, gradient norm {result.grad_norm}")
     optimizer.step()
     return result
 
 
 def backward(
-    model: Transformer,
+    model: ParallelModel,
     batch: Batch,
     *,
     micro_batch: int | None = None,
-    dtype: torch.dtype = torch.float32,
     document_mask: bool = True,
-    loss_of: "LossOf | None" = None,
-) -> tuple[Tensor, int]:
+) -> tuple[Float[Tensor, ""], int]:
     """Add the batch's gradient to `.grad`; the loss and the number of targets."""
-    device = next(model.parameters()).device
-    rows, targets = len(batch.tokens), batch.targets
-    valid = int(count_valid(targets))
-    total = torch.zeros((), device=device)
-    for start in range(0, rows, micro_batch or rows):
-        part = slice(start, start + (micro_batch or rows))
-        owners = batch.document_ids[part, :-1] if document_mask else None
-        inputs, mask = on_device(batch.inputs[part], owners, device)
-        wanted = targets[part].to(device, non_blocking=True)
-        with autocast(device, dtype):
-            loss = (loss_of or part_loss)(model, inputs, mask, wanted, valid)
-        loss.backward()
-        total += loss.detach()
-    return total, valid
-
-
-LossOf = Callable[[Transformer, Tensor, DocumentMask | None, Tensor, int], Tensor]
-
-
-def part_loss(
-    model: Transformer,
-    inputs: Int[Tensor, "B T"],
-    mask: DocumentMask | None,
-    targets: Int[Tensor, "B T"],
-    valid: int,
-) -> Float[Tensor, ""]:
-    """The share of the loss that some sequences have in a batch of `valid` targets."""
-    positions = None if mask is None else mask.positions()
-    return next_token_loss(model(inputs, positions, mask), targets, valid)
+    ids = batch.document_ids[:, :-1] if document_mask else None
+    return model.backward(
+        batch.inputs, batch.targets, ids, next_token_loss, micro_batch=micro_batch
+    )
 
 
 def on_device(
@@ -113,17 +77,11 @@ def on_device(
     return inputs, DocumentMask(document_ids.to(device, non_blocking=True))
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
-    """Products in `dtype` where that is not float32."""
-    if dtype == torch.float32:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=dtype)
-
-
 @torch.no_grad()
 def batch_loss(model: Transformer, batch: Batch) -> tuple[float, int]:
     """Sum of the losses of a batch in nats, and how many targets it has; nothing is trained."""
     device = next(model.parameters()).device
     inputs, mask = on_device(batch.inputs, batch.document_ids[:, :-1], device)
-    loss = part_loss(model, inputs, mask, batch.targets.to(device), 1)
+    positions = None if mask is None else mask.positions()
+    loss = next_token_loss(model(inputs, positions, mask), batch.targets.to(device), 1)
     return loss.item(), int(count_valid(batch.targets))

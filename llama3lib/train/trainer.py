@@ -1,7 +1,9 @@
 """The training loop: phases, checkpoints, logs; a killed run goes on to the same bits.
 
-One device. Everything that a step depends on is a function of the recipe and of the step, or is in
-the checkpoint: weights, both moments of AdamW, place in the schedule, place in the data.
+On one device, or on a mesh of them (`mesh`): then all ranks compute, and what they might see
+differently rank 0 decides for all. Everything that a step depends on is a function of the recipe
+and of the step, or is in the checkpoint: weights, both moments of AdamW, place in the schedule,
+place in the data.
 """
 
 import contextlib
@@ -11,26 +13,28 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from llama3lib.checkpoint import CheckpointError, CheckpointManager, average_checkpoints
+from llama3lib.checkpoint.ranks import Ranks
 from llama3lib.data.loader import StatefulDataLoader
 from llama3lib.data.tokens import TokenShard
 from llama3lib.model import Transformer
-from llama3lib.parallel import apply_activation_checkpointing
+from llama3lib.parallel import parallelize
 from llama3lib.train.config import Phase, TrainConfig
-from llama3lib.train.interrupt import StoppedError, stop_between_steps
+from llama3lib.train.gates import Evaluate, Gate
+from llama3lib.train.interrupt import StoppedError, given_up_after, stop_between_steps
+from llama3lib.train.mesh import make_mesh, plan_of, precision_of, whole_model
 from llama3lib.train.metrics import MetricLog, Speed, SpikeAlarm, memory_bytes, peak_flops
 from llama3lib.train.optim import make_adamw
 from llama3lib.train.prepare import check_sources, make_loader, set_positions, starting_model
 from llama3lib.train.rollback import roll_back
 from llama3lib.train.schedule import rate_at
 from llama3lib.train.state import RunState, model_tensors, training_tensors
-from llama3lib.train.step import DivergedError, StepResult, part_loss, train_step
-from llama3lib.utils.device import pick_device, pick_dtype
+from llama3lib.train.step import DivergedError, StepResult, train_step
+from llama3lib.utils.device import pick_device
 from llama3lib.utils.files import atomic_write
 from llama3lib.utils.locks import alone_in
 from llama3lib.utils.logging import get_logger
@@ -38,26 +42,15 @@ from llama3lib.utils.require import require
 
 _log = get_logger(__name__)
 OnStep = Callable[[dict[str, Any]], None]
-Evaluate = Callable[[Transformer], Mapping[str, float]]
-
-
-class GateReport(Protocol):
-    """What a gate answers; a dataclass, whose fields go to the log."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def passed(self) -> bool: ...
-
-
-Gate = Callable[[Transformer, Phase], GateReport]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class TrainResult:
     """How a run ended."""
 
-    model: Transformer
+    model: Transformer | None
+    """With all its weights; None on other ranks than 0."""
     steps: int
     tokens: int
     loss: float
@@ -69,9 +62,11 @@ class TrainResult:
 
 
 class Trainer:
-    """Runs a recipe on one device, writing to `folder`; a folder with checkpoints is gone on with.
+    """Runs a recipe, writing to `folder`; a folder with checkpoints is gone on with.
 
     While it is made and while it trains, no other process can have a trainer in that folder.
+    If the recipe has a mesh, it is made and `fit` is called on all ranks together; `gate` and
+    `evaluate` are asked on rank 0, with a copy of the whole model.
 
     sources: the tokens of each source of the recipe.
     gate: asked at the end of each phase that has one (section 3.4.2).
@@ -103,11 +98,13 @@ class Trainer:
         self.evaluated_at = -1
         self.probe = probe or (lambda place: None)
         self.device = pick_device(config.device)
-        self.dtype = _precision(config.precision, self.device)
-        self.model = starting_model(config, model).to(self.device).train()
-        recipe = config.optimizer
+        self.dtype = precision_of(config, self.device)
+        mesh = make_mesh(config, self.device)
+        start = starting_model(config, model).to(self.device).train()
+        self.parallel = parallelize(start, mesh, plan_of(config, self.dtype))
+        self.ranks, recipe = Ranks(), config.optimizer
         self.optimizer = make_adamw(
-            self.model,
+            self.parallel,
             recipe.peak,
             betas=recipe.betas,
             eps=recipe.eps,
@@ -118,24 +115,39 @@ class Trainer:
         )
         self._kept: dict[str, CheckpointManager] = {}
         self._torn = False
-        with alone_in(self.folder, "RUN"):
+        with self._alone():
             self._begin(tensorboard)
-        if config.checkpointing:
-            apply_activation_checkpointing(self.model)
-        self.loss_of = torch.compile(part_loss) if config.compile else part_loss
+
+    @property
+    def model(self) -> Transformer:
+        """What this rank trains; on a mesh its share, or the first of its stages."""
+        return self.parallel.parts[0]
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            self.ranks.first(lambda: stack.enter_context(alone_in(self.folder, "RUN")))
+            yield
 
     def _begin(self, tensorboard: bool) -> None:
         """Go on with what is in the folder: state, place in the data, log."""
         config, sources = self.config, self.sources
         self.state = self.resumed()
         check_sources(config, sources, self.state)
-        set_positions(self.model, config, self.state.place.phase)  # of a finished run too
+        set_positions(self.parallel, config, self.state.place.phase)  # of a finished run too
         self.loader: StatefulDataLoader | None = None
         if not self._is_over():
-            self.loader = make_loader(config, sources, self.state)
+            self.make_loader()
         self.alarm, self.gate_passed = SpikeAlarm(self.state.losses), False
-        self.log = MetricLog(self.folder, from_step=self.state.place.step, tensorboard=tensorboard)
-        self._note_config()
+        self.ranks.first(lambda: self._open_log(tensorboard))
+
+    def _open_log(self, tensorboard: bool) -> None:
+        """On rank 0 only, as all that goes to the log."""
+        step = self.state.place.step
+        self.log = MetricLog(self.folder, from_step=step, tensorboard=tensorboard)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.folder / "config.json") as file:
+            file.write_text(json.dumps(self.config.describe(), indent=2) + "\n", encoding="utf-8")
 
     # ---- the loop
 
@@ -150,19 +162,21 @@ class Trainer:
                 "a step of this trainer was cut short: make a new one, it goes on from the last "
                 "checkpoint"
             )
-        self.speed = Speed(self.model.args, peak_flops(self.device, self.dtype))
-        with alone_in(self.folder, "RUN"):
+        peak = peak_flops(self.device, self.dtype) * self.ranks.size
+        self.speed = Speed(self.model.args, peak)
+        with self._alone():
             try:
                 if not self._is_over():
-                    with stop_between_steps() as stop:
-                        self._run(stop, on_step)
-                    self._save_and_wait()
+                    with stop_between_steps() as stop, self._answering() as beat:
+                        self._run(stop, beat, on_step)
+                        self._save_and_wait()
             finally:
-                self.log.flush()
+                if self.ranks.rank == 0:
+                    self.log.flush()
         state = self.state
         averaged = {name: self.averaged(name) for name in state.kept}
         return TrainResult(
-            self.model,
+            whole_model(self.parallel, self.ranks),
             state.place.step,
             state.tokens,
             state.loss,
@@ -171,14 +185,22 @@ class Trainer:
             averaged,
         )
 
-    def _run(self, stop: threading.Event, on_step: OnStep | None) -> None:
+    def _answering(self) -> contextlib.AbstractContextManager[Callable[[], None]]:
+        if self.ranks.size == 1:
+            return contextlib.nullcontext(lambda: None)
+        return given_up_after(self.config.mesh.timeout, self.ranks.rank)
+
+    def _run(self, stop: threading.Event, beat: Callable[[], None], on_step: OnStep | None) -> None:
         while not self._is_over():
             phase, number = self._enter_phase(), self.state.place.phase
             while self.state.place.phase == number and not self._phase_is_over(phase):
+                beat()
                 record = self._step(phase)
                 if on_step is not None:
                     on_step(record)
-                if stop.is_set():  # only here: in the midst of a step weights may be half changed
+                if self.ranks.any(
+                    stop.is_set()
+                ):  # only here: in the midst of a step weights may be half changed
                     self._save_and_wait()
                     raise KeyboardInterrupt
             if self.state.place.phase == number:  # else a rollback has led to an earlier one
@@ -197,14 +219,12 @@ class Trainer:
         self.probe("before_step")
         try:
             result = train_step(
-                self.model,
+                self.parallel,
                 self.optimizer,
                 self.loader.next(),
                 micro_batch=self.config.micro_batch,
                 clip=self.config.optimizer.clip,
-                dtype=self.dtype,
                 document_mask=self.config.document_mask,
-                loss_of=self.loss_of,
             )
         except DivergedError as error:
             if self.config.on_spike != "rollback" or self.saved_step() is None:
@@ -235,7 +255,7 @@ class Trainer:
         place = self.state.place
         self.gate_passed = False
         if phase.average_every and place.phase_step % phase.average_every == 0:
-            self.kept(phase.name).save(place.step, {"model": model_tensors(self.model)}, {})
+            self.kept(phase.name).save(place.step, {"model": model_tensors(self.parallel)}, {})
             self.state.kept.setdefault(phase.name, []).append(place.step)
         if place.step % self.config.evaluate_every == 0:
             self._evaluate()
@@ -246,47 +266,60 @@ class Trainer:
         """At most once a step: a phase may end where an evaluation was due anyway."""
         step = self.state.place.step
         if self.evaluate is not None and self.evaluated_at != step:
-            self.evaluation = dict(self.evaluate(self.model.eval()))
-            self.model.train()
+            self.evaluation = self._asked(lambda model: dict(self.evaluate(model)))
             self.tell(**(self.evaluation | {"step": step}))
             self.evaluated_at = step
 
+    def _asked(self, question: Callable[[Transformer], T]) -> T:
+        """What rank 0 finds out about the whole model, on all ranks."""
+        model = whole_model(self.parallel, self.ranks)
+        answer = self.ranks.first(lambda: question(model.eval()))
+        self.model.train()
+        return answer
+
     def tell(self, step: int, **values: Any) -> None:
         """Add a record to the log."""
-        with self._log_errors():
-            self.log.write(step, **values)
+        self._log(lambda: self.log.write(step, **values))
 
-    @contextlib.contextmanager
-    def _log_errors(self) -> Iterator[None]:
+    def _log(self, work: Callable[[], None]) -> None:
         try:
-            yield
+            self.ranks.first(work)
         except OSError as error:  # a full disk
-            raise StoppedError(f"{self.log.path}: {error}. {self.last_good()}") from error
+            path = self.folder / "metrics.jsonl"
+            raise StoppedError(f"{path}: {error}. {self.last_good()}") from error
 
     # ---- phases
 
     def _enter_phase(self) -> Phase:
         number = self.state.place.phase
-        set_positions(self.model, self.config, number)
+        set_positions(self.parallel, self.config, number)
         if self.loader is None:
-            self.loader = make_loader(self.config, self.sources, self.state)
+            self.make_loader()
         return self.config.phases[number]
+
+    def make_loader(self) -> None:
+        """This rank's rows of the batches, from where the run stands."""
+        share = self.parallel.dp_rank
+        self.loader = make_loader(self.config, self.sources, self.state, share)
 
     def _phase_is_over(self, phase: Phase) -> bool:
         done = self.state.place.phase_step
         if not phase.gate or done < phase.steps:
             return done >= phase.steps
         if (done - phase.steps) % phase.gate_every == 0 or done >= phase.last_step:
-            report = self.gate(self.model.eval(), phase)
-            self.model.train()
-            self.gate_passed = bool(report.passed)
+
+            def judge(model: Transformer) -> tuple[bool, dict[str, Any]]:
+                told = self.gate(model, phase)
+                return bool(told.passed), asdict(told)
+
+            self.gate_passed, report = self._asked(judge)
             verdict = {"gate": phase.name, "passed": self.gate_passed}
-            self.tell(**(asdict(report) | verdict | {"step": self.state.place.step}))
+            self.tell(**(report | verdict | {"step": self.state.place.step}))
             if not self.gate_passed and done >= phase.last_step:
                 self._save_and_wait()
                 raise StoppedError(
                     f"the gate of phase {phase.name!r} did not let through in {done} steps: "
-                    f"{asdict(report)}. {self.last_good()}"
+                    f"{report}. {self.last_good()}"
                 )
         return self.gate_passed
 
@@ -308,14 +341,13 @@ class Trainer:
         """
         for manager in self._kept.values():
             manager.wait()
-        with self._log_errors():
-            self.log.sync()
+        self._log(lambda: self.log.sync())
         self.state.loader = None if self.loader is None else self.loader.state_dict()
         self.state.losses = list(self.alarm.losses)
         meta = self.state.to_meta(self.config)
         self.state.loader = None
         self.checkpoints.save(
-            self.state.place.step, training_tensors(self.model, self.optimizer), meta
+            self.state.place.step, training_tensors(self.parallel, self.optimizer), meta
         )
 
     def averaged(self, phase: str) -> dict[str, Tensor]:
@@ -341,7 +373,7 @@ class Trainer:
 
     def resumed(self) -> RunState:
         """The state of the newest checkpoint that is whole, with the weights filled in."""
-        restored = self.checkpoints.restore(training_tensors(self.model, self.optimizer))
+        restored = self.checkpoints.restore(training_tensors(self.parallel, self.optimizer))
         if restored is None:
             return RunState()
         for step, why in restored.skipped:
@@ -349,22 +381,13 @@ class Trainer:
         _log.info("going on at step %d", restored.step)
         return RunState.from_meta(restored.meta, self.config)
 
-    def _note_config(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.folder / "config.json") as file:
-            file.write_text(json.dumps(self.config.describe(), indent=2) + "\n", encoding="utf-8")
-
     def saved_step(self) -> int | None:
         """Step of the newest checkpoint; None if there is none yet."""
         with contextlib.suppress(CheckpointError):  # one that is being written may be the last
             self.checkpoints.wait()
-        return max(self.checkpoints.steps(), default=None)
+        return self.ranks.first(lambda: max(self.checkpoints.steps(), default=None))
 
     def last_good(self) -> str:
         """Words for an error: where one can go on from."""
         step, where = self.saved_step(), self.checkpoints.folder
         return "No checkpoint yet" if step is None else f"Last checkpoint: step {step} in {where}"
-
-
-def _precision(name: str, device: torch.device) -> torch.dtype:
-    return pick_dtype(device) if name == "auto" else getattr(torch, name)

@@ -20,7 +20,7 @@ def test_one_rank_is_the_plain_loop(micro_batch):
     last = torch.zeros(len(inputs), 1, dtype=torch.long)
     batch = Batch(torch.cat((inputs, last), 1), torch.cat((ids, ids[:, -1:]), 1), ("a",) * 8)
     wanted = batch.targets
-    expected, valid = backward(model, batch, micro_batch=micro_batch)
+    expected, valid = backward(parallelize(model), batch, micro_batch=micro_batch)
     loss, counted = parallel.backward(inputs, wanted, ids, next_token_loss, micro_batch=micro_batch)
     assert counted == valid and torch.equal(loss, expected)
     for (name, a), b in zip(parallel.named_parameters(), model.parameters(), strict=True):

@@ -8,7 +8,7 @@ from train_tools import ARGS, drawn_model, same, sources, weights
 
 from llama3lib.data.loader import Batch, StatefulDataLoader
 from llama3lib.model import ModelArgs
-from llama3lib.parallel import apply_activation_checkpointing
+from llama3lib.parallel import ParallelPlan, apply_activation_checkpointing, parallelize
 from llama3lib.train import DivergedError, make_adamw, train_step
 from llama3lib.train.step import backward, batch_loss
 
@@ -24,9 +24,9 @@ def batch(tmp_path_factory):
     return StatefulDataLoader(shards, batch_size=6, length=24, seed=5).next()
 
 
-def gradients(model, batch, **options):
+def gradients(model, batch, plan=None, **options):
     model.zero_grad()
-    loss, targets = backward(model, batch, **options)
+    loss, targets = backward(parallelize(model, plan=plan), batch, **options)
     return float(loss), targets, {n: p.grad.clone() for n, p in model.named_parameters()}
 
 
@@ -53,8 +53,9 @@ def test_checkpointing_changes_no_bit(batch, micro_batch, dtype):
     model, other = drawn_model(WIDE), drawn_model(WIDE)
     apply_activation_checkpointing(other)
     assert weights(other).keys() == weights(model).keys()
-    plain = gradients(model, batch, micro_batch=micro_batch, dtype=dtype)
-    again = gradients(other, batch, micro_batch=micro_batch, dtype=dtype)
+    plan = ParallelPlan(dtype=None if dtype == torch.float32 else dtype)
+    plain = gradients(model, batch, plan, micro_batch=micro_batch)
+    again = gradients(other, batch, plan, micro_batch=micro_batch)
     assert plain[:2] == again[:2]
     assert same(plain[2], again[2])
 
@@ -76,13 +77,14 @@ def test_checkpointing_keeps_less(batch):
 def test_bfloat16_is_close_and_leaves_weights_in_float32(batch):
     model, other = drawn_model(WIDE), drawn_model(WIDE)
     loss, _, exact = gradients(model, batch)
-    rough_loss, _, rough = gradients(other, batch, dtype=torch.bfloat16)
+    rough_loss, _, rough = gradients(other, batch, ParallelPlan(dtype=torch.bfloat16))
     assert rough_loss != loss and rough_loss == pytest.approx(loss, rel=2e-3)
     for name, grad in exact.items():
         assert rough[name].dtype == torch.float32
         angle = torch.cosine_similarity(rough[name].flatten(), grad.flatten(), 0)
         assert angle > 0.99, name
-    train_step(other, make_adamw(other, 1e-2), batch, dtype=torch.bfloat16)
+    half = parallelize(other, plan=ParallelPlan(dtype=torch.bfloat16))
+    train_step(half, make_adamw(other, 1e-2), batch)
     assert all(parameter.dtype == torch.float32 for parameter in other.parameters())
 
 
@@ -90,7 +92,7 @@ def test_the_norm_is_that_of_the_whole_gradient_before_clipping(batch):
     model, other = drawn_model(), drawn_model()
     _, targets, grads = gradients(model, batch)
     norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in grads.values()))
-    told = train_step(other, make_adamw(other, 0.0), batch, clip=norm / 10)
+    told = train_step(parallelize(other), make_adamw(other, 0.0), batch, clip=norm / 10)
     assert told.grad_norm == pytest.approx(norm, rel=1e-5) and told.targets == targets
     left = math.sqrt(sum(float((p.grad.double() ** 2).sum()) for p in other.parameters()))
     assert left == pytest.approx(norm / 10, rel=1e-4)
@@ -101,7 +103,7 @@ def test_a_step_forgets_the_gradient_of_the_one_before(batch):
     model, other = drawn_model(), drawn_model()
     gradients(model, batch)  # left lying in .grad
     for one in (model, other):
-        train_step(one, make_adamw(one, 1e-2), batch)
+        train_step(parallelize(one), make_adamw(one, 1e-2), batch)
     assert same(weights(model), weights(other))
 
 
@@ -118,7 +120,7 @@ def test_documents_do_not_see_each_other(batch):
     for ids in (tokens, moved):
         told = {}
         hook = model.output.register_forward_hook(lambda m, i, o, t=told: t.update(o=o))
-        backward(model, Batch(ids, owners, asked.sources))
+        backward(parallelize(model), Batch(ids, owners, asked.sources))
         hook.remove()
         logits.append(told["o"][0].detach())
     inside = ~first[:-1]
@@ -130,13 +132,13 @@ def test_documents_do_not_see_each_other(batch):
 def test_what_diverges_changes_nothing(batch, poison):
     model = drawn_model()
     optimizer = make_adamw(model, 1e-2)
-    train_step(model, optimizer, batch)
+    train_step(parallelize(model), optimizer, batch)
     with torch.no_grad():
         model.layers["0"].feed_forward.w1.weight[3, 3] = poison
     before = weights(model)
     moments = {i: s["exp_avg"].clone() for i, s in enumerate(optimizer.state.values())}
     with pytest.raises(DivergedError, match=r"loss nan, gradient norm nan"):
-        train_step(model, optimizer, batch)
+        train_step(parallelize(model), optimizer, batch)
     after = weights(model)
     assert all(torch.equal(after[n].nan_to_num(), before[n].nan_to_num()) for n in before)
     assert same({i: s["exp_avg"] for i, s in enumerate(optimizer.state.values())}, moments)
@@ -147,7 +149,7 @@ def test_a_finite_loss_with_an_infinite_gradient_is_no_step_either(batch):
     before = weights(model)
     model.output.weight.register_hook(lambda grad: grad * math.inf)
     with pytest.raises(DivergedError, match=r"loss 5\.\d+, gradient norm (nan|inf)"):
-        train_step(model, make_adamw(model, 1e-2), batch)
+        train_step(parallelize(model), make_adamw(model, 1e-2), batch)
     assert same(weights(model), before)
 
 
@@ -157,7 +159,7 @@ def test_a_batch_without_targets_moves_nothing_but_by_decay():
     model = drawn_model()
     optimizer = make_adamw(model, 1e-2, weight_decay=0.0)
     before = weights(model)
-    told = train_step(model, optimizer, alone)
+    told = train_step(parallelize(model), optimizer, alone)
     assert (told.loss, told.grad_norm) == (0.0, 0.0)
     assert same(weights(model), before)
 
