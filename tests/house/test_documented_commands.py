@@ -29,6 +29,7 @@ PAGES = {
     "docs/planning.md": "",
     "docs/scaling.md": "scaling",
     "docs/serving.md": "serve",
+    "docs/training-on-meshes.md": "train",
     "docs/training.md": "data,train",
 }
 """Page: what it tells the reader to install. Nothing else is in the environment."""
