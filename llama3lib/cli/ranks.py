@@ -51,7 +51,7 @@ def _run(module: str, words: Sequence[str], ranks: int) -> int:
     guard = [sys.executable, "-m", "llama3lib.parallel.launch", "inf", str(_GRACE), *command]
     threads = str(max(1, (os.cpu_count() or 1) // ranks))
     environment = {"OMP_NUM_THREADS": threads} | os.environ
-    environment |= {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "LOGLEVEL": "CRITICAL"}
+    environment |= {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     try:
         process = subprocess.Popen(
             guard, stdin=subprocess.PIPE, env=environment, start_new_session=True
@@ -73,6 +73,7 @@ def elastic(words: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main
 
+    logging.disable(logging.CRITICAL)  # also of a process that has to be ended by force
     try:
         main(list(words))
     except ChildFailedError as error:

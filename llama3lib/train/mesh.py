@@ -119,7 +119,7 @@ def meet(mesh: MeshConfig, device: str) -> int:
         here, ranks = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         require(ranks <= here, "mesh", str(mesh), f"{here} ranks a machine, one for each GPU")
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    limit = timedelta(seconds=mesh.timeout)
+    limit = timedelta(seconds=2 * mesh.timeout)  # `given_up_after` comes first, and says it better
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=limit)
     except RuntimeError as error:
