@@ -73,6 +73,7 @@ def other_numbers_are_refused():
     parallel = parallelize(full_model(ARGS), pp)
     run = lambda: parallel.backward(inputs, targets, ids, next_token_loss, micro_batch=3)  # noqa: E731
     refused(run, "micro_batch=3", "8 sequences")
+    refused(parallel.timeline, "pp=2", "a batch that went through")
 
 
 def a_ring_sends_as_much_as_a_gather():

@@ -1,6 +1,7 @@
 """A model on a mesh against the same model on one rank: what every rank checks."""
 
 import copy
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from torch.distributed.tensor import DTensor
 
 from llama3lib.model import DocumentMask, ModelArgs, Transformer
 from llama3lib.parallel import ParallelDims, ParallelModel, ParallelPlan, cut_sequence, parallelize
+from llama3lib.parallel.schedules import pipeline_order
 from llama3lib.train.loss import next_token_loss
 from llama3lib.train.optim import make_adamw
 
@@ -107,6 +109,9 @@ def _one_step(args, mesh, plan, setting, dtype):
     close = LIMITS[dtype]
     assert apart(loss, expected) < close
 
+    if parallel.dims.pp > 1:
+        _ran_in_order(parallel, len(mine[0]) // part)
+
     wanted = dict(single.named_parameters())
     for name, parameter in parallel.named_parameters():
         assert apart(whole(parameter.grad), wanted[name].grad) < close, f"gradient of {name}"
@@ -120,6 +125,19 @@ def _one_step(args, mesh, plan, setting, dtype):
         optimizer.step()
     for name, parameter in parallel.named_parameters():
         assert apart(whole(parameter.detach()), wanted[name]) < close, f"step of {name}"
+
+
+def _ran_in_order(parallel, micro_batches):
+    """The passes of the last batch came as the schedule says, one after the other on each rank."""
+    timeline, plan = parallel.timeline(), parallel.plan
+    order = pipeline_order(
+        parallel.dims.pp, micro_batches, virtual=plan.virtual, run=plan.run, kind=plan.schedule
+    )
+    for rank, actions in enumerate(order):
+        mine = [span for span in timeline.spans if span.rank == rank]
+        assert [span.action for span in mine] == actions
+        assert all(a.end <= b.start for a, b in itertools.pairwise(mine))
+    assert min(span.start for span in timeline.spans) == 0 < timeline.idle_share < 1
 
 
 def same_curve(args, mesh, plan, setting, dtype, steps=20):

@@ -19,7 +19,7 @@ from llama3lib.parallel.context import apply_cp, cut_sequence
 from llama3lib.parallel.data import apply_fsdp, let_go, sync_gradients
 from llama3lib.parallel.dims import ParallelDims, device_of, dims_of, fsdp_mesh, same_on_all_ranks
 from llama3lib.parallel.pipeline import Loss, PipelineRunner
-from llama3lib.parallel.schedules import Action, pipeline_order
+from llama3lib.parallel.schedules import Action, Timeline, pipeline_order
 from llama3lib.parallel.stages import split_pipeline
 from llama3lib.parallel.tensor import apply_tp, vocab_parallel_loss
 from llama3lib.utils.require import require, whole
@@ -200,6 +200,15 @@ class ParallelModel:
         if self._runner is None:
             self._runner = PipelineRunner(self.parts, self.mesh["pp"].get_group(), self._order)
         return self._runner.run(*zip(*pieces, strict=True), valid, loss, train=train)
+
+    def timeline(self) -> Timeline:
+        """When each rank of this pipeline worked in the last batch. Called on all of them.
+
+        Raises ValueError without a pipeline, and before the first batch.
+        """
+        ran = self._runner is not None
+        require(ran, "pp", self.dims.pp, "2 or more, and a batch that went through")
+        return self._runner.timeline()
 
     def _order(self, micro_batches: int) -> list[list[Action]]:
         plan, pp = self.plan, self.dims.pp

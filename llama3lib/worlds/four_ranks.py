@@ -2,7 +2,8 @@
 
     torchrun --nproc-per-node 4 four_ranks.py tp=2,dp_shard=2
 
-Every rank runs `main`. "hello" adds up the ranks' numbers; a mesh takes a step of a small model.
+Every rank runs `main`. "hello" adds up the ranks' numbers; "trace" times the passes of a pipeline;
+a mesh takes a step of a small model.
 """
 
 import copy
@@ -39,7 +40,7 @@ def main(asked: Sequence[str]) -> None:
             dist.all_reduce(total)
             tell(f"rank {dist.get_rank()} of {dist.get_world_size()}: sum {total}")
             continue
-        told = step(dims_of(one))
+        told = trace() if one == "trace" else step(dims_of(one))
         if dist.get_rank() == 0:
             tell(json.dumps({"mesh": one} | told))
     dist.barrier()
@@ -97,6 +98,27 @@ def step(dims: ParallelDims) -> dict[str, float]:
         "apart": far.item(),
         "held": held(parallel) / sum(p.numel() for p in single.parameters()),
     }
+
+
+def trace(micro_batches: int = 8, length: int = 256) -> dict[str, object]:
+    """When each rank of a pipeline over all ranks worked, in its second batch.
+
+    The model is wide enough for a pass to take longer than a message. spans: rank, forward or
+    backward, micro-batch, start and end in seconds.
+    """
+    dims = ParallelDims(pp=dist.get_world_size())
+    layers = 2 * dims.pp
+    args = ARGS.replace(dim=256, n_layers=layers, ffn_dim=512, max_seq_len=length)
+    model = Transformer(args)
+    model.init_weights(torch.Generator().manual_seed(SEED))
+    parallel = parallelize(model, dims.build_mesh())
+    text = " ".join(itertools.islice(stories(SEED), 20)).encode()
+    rows = torch.tensor(list(text[: micro_batches * (length + 1)])).view(micro_batches, -1)
+    for _ in range(2):  # the first batch sets buffers up
+        parallel.backward(rows[:, :-1], rows[:, 1:], None, loss_of, micro_batch=1)
+    found = parallel.timeline()
+    spans = [[s.rank, s.action.kind, s.action.micro_batch, s.start, s.end] for s in found.spans]
+    return {"spans": spans, "idle": found.idle_share}
 
 
 def largest_distance(single: Transformer, parallel: ParallelModel) -> float:
