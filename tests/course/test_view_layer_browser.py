@@ -79,6 +79,22 @@ def test_answers_while_a_cell_runs(open_notebook):
 
 
 @pytest.mark.browser
+def test_a_picture_fetched_ahead_that_comes_late_leaves_no_complaint(open_notebook):
+    late = "        if n == 5:\n            import time\n            time.sleep(1.8)\n"
+    slow = DEMO.replace("        plot = paper.plot", late + "        plot = paper.plot")
+    page = open_notebook([slow])
+    root = page.locator(".l3-view")
+    root.wait_for()
+    root.locator("input[data-trait=n]").focus()
+    page.page.keyboard.press("ArrowRight")
+    shows(page, 4)
+    complaint = root.locator(".l3-bad")
+    complaint.wait_for(state="visible")  # the picture one move on takes longer than one may wait
+    complaint.wait_for(state="hidden")
+    shows(page, 4)
+
+
+@pytest.mark.browser
 def test_a_recording_moves_without_a_kernel(chromium, tmp_path):
     space: dict = {}
     exec(DEMO, space)

@@ -63,6 +63,7 @@ class LiveView {
       onFrame: (number, made) => {
         const wish = this.asked.get(number);
         this.asked.delete(number);
+        if (this.line.idle()) this.rest();
         if (made.version < this.version || !wish) return;
         this.store.put(wish.key, made);
         if (!wish.ahead && number >= this.shownNumber) {
@@ -187,6 +188,12 @@ class LiveView {
     this.code(made.code);
     this.table(made.table);
     this.parts.say(made.say);
+  }
+
+  // Nothing is waited for any more, also if it was only a picture fetched ahead that came late.
+  rest() {
+    this.parts.root.classList.remove("l3-waits");
+    if (this.trouble.textContent === BUSY) this.trouble.hidden = true;
   }
 
   complain(words) {
