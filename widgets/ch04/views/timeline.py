@@ -47,12 +47,12 @@ def headline(pp: int, virtual: int, micro_batches: int, played: Timeline) -> str
     return f"{found}; (PP − 1) / (V · M) would be {percent(formula)}"
 
 
-def draw_spans(paper: Paper, plot: Plot, played: Timeline, virtual: int) -> None:
+def draw_spans(paper: Paper, plot: Plot, played: Timeline) -> None:
     """Every pass as a box: its colour says which of a rank's stages, its fill the direction."""
     row = plot.height / played.pp
     last = max(span.action.micro_batch for span in played.spans)
     widest = text_width(str(last), NUMBER)  # all of a kind have numbers, or none
-    room = {"F": widest + 2, "B": widest + 4}
+    room = {"F": widest + 2, "B": widest + 5}
     for rank in range(played.pp):
         y = plot.top + row * rank
         paper.text(LEFT - 8, y + row / 2 + 5, f"rank {rank}", anchor="end")
@@ -134,7 +134,7 @@ class PipelineTimeline(View):
         plot = paper.plot(
             axis, Linear(0, 1, ticks=()), left=LEFT, top=TOP, right=right, height=HIGH
         )
-        draw_spans(paper, plot, played, virtual)
+        draw_spans(paper, plot, played)
         if not paper.narrow:
             draw_held(paper, plot, kept)
         legend(paper, LEFT, plot.low + 70, signs(paper, pp, virtual))
