@@ -41,10 +41,15 @@ def draw_curve(plot: Plot, conditions: Conditions, interval: float) -> None:
     """The formula over the interval, with Young's best and the chosen one."""
     grid = [INTERVALS[0] * (INTERVALS[-1] / INTERVALS[0]) ** (i / 80) for i in range(81)]
     plot.line([(x, 100 * expected_loss(conditions, x)) for x in grid], "main", width=2.5)
-    best = conditions.young
-    if INTERVALS[0] <= best <= INTERVALS[-1]:
-        plot.mark("diamond", (best, 100 * expected_loss(conditions, best)), "published", size=7)
-    plot.mark("circle", (interval, 100 * expected_loss(conditions, interval)), "chosen", size=8)
+    best, loss = conditions.young, 100 * expected_loss(conditions, interval)
+    here = (interval, min(loss, 0.93 * plot.y.high))  # above the axis: a triangle at its top
+    inside = loss == here[1]
+    plot.mark("circle" if inside else "triangle", here, "chosen", size=8)
+    point = (best, 100 * expected_loss(conditions, best))
+    plot.mark("diamond", point, "published", size=5)  # on the circle, not under it
+    plot.paper.take(plot.left, plot.at_y(point[1]) - 2, plot.right, plot.at_y(point[1]) + 2)
+    plot.label(here, "chosen" if inside else f"chosen: {significant(loss)}%")
+    plot.label(point, "Young's rule")
 
 
 def draw_losses(paper: Paper, plot: Plot, outcome: Outcome) -> None:
@@ -58,7 +63,11 @@ def draw_losses(paper: Paper, plot: Plot, outcome: Outcome) -> None:
         if name == "useful":
             paper.text(x + 8, y + 18, f"useful {percent(share)}", bold=True)
         x += plot.width * share
-    legend(paper, plot.left, y + 52, [("area", role, words) for role, words in LOSSES.values()])
+    signs = [
+        ("area", role, f"{words} {percent(getattr(outcome, name) / outcome.minutes)}")
+        for name, (role, words) in LOSSES.items()
+    ]
+    legend(paper, plot.left, y + 52, signs)
 
 
 class CheckpointInterval(View):
@@ -77,9 +86,9 @@ class CheckpointInterval(View):
         outcome = played(interval, pause, restart)
         highest = max(expected_loss(conditions, x) for x in (INTERVALS[0], INTERVALS[-1]))
         plot = paper.plot(
-            Log(INTERVALS[0], INTERVALS[-1], "minutes between checkpoints (log axis)",
+            Log(0.9 * INTERVALS[0], 1.1 * INTERVALS[-1], "minutes between checkpoints (log axis)",
                 text=significant, ticks=(2, 5, 10, 20, 50, 100, 200)),
-            Linear(0, 100 * min(1.0, highest), "saving and lost work, % of the time"),
+            Linear(0, 110 * min(1.0, highest), "saving and lost work, % of the time"),
             left=LEFT, top=TOP, height=HIGH,
         )  # fmt: skip
         draw_curve(plot, conditions, interval)

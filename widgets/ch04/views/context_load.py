@@ -17,7 +17,8 @@ GROUPS = (2, 4, 8, 16)
 CUTS = {"contiguous": "in order: one piece each", "paired": "2·CP chunks, first with last"}
 TEXTS = {"one": "one document", "many": "many documents, packed"}
 MEAN, SPREAD, SEED = 9.0, 1.2, 3  # ours: logarithm of the documents' lengths
-TOP, HIGH, CHUNKS = 76, 250, 34  # pixels
+EQUAL = 1.005  # loads that differ by less count as equal
+LEFT, RIGHT, TOP, HIGH, CHUNKS = 74, 100, 82, 244, 34  # pixels
 
 
 def document_starts(text: str) -> torch.Tensor:
@@ -46,10 +47,16 @@ def holders(cp: int, cut: str) -> list[int]:
     return list(range(cp)) if cut == "contiguous" else [*range(cp), *reversed(range(cp))]
 
 
+def slowest(found: tuple[int, ...]) -> int | None:
+    """The rank with most scores; None if all are equal."""
+    equal = max(found) < EQUAL * sum(found) / len(found)
+    return None if equal else found.index(max(found))
+
+
 def headline(found: tuple[int, ...]) -> str:
     """The title: how much longer the group waits than with equal loads."""
     most, least, mean = max(found), min(found), sum(found) / len(found)
-    if most / mean < 1.005:
+    if slowest(found) is None:
         return "All ranks compute the same number of scores: nobody waits"
     return (
         f"The slowest rank computes {significant(most / least)} times as many scores as the "
@@ -57,20 +64,21 @@ def headline(found: tuple[int, ...]) -> str:
     )
 
 
-def draw_pieces(paper: Paper, cp: int, cut: str, chosen: int) -> None:
+def draw_pieces(paper: Paper, cp: int, cut: str, chosen: int | None) -> None:
     """The sequence from its first to its last token, and who holds which piece."""
-    held, left = holders(cp, cut), 74
-    wide = (paper.width - left - 20) / len(held)
-    paper.text(left - 8, 38, "sequence", "soft", size=13, anchor="end")
+    held = holders(cp, cut)
+    wide = (paper.width - LEFT - RIGHT) / len(held)
+    size = 13 if wide > 18 else 11
+    paper.text(LEFT - 8, 38, "sequence", "soft", size=13, anchor="end")
     for place, rank in enumerate(held):
-        x, mine = left + wide * place, rank == chosen
+        x, mine = LEFT + wide * place, rank == chosen
         with paper.group(key=f"piece {place}", tip=f"piece {place}: rank {rank}"):
             paper.rect(x, 16, wide - 2, CHUNKS, "chosen" if mine else "tint", stroke="quiet")
             ink = "on_light" if mine else "ink"
-            paper.text(x + wide / 2, 38, str(rank), ink, size=13, anchor="middle", bold=mine)
+            paper.text(x + wide / 2, 38, str(rank), ink, size=size, anchor="middle", bold=mine)
 
 
-def draw_loads(paper: Paper, plot: Plot, found: tuple[int, ...], chosen: int) -> None:
+def draw_loads(paper: Paper, plot: Plot, found: tuple[int, ...], chosen: int | None) -> None:
     """A bar a rank, and the line of equal loads."""
     wide = plot.width / len(found)
     for rank, scores in enumerate(found):
@@ -82,7 +90,7 @@ def draw_loads(paper: Paper, plot: Plot, found: tuple[int, ...], chosen: int) ->
         paper.text(x + wide / 2, plot.low + 20, str(rank), "soft", size=13, anchor="middle")
     mean = sum(found) / len(found) / 1e9
     plot.line([(0, mean), (1, mean)], "ink", dash="6 4")
-    plot.label((0.02, mean), "equal loads")
+    paper.text(plot.right + 8, plot.at_y(mean) + 5, "equal loads")
 
 
 class ContextLoad(View):
@@ -98,18 +106,20 @@ class ContextLoad(View):
 
     def scene(self, paper: Paper, *, cp: int, cut: str, text: str) -> Scene:
         found = loads(cp, cut, text)
-        slowest = found.index(max(found))
-        draw_pieces(paper, cp, cut, slowest)
+        most = slowest(found)
+        draw_pieces(paper, cp, cut, most)
         high = 1.08 * max(max(found), max(loads(cp, "contiguous", text))) / 1e9
         y = Linear(0, high, "billion scores for a head")
-        plot = paper.plot(Linear(0, 1, "rank", ticks=()), y, left=74, top=TOP, height=HIGH)
-        draw_loads(paper, plot, found, slowest)
+        x = Linear(0, 1, "rank", ticks=())
+        plot = paper.plot(x, y, left=LEFT, top=TOP, right=RIGHT, height=HIGH)
+        draw_loads(paper, plot, found, most)
         total = sum(found) / 1e9
+        worst = "" if most is None else f"Rank {most} has most. "
         return Scene(
             title=headline(found),
             notes=[
-                f"{LENGTH:,} tokens, {significant(total)} billion scores in all. Rank {slowest} "
-                "has most; the numbers in the strip above say who holds which piece.",
+                f"{LENGTH:,} tokens, {significant(total)} billion scores in all. {worst}"
+                "The numbers in the strip above say which rank holds which piece.",
                 "Chunks i and 2·CP − 1 − i go together: what one has too little the other has too "
                 "much (§3.3.2). With several documents in a row the sums differ again.",
             ],

@@ -27,8 +27,12 @@ RECOMPUTE = {
     "selective": "all but products and attention",
     "full": "every block, from its input",
 }
+PAPER = (
+    "V is not printed: eight follows from what the paper says of the two ends. What is computed "
+    "again in the 128K row is ours."
+)
 ROWS = list(TABLE_4.rows)
-LEFT, TOP, HIGH = 60, 30, 262  # pixels
+LEFT, RIGHT, TOP, HIGH = 60, 96, 30, 262  # pixels
 
 
 def setups() -> dict[str, tuple[str, Layout, int]]:
@@ -53,10 +57,11 @@ def memories(setup: str, recompute: str, reshard: bool) -> tuple[Memory, ...]:
 def headline(found: tuple[Memory, ...], room: float) -> str:
     """The title: which rank needs most, and whether that fits."""
     most = max(found, key=lambda memory: memory.total)
-    rank, need = found.index(most), significant(most.total / GB)
+    need = significant(most.total / GB)
+    who = f"Rank {found.index(most)} needs most" if len(found) > 1 else "Every GPU needs the same"
     fits = "fits into" if most.total <= room else "does not fit into"
     share = f"{100 * most.activations / most.total:.0f}% of it activations"
-    return f"Rank {rank} needs most, {need} GB, {share}: it {fits} {significant(room / GB)} GB"
+    return f"{who}, {need} GB, {share}: it {fits} {significant(room / GB)} GB"
 
 
 def draw(paper: Paper, plot: Plot, found: tuple[Memory, ...], room: float) -> None:
@@ -74,7 +79,9 @@ def draw(paper: Paper, plot: Plot, found: tuple[Memory, ...], room: float) -> No
             low += amount
         paper.text(x + wide / 2, plot.low + 20, str(rank), "soft", size=13, anchor="middle")
     plot.line([(0, room / GB), (1, room / GB)], "ink", dash="6 4")
-    plot.label((0.01, room / GB), f"{significant(room / GB)} GB can be used")
+    y = plot.at_y(room / GB)
+    paper.text(plot.right + 8, y + 5, f"{significant(room / GB)} GB")
+    paper.text(plot.right + 8, y + 22, "can be used")
 
 
 class RankMemory(View):
@@ -98,6 +105,7 @@ class RankMemory(View):
             Linear(0, high, "GB on one GPU"),
             left=LEFT,
             top=TOP,
+            right=RIGHT,
             height=HIGH,
         )
         draw(paper, plot, found, hardware.room)
@@ -112,8 +120,7 @@ class RankMemory(View):
                 f"V {layout.stages}, M {layout.micro_batches}, sequences of {sequence:,} tokens.",
                 "BF16 weights and activations, FP32 gradients kept whole, FP32 weights and moments "
                 f"of AdamW sharded; {significant(hardware.reserved_gb)} GB are kept free (ours).",
-                "V is not printed: eight follows from what the paper says of the two ends. What is "
-                "computed again in the 128K row is ours.",
+                *([PAPER] if layout.pp > 1 else []),
             ],
             table=[
                 {"rank": rank}

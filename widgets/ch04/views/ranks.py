@@ -20,6 +20,7 @@ KINDS = {
 """By the paper's name: the field, colour, mark, and what travels in the group."""
 COLUMNS = 128  # ranks in a line of the large picture
 TALL = 330  # pixels
+SMALL, LARGE = 4.5, 7.5  # pixels: marks of the groups, and of the chosen rank
 
 
 def _of_table_4(row: str) -> ParallelDims:
@@ -80,6 +81,9 @@ def draw_few(paper: Paper, dims: ParallelDims, rank: int) -> float:
             edge = "chosen" if other == rank else role if mine else "quiet"
             thick = 4 if other == rank or mine else 1
             paper.rect(x, y, wide - 10, 84, "paper", stroke=edge, stroke_width=thick, round=6)
+            if not paper.narrow and (other == rank or mine):
+                mark, size = ("square", LARGE) if other == rank else (KINDS[mine[0]][2], SMALL)
+                paper.mark(mark, x + wide - 24, y + 19, edge, size=size)
             name_of = str(other) if paper.narrow else f"rank {other}"
             paper.text(x + 10, y + 24, name_of, bold=other == rank or bool(mine))
             for line, name in enumerate(() if paper.narrow else KINDS):
@@ -93,7 +97,9 @@ def draw_few(paper: Paper, dims: ParallelDims, rank: int) -> float:
 def draw_many(paper: Paper, dims: ParallelDims, rank: int) -> float:
     """All ranks as one field, a line of 128; only the groups of the chosen one are marked."""
     lines = -(-dims.world // COLUMNS)
-    left, top, wide = 80, 16, paper.width - 100
+    left, top, wide = 80, 26, paper.width - 100
+    words = f"each line: {COLUMNS} ranks, {COLUMNS // SERVER} servers; its first rank at the left"
+    paper.text(left, top - 10, words, "soft", size=13)
     column, row = wide / COLUMNS, (TALL - 40) / lines
     paper.rect(left, top, wide, row * lines, "tint", stroke="grid")
     for number in (0, lines // 2, lines - 1):
@@ -103,14 +109,14 @@ def draw_many(paper: Paper, dims: ParallelDims, rank: int) -> float:
     def place(other: int) -> tuple[float, float]:
         return left + column * (other % COLUMNS + 0.5), top + row * (other // COLUMNS + 0.5)
 
+    thin = {"stroke": "paper", "stroke_width": 0.6}  # ink would fill a column whose marks touch
     for name, group in reversed(groups(dims, rank).items()):
         _, role, mark, _ = KINDS[name]
         for other in group:
             if other != rank:
-                paper.mark(
-                    mark, *place(other), role, size=4, tip=f"{name}: rank {thousands(other)}"
-                )
-    paper.mark("square", *place(rank), "chosen", size=7, tip=f"rank {thousands(rank)}, chosen")
+                tip = f"{name}: rank {thousands(other)}"
+                paper.mark(mark, *place(other), role, size=SMALL, **thin, tip=tip)
+    paper.mark("square", *place(rank), "chosen", size=LARGE, tip=f"rank {thousands(rank)}, chosen")
     return top + row * lines
 
 
@@ -127,7 +133,7 @@ class RankMap(View):
         dims = SETUPS[setup]
         low = (draw_few if dims.world <= 64 else draw_many)(paper, dims, rank)
         signs = [(mark, role, f"{name}: {what}") for name, (_, role, mark, what) in KINDS.items()]
-        legend(paper, 80, low + 24, [("square", "chosen", "chosen"), *signs])
+        legend(paper, 80, low + 24, [("square", "chosen", "chosen", {"size": LARGE}), *signs])
         here = dims.coordinates(rank)
         told = [f"{name} {here[field]} of {getattr(dims, field)}"
                 for name, (field, *_) in KINDS.items()]  # fmt: skip
@@ -136,7 +142,8 @@ class RankMap(View):
         return Scene(
             title=headline(dims, rank),
             notes=[
-                f"Its places: {listed(told)}. Across the network: {listed(far) or 'none'}.",
+                f"Its places, counted from 0: {listed(told)}. "
+                f"Across the network: {listed(far) or 'none'}.",
                 f"A server has {SERVER} GPUs. Every rank is in one group of each dimension; TP is "
                 "innermost, for it talks in each layer.",
             ],

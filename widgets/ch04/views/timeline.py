@@ -10,6 +10,7 @@ from llama3lib.parallel.schedules import Timeline, pipeline_order, simulate
 from widgets.core.colours import SERIES
 from widgets.view import Choice, Linear, Paper, Plot, Scene, Slider, View
 from widgets.view.legend import legend
+from widgets.view.measure import text_width
 from widgets.view.words import percent, significant
 
 SHAPES = {
@@ -19,7 +20,7 @@ MICRO_BATCHES = (1, 2, 4, 6, 8, 12, 16)
 FORWARD, BACKWARD = 1.0, 2.0
 LEFT, TOP, HIGH = 74, 26, 236  # pixels
 NOTE = 250  # pixels at the right for what each rank holds
-SMALLEST = 15  # pixels: in a narrower box the number of a micro-batch has no room
+NUMBER = 12  # pixels: type of a micro-batch's number
 
 
 def runs(pp: int, virtual: int, micro_batches: int) -> list[int]:
@@ -46,9 +47,12 @@ def headline(pp: int, virtual: int, micro_batches: int, played: Timeline) -> str
     return f"{found}; (PP − 1) / (V · M) would be {percent(formula)}"
 
 
-def draw_spans(paper: Paper, plot: Plot, played: Timeline, virtual: int) -> None:
+def draw_spans(paper: Paper, plot: Plot, played: Timeline) -> None:
     """Every pass as a box: its colour says which of a rank's stages, its fill the direction."""
     row = plot.height / played.pp
+    last = max(span.action.micro_batch for span in played.spans)
+    widest = text_width(str(last), NUMBER)  # all of a kind have numbers, or none
+    room = {"F": widest + 2, "B": widest + 5}
     for rank in range(played.pp):
         y = plot.top + row * rank
         paper.text(LEFT - 8, y + row / 2 + 5, f"rank {rank}", anchor="end")
@@ -64,12 +68,30 @@ def draw_spans(paper: Paper, plot: Plot, played: Timeline, virtual: int) -> None
         fill = role if kind == "F" else paper.hatch(role)
         with paper.group(key=str(span.action), tip=words):
             paper.rect(x, y + 2, wide - 1, row - 5, fill, stroke=role)
-            if wide >= SMALLEST:
+            if wide >= room[kind]:
                 ink = "on_dark" if kind == "F" and role == "first" else "ink"
                 ink = "on_light" if kind == "F" and role != "first" else ink
-                paper.text(
-                    x + wide / 2, y + row / 2 + 4, str(number), ink, size=12, anchor="middle"
-                )
+                middle, low = x + wide / 2, y + row / 2 + 4
+                style = {"size": NUMBER, "anchor": "middle", "halo": kind == "B"}
+                paper.text(middle, low, str(number), ink, **style)
+
+
+def signs(paper: Paper, pp: int, virtual: int) -> list[tuple[str, str, str]]:
+    """The legend: fills for the directions and, with several stages a rank, a colour for each."""
+    role = "first" if virtual == 1 else "eighth"
+    ways = [("area", role, "forward"), ("area", paper.hatch(role), "backward")]
+    found = [*ways, ("area", "tint", "waiting")]
+    if virtual > 1:
+        found += [
+            ("area", SERIES[i % len(SERIES)], f"stages {pp * i} to {pp * (i + 1) - 1}")
+            for i in range(virtual)
+        ]
+    return found
+
+
+def micro_batches_of(amount: float) -> str:
+    """1 micro-batch, 4.75 micro-batches."""
+    return f"{significant(amount)} micro-batch{'' if amount == 1 else 'es'}"
 
 
 def held(played: Timeline, virtual: int) -> list[float]:
@@ -87,7 +109,8 @@ def draw_held(paper: Paper, plot: Plot, kept: list[float]) -> None:
     unit = (NOTE - 90) / max(kept)
     for rank, amount in enumerate(kept):
         y = plot.top + row * rank
-        paper.rect(left, y + 2, unit * amount, row - 5, "measured", key=f"held {rank}")
+        tip = f"rank {rank} keeps the activations of {micro_batches_of(amount)}"
+        paper.rect(left, y + 2, unit * amount, row - 5, "measured", key=f"held {rank}", tip=tip)
         paper.text(left + unit * amount + 6, y + row / 2 + 5, significant(amount), size=13)
 
 
@@ -111,24 +134,19 @@ class PipelineTimeline(View):
         plot = paper.plot(
             axis, Linear(0, 1, ticks=()), left=LEFT, top=TOP, right=right, height=HIGH
         )
-        draw_spans(paper, plot, played, virtual)
+        draw_spans(paper, plot, played)
         if not paper.narrow:
             draw_held(paper, plot, kept)
-        kinds = [
-            ("area", "first", "forward"),
-            ("area", paper.hatch("first"), "backward"),
-            ("area", "tint", "waiting"),
-        ]
-        legend(paper, LEFT, plot.low + 70, kinds)
+        legend(paper, LEFT, plot.low + 70, signs(paper, pp, virtual))
         worst = max(kept)
         return Scene(
             title=headline(pp, virtual, micro_batches, played),
             notes=[
                 f"The batch takes {significant(played.wall)}; without waiting it would take "
                 f"{significant(micro_batches * (FORWARD + BACKWARD))}. Rank {kept.index(worst)} "
-                f"keeps the activations of {significant(worst)} micro-batches.",
-                "A number is a micro-batch. With V stages a rank, each stage has a colour of its "
-                "own and a V-th of the rank's layers.",
+                f"keeps the activations of {micro_batches_of(worst)}.",
+                "A number is a micro-batch, where it has room. With V stages a rank, each stage "
+                "has a colour of its own and a V-th of the rank's layers.",
                 "N is how many micro-batches pass one stage in a row before the rank turns to its "
                 "next stage: PP keeps least, M leaves most time for messages (§3.3.2).",
             ],
