@@ -198,9 +198,8 @@ class Trainer:
                 record = self._step(phase)
                 if on_step is not None:
                     on_step(record)
-                if self.ranks.any(
-                    stop.is_set()
-                ):  # only here: in the midst of a step weights may be half changed
+                # only here: in the midst of a step weights may be half changed
+                if self.ranks.any(stop.is_set()):
                     self._save_and_wait()
                     raise KeyboardInterrupt
             if self.state.place.phase == number:  # else a rollback has led to an earlier one
