@@ -1,7 +1,9 @@
 """From a folder to a model: everything is checked first, then filled tensor by tensor."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +18,16 @@ from llama3lib.utils.device import as_dtype
 
 _Entry = tuple[tuple[int, ...], torch.dtype | None]
 _ASSETS = Path(__file__).parent.parent / "assets"
+
+
+class ModelShare(Protocol):
+    """What one of several ranks holds of a model."""
+
+    def cut(self, model: Transformer) -> Transformer:
+        """Its part; the model is on the meta device."""
+
+    def parts(self, name: str, tensor: Tensor, *, tied: bool) -> Iterator[tuple[str, Tensor]]:
+        """What the part may have of a tensor of the whole model, by its name there."""
 
 
 def bundled_path(name: str) -> Path:
@@ -66,6 +78,7 @@ def load_model(
     device: torch.device | str = "cpu",
     max_seq_len: int | None = None,
     verify: bool = True,
+    share: ModelShare | None = None,
 ) -> Transformer:
     """A model in evaluation mode from a Hugging Face or Meta folder, or a bundled name.
 
@@ -73,6 +86,7 @@ def load_model(
     that `save_hf` has stored in fewer bits keep them, and give the same results to the last bit.
     max_seq_len: another length of the position table.
     verify: compare files with `checksums.json` where the folder has one.
+    share: what to keep of it, such as that of a rank of an engine; the rest takes no memory.
 
     Every name, shape and dtype is checked before memory is taken, and tensors are then read one
     at a time: the peak is the model and one tensor. No code in a file is ever run.
@@ -91,8 +105,10 @@ def load_model(
     if dtype is None:
         dtypes = {found for name, (_, found) in source.entries.items() if name not in few_bits}
         dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
+    if share is not None:
+        model = share.cut(model)
     model.to(dtype).to_empty(device=device)
-    _fill(model, source, repeated, few_bits, device)
+    _fill(model, source, repeated, few_bits, device, share)
     return model.requires_grad_(source.scheme is None).eval()
 
 
@@ -145,8 +161,10 @@ def _fill(
     repeated: bool,
     few_bits: dict[str, _Entry],
     device: torch.device | str,
+    share: ModelShare | None,
 ) -> None:
     parameters = dict(model.named_parameters())
+    here = {name for name, _ in model.named_modules()}
     second = None
     matrices: dict[str, dict[str, Tensor]] = {}
     for name, tensor in source.tensors():
@@ -155,14 +173,21 @@ def _fill(
             continue
         if name in few_bits:
             path, _, suffix = name.rpartition(".")
-            matrices.setdefault(path, {})[suffix] = tensor.contiguous()
+            at_end = path == "output" and model.norm is None  # of a stage that is not the last
+            if path.rpartition(".")[0] in here and not at_end:
+                matrices.setdefault(path, {})[suffix] = tensor.contiguous()
             continue
-        parameters[name].copy_(tensor)
+        if share is None:
+            parameters[name].copy_(tensor)
+            continue
+        for own, part in share.parts(name, tensor, tied=source.args.tie_embeddings):
+            if own in parameters:
+                parameters[own].copy_(part)
     for path, parts in matrices.items():
         parent, _, name = path.rpartition(".")
         matrix = empty_linear(source.scheme).restored(parts).to(device)
         setattr(model.get_submodule(parent), name, matrix)
-    if second is not None:
+    if second is not None and model.tok_embeddings is not None:
         embedding = model.tok_embeddings.weight
         if not torch.equal(embedding, second.to(embedding.device, embedding.dtype)):
             raise CheckpointError(

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llama3lib.inference.paged_attention import PagedMetadata
-from llama3lib.inference.scheduler import ScheduledSequence
+from llama3lib.inference.scheduler import ScheduledSequence, StepRow
 from llama3lib.model import Transformer
 
 
@@ -42,7 +42,8 @@ class DecodeGraphs:
             self._steps[size, width] = _Step(self.model, self.block_size, size, width)
         step = self._steps[size, width]
         # a text that stands there twice writes the same numbers to the same place: no harm
-        step.fill(scheduled + scheduled[:1] * (size - len(scheduled)))
+        rows = [item.row for item in scheduled]
+        step.fill(rows + rows[:1] * (size - len(rows)))
         logits = step.replay() if self.record else step.compute()
         return logits[: len(scheduled)].clone()  # the next replay writes over them
 
@@ -68,13 +69,11 @@ class _Step:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.logits: Tensor | None = None
 
-    def fill(self, scheduled: list[ScheduledSequence]) -> None:
+    def fill(self, rows: list[StepRow]) -> None:
         """Put a step's numbers into the buffers."""
-        places = [item.sequence.num_computed_tokens for item in scheduled]
-        tokens = [item.sequence.token_ids[p] for item, p in zip(scheduled, places, strict=True)]
-        metadata = PagedMetadata.of(scheduled, self.block_size, self.device)
-        self.tokens.copy_(torch.tensor([tokens]))
-        self.positions.copy_(torch.tensor([places]))
+        metadata = PagedMetadata.of(rows, self.block_size, self.device)
+        self.tokens.copy_(torch.tensor([[row.tokens[0] for row in rows]]))
+        self.positions.copy_(torch.tensor([[row.start for row in rows]]))
         own = self.metadata
         own.slot_mapping.copy_(metadata.slot_mapping)
         own.tables.zero_()[:, : metadata.tables.shape[1]] = metadata.tables

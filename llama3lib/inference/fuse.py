@@ -42,7 +42,7 @@ def fuse_projections(
     Raises ValueError if packing is asked for where it cannot be done, for an unknown scheme, or
     if the model is fused already, or is to be quantised a second time.
     """
-    weight = model.norm.weight
+    weight = next(model.parameters())
     can_pack = _can_pack(weight)
     if pack and not can_pack:
         raise ValueError(

@@ -9,6 +9,7 @@ A request goes this way: `add_request` → `Scheduler` (who is next) → `BlockM
 cache lie) → `ModelRunner` (through the model) → a token → and again, until it ends.
 """
 
+from collections import deque
 from functools import cached_property
 from itertools import count
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from llama3lib.inference.offline import Offline, Prompt
 from llama3lib.inference.outputs import Request, RequestOutput
 from llama3lib.inference.pipeline import PipelineRunner
 from llama3lib.inference.prompt_states import LogprobReader, StateReader
+from llama3lib.inference.ranks import EngineRanks, RankRunner
 from llama3lib.inference.sampling import SamplingParams, TokenLogprob, token_logprobs
 from llama3lib.inference.scheduler import ScheduledSequence, Scheduler, SchedulerOutput
 from llama3lib.inference.sequence import Sequence
@@ -38,7 +40,9 @@ class LLMEngine(Offline):
 
     num_blocks, block_size: the cache. max_num_seqs, max_num_batched_tokens: see `Scheduler`; a
     step never has more tokens than the model's position table has rows.
-    num_stages, num_micro_batches: more than 1 decode in a pipeline, see `PipelineRunner`.
+    num_stages: threads that share the layers, see `PipelineRunner`. ranks: processes that share
+    the model, of which each has its part; see `EngineRanks`. num_micro_batches: steps under way at
+    the same time, each of a part of the texts; as many as stages keep all of them at work.
     tokenizer: None to work with ids only; then prompts are ids and `text` stays empty.
 
     Raises ValueError for sizes that are not allowed.
@@ -56,19 +60,26 @@ class LLMEngine(Offline):
         prefix_sharing: bool = True,
         num_stages: int = 1,
         num_micro_batches: int = 1,
+        ranks: EngineRanks | None = None,
     ) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.blocks = BlockManager(num_blocks, block_size, prefix_sharing)
         most = min(max_num_batched_tokens, model.args.max_seq_len)
         self.scheduler = Scheduler(
-            self.blocks, max_num_seqs=max_num_seqs, max_num_batched_tokens=most
+            self.blocks,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=most,
+            num_micro_batches=num_micro_batches,
         )
         cache = {"num_blocks": num_blocks, "block_size": block_size}
-        if (num_stages, num_micro_batches) == (1, 1):
+        flight = cache | {"num_micro_batches": num_micro_batches}
+        if ranks is not None:
+            self.runner = RankRunner(model, ranks, **flight)
+        elif (num_stages, num_micro_batches) == (1, 1):
             self.runner = ModelRunner(model, **cache)
         else:
-            pipeline = {"num_stages": num_stages, "num_micro_batches": num_micro_batches}
-            self.runner = PipelineRunner(model, **cache, **pipeline)
+            self.runner = PipelineRunner(model, num_stages=num_stages, **flight)
+        self._under_way: deque[SchedulerOutput] = deque()
         self.requests: dict[str, Request] = {}
         self._ids = count()
         self._closed = False
@@ -161,20 +172,40 @@ class LLMEngine(Offline):
     def step(self) -> list[RequestOutput]:
         """One pass through the model; what it brought, for each sample that got a token.
 
+        With several micro-batches, the pass that was begun first; others are begun before, so that
+        as many as possible are under way.
+
         After an error inside it the texts are whole, and the next step goes on with them.
         """
-        plan = self.scheduler.schedule()
         try:
-            return self._go(plan) if plan.scheduled else []
+            while len(self._under_way) < self.runner.num_micro_batches and self._begin():
+                pass
+            return self._finish() if self._under_way else []
         except BaseException:
+            self._under_way.clear()
+            self.runner.forget()
             self.scheduler.restart()
             raise
 
-    def _go(self, plan: SchedulerOutput) -> list[RequestOutput]:
-        logits = self.runner.run(plan.scheduled, plan.copies)
-        rows = [i for i, item in enumerate(plan.scheduled) if item.is_last_piece]
+    def _begin(self) -> bool:
+        """Whether there was something for another pass to begin with."""
+        plan = self.scheduler.schedule()
+        if plan.scheduled:
+            self.runner.submit(plan.scheduled, plan.copies)
+            self._under_way.append(plan)
+            for item in plan.scheduled:
+                item.sequence.in_flight = True
+        return bool(plan.scheduled)
+
+    def _finish(self) -> list[RequestOutput]:
+        plan, logits = self._under_way.popleft(), self.runner.collect()
+        # who was aborted meanwhile is left out
+        places = [i for i, item in enumerate(plan.scheduled) if not item.sequence.is_finished]
+        here = [plan.scheduled[i] for i in places]
+        rows = [i for i, item in zip(places, here, strict=True) if item.is_last_piece]
         writing = [plan.scheduled[i] for i in rows]
-        for item in plan.scheduled:
+        for item in here:
+            item.sequence.in_flight = False
             self.blocks.note_computed(item.sequence, item.num_tokens)
         writing, rows = self._fork(writing, rows)
         for item in writing:

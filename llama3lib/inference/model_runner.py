@@ -1,18 +1,75 @@
 """Puts a step together, sends it through the model, and draws the next tokens."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from llama3lib.inference.block_manager import BlockCopy
 from llama3lib.inference.decode_graph import DecodeGraphs
 from llama3lib.inference.logits import adjusted_logits
-from llama3lib.inference.paged_attention import PagedAttention, PagedMetadata
+from llama3lib.inference.paged_attention import PagedCache, PagedMetadata
 from llama3lib.inference.prompt_states import show_prompts
 from llama3lib.inference.sampling import sample
-from llama3lib.inference.scheduler import ScheduledSequence
+from llama3lib.inference.scheduler import ScheduledSequence, StepRow
 from llama3lib.model import Transformer
-from llama3lib.model.attention import ScaledDotProductAttention
+
+
+@dataclass(eq=False)
+class MicroBatch:
+    """Sequences on their way through the layers: all of a step's, or a part of them.
+
+    content: ids [1, T] first, then the stream [1, T, D], at the end scores [B, V].
+    """
+
+    content: Int[Tensor, "1 T"] | Float[Tensor, "1 T D"] | Float[Tensor, "B V"]
+    positions: Int[Tensor, "1 T"]
+    metadata: PagedMetadata
+    last: list[int]
+    """Row of each sequence's last token."""
+    copies: Sequence[BlockCopy]
+    """Blocks that each layer copies first."""
+    hidden: Float[Tensor, "T D"] | None = None
+    """What the output matrix sees."""
+    times: list[tuple[float, float]] = field(default_factory=list)
+    """When each stage began and ended."""
+    error: BaseException | None = None
+
+    @classmethod
+    def of(
+        cls,
+        rows: Sequence[StepRow],
+        copies: Sequence[BlockCopy],
+        block_size: int,
+        device: torch.device,
+    ) -> "MicroBatch":
+        """The tokens of all rows, end to end."""
+        tokens, positions, last = [], [], []
+        for row in rows:
+            tokens += row.tokens
+            positions += range(row.start, row.end)
+            last.append(len(tokens) - 1)
+        return cls(
+            content=torch.tensor([tokens], device=device),
+            positions=torch.tensor([positions], device=device),
+            metadata=PagedMetadata.of(rows, block_size, device),
+            last=last,
+            copies=copies,
+        )
+
+
+def advance(stage: Transformer, batch: MicroBatch) -> None:
+    """Bring it through the layers of a stage, which may be the whole model."""
+    for layer in stage.layers.values():
+        layer.attention.inner_attention.copy(batch.copies)
+    h = stage.hidden_states(batch.content, batch.positions, batch.metadata)
+    if stage.output is None:
+        batch.content = h
+    else:
+        batch.hidden = h[0]
+        batch.content = stage.output(h[0, batch.last])
 
 
 class ModelRunner:
@@ -25,6 +82,8 @@ class ModelRunner:
     Raises ValueError if another runner or cache has the model.
     """
 
+    num_micro_batches = 1
+
     def __init__(
         self,
         model: Transformer,
@@ -33,45 +92,43 @@ class ModelRunner:
         block_size: int,
         decode_graphs: DecodeGraphs | None = None,
     ) -> None:
-        weight, args = model.norm.weight, model.args
-        self.model, self.block_size, self.device = model, block_size, weight.device
-        shape = (args.n_layers, 2, args.n_kv_heads, num_blocks, block_size, args.head_dim)
-        # zeros: what stands in a slot nobody wrote is masked, but 0 times NaN would be NaN
-        self.cache = torch.zeros(shape, dtype=weight.dtype, device=self.device)
-        self._originals: list[nn.Module] = []
-        attentions = [layer.attention for layer in model.layers.values()]
-        if not all(isinstance(a.inner_attention, ScaledDotProductAttention) for a in attentions):
-            raise ValueError("model is not allowed: it has a cache already")
-        self._originals = [attention.inner_attention for attention in attentions]
-        for attention, (keys, values) in zip(attentions, self.cache, strict=True):
-            attention.inner_attention = PagedAttention(keys, values)
+        self._paged = PagedCache(model, num_blocks=num_blocks, block_size=block_size)
+        self.model, self.block_size, self.cache = model, block_size, self._paged.blocks
+        self.device = self.cache.device
         if decode_graphs is None and self.device.type == "cuda":
             decode_graphs = DecodeGraphs(model, block_size)
         self._decode_graphs = decode_graphs
+        self._submitted: tuple[list[ScheduledSequence], list[BlockCopy]] = [], []
 
     def close(self) -> None:
         """Give the model back; a second time does nothing."""
-        layers = self.model.layers.values()
-        for layer, original in zip(layers, self._originals, strict=False):
-            layer.attention.inner_attention = original
-        self._originals, self._decode_graphs = [], None
+        self._paged.close()
+        self._decode_graphs = None
+
+    def submit(self, scheduled: list[ScheduledSequence], copies: list[BlockCopy]) -> None:
+        """Take a step; it is computed in `collect`."""
+        self._submitted = scheduled, copies
+
+    def collect(self) -> Float[Tensor, "B V"]:
+        """Scores of the token that follows each sequence's last one of the step."""
+        return self.run(*self._submitted)
+
+    def forget(self) -> None:
+        """Leave what was submitted and not collected."""
 
     @torch.inference_mode()
     def run(
         self, scheduled: list[ScheduledSequence], copies: list[BlockCopy]
     ) -> Float[Tensor, "B V"]:
-        """Scores of the token that follows each sequence's last one of this step."""
-        for copy in copies:
-            self.cache[:, :, :, copy.target] = self.cache[:, :, :, copy.source]
+        """Both at once."""
         if self._decode_graphs is not None and self._decode_graphs.fits(scheduled):
+            self._paged.copy(copies)
             return self._decode_graphs.run(scheduled)
-        tokens, positions, last = end_to_end(scheduled)
-        metadata = PagedMetadata.of(scheduled, self.block_size, self.device)
-        row = torch.tensor([tokens], device=self.device)
-        places = torch.tensor([positions], device=self.device)
-        h = self.model.hidden_states(row, places, metadata)
-        show_prompts(h[0], scheduled)
-        return self.model.output(h[0, last])
+        rows = [item.row for item in scheduled]
+        batch = MicroBatch.of(rows, copies, self.block_size, self.device)
+        advance(self.model, batch)
+        show_prompts(batch.hidden, rows, scheduled)
+        return batch.content
 
     @staticmethod
     def draw(logits: Float[Tensor, "B V"], scheduled: list[ScheduledSequence]) -> list[int]:
@@ -84,14 +141,3 @@ class ModelRunner:
             else int(sample(row.unsqueeze(0), item.sequence.params, item.sequence.generator))
             for best, row, item in zip(greedy, logits, scheduled, strict=True)
         ]
-
-
-def end_to_end(scheduled: list[ScheduledSequence]) -> tuple[list[int], list[int], list[int]]:
-    """This step's tokens in one row, their positions, and where each sequence has its last one."""
-    tokens, positions, last = [], [], []
-    for item in scheduled:
-        done = item.sequence.num_computed_tokens
-        tokens += item.sequence.token_ids[done : done + item.num_tokens]
-        positions += range(done, done + item.num_tokens)
-        last.append(len(tokens) - 1)
-    return tokens, positions, last

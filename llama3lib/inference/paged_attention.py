@@ -5,6 +5,7 @@ belong to. Only here they are told apart: `slot_mapping` says where each token's
 and each sequence reads the blocks of its own table.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from llama3lib.inference.attend import attend, attend_once
-from llama3lib.inference.scheduler import ScheduledSequence
+from llama3lib.inference.block_manager import BlockCopy
+from llama3lib.inference.scheduler import StepRow
+from llama3lib.model import Transformer
+from llama3lib.model.attention import ScaledDotProductAttention
 
 
 @dataclass(frozen=True)
@@ -46,28 +50,25 @@ class PagedMetadata:
     last_only: bool = False
 
     @classmethod
-    def of(
-        cls, scheduled: list[ScheduledSequence], block_size: int, device: torch.device
-    ) -> "PagedMetadata":
-        """From what the scheduler chose, before the tokens are marked as computed."""
+    def of(cls, step: Sequence[StepRow], block_size: int, device: torch.device) -> "PagedMetadata":
+        """From what the scheduler chose."""
         slots: list[int] = []
         pieces: list[PromptPiece] = []
         rows, tables, lengths = [], [], []
-        for item in scheduled:
-            sequence, start = item.sequence, len(slots)
-            done, end = sequence.num_computed_tokens, sequence.num_computed_tokens + item.num_tokens
-            table = sequence.block_table
-            for place in range(done, end):
+        for row in step:
+            start, table, end = len(slots), row.blocks, row.end
+            for place in range(row.start, end):
                 slots.append(table[place // block_size] * block_size + place % block_size)
             used = table[: -(-end // block_size)]
-            if item.num_tokens == 1:
+            if len(row.tokens) == 1:
                 rows.append(start)
                 tables.append(used)
                 lengths.append(end)
                 continue
             mask = None
-            if done:
-                mask = torch.ones(item.num_tokens, end, dtype=torch.bool, device=device).tril(done)
+            if row.start:
+                mask = torch.ones(len(row.tokens), end, dtype=torch.bool, device=device)
+                mask = mask.tril(row.start)
             blocks = torch.tensor(used, device=device)
             pieces.append(PromptPiece(start, len(slots), blocks, end, mask))
         width = max((len(table) for table in tables), default=0)
@@ -93,6 +94,12 @@ class PagedAttention(nn.Module):
     def __init__(self, keys: Float[Tensor, "K M S H"], values: Float[Tensor, "K M S H"]) -> None:
         super().__init__()
         self.keys, self.values = keys, values
+
+    def copy(self, copies: Sequence[BlockCopy]) -> None:
+        """Copy blocks, one after the other."""
+        for copy in copies:
+            for cache in (self.keys, self.values):
+                cache[:, copy.target] = cache[:, copy.source]
 
     def forward(
         self,
@@ -122,6 +129,39 @@ class PagedAttention(nn.Module):
         values = _gather(self.values, blocks)[:, :, : piece.num_tokens].transpose(0, 1)
         causal = piece.mask is None
         return attend(q.unsqueeze(0), keys, values, piece.mask, causal=causal).squeeze(0)
+
+
+class PagedCache:
+    """Room for keys and values of all layers of a model, or of a part of one, in its seam.
+
+    blocks [L, 2, K, num_blocks, block_size, H]. `close` gives the model back.
+
+    Raises ValueError if another cache has the model.
+    """
+
+    def __init__(self, model: Transformer, *, num_blocks: int, block_size: int) -> None:
+        args, weight = model.args, next(model.parameters())  # a norm, if matrices are quantised
+        shape = (len(model.layers), 2, args.n_kv_heads, num_blocks, block_size, args.head_dim)
+        # zeros: what stands in a slot nobody wrote is masked, but 0 times NaN would be NaN
+        self.blocks = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+        self._attentions = [layer.attention for layer in model.layers.values()]
+        found = [attention.inner_attention for attention in self._attentions]
+        if not all(isinstance(one, ScaledDotProductAttention) for one in found):
+            raise ValueError("model is not allowed: it has a cache already")
+        self._originals = found
+        for attention, (keys, values) in zip(self._attentions, self.blocks, strict=True):
+            attention.inner_attention = PagedAttention(keys, values)
+
+    def copy(self, copies: Sequence[BlockCopy]) -> None:
+        """Copy blocks in all layers."""
+        for attention in self._attentions:
+            attention.inner_attention.copy(copies)
+
+    def close(self) -> None:
+        """Give the model back; a second time does nothing."""
+        for attention, original in zip(self._attentions, self._originals, strict=True):
+            attention.inner_attention = original
+        self._attentions, self._originals = [], []
 
 
 def _gather(

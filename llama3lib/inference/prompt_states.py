@@ -15,7 +15,7 @@ from torch import Tensor
 from llama3lib.inference.sampling import TokenLogprob, token_logprobs
 
 if TYPE_CHECKING:
-    from llama3lib.inference.scheduler import ScheduledSequence
+    from llama3lib.inference.scheduler import ScheduledSequence, StepRow
 
 _ROWS = 128  # logits of so many rows at a time: a vocabulary may be 128K wide
 
@@ -28,10 +28,14 @@ class PromptReader(ABC):
 
     def show(self, start: int, hidden: Float[Tensor, "T D"]) -> None:
         """Rows from place `start` of the text on; none before them is missing."""
-        first, last = self.seen - start, min(len(hidden), self.size - start)
-        if last > first:
-            self.read(hidden[first:last])
-            self.seen += last - first
+        new = self.new(start, len(hidden))
+        if new:
+            self.read(hidden[new.start : new.stop])
+            self.seen += len(new)
+
+    def new(self, start: int, count: int) -> range:
+        """Which of `count` rows from place `start` on it has not seen."""
+        return range(self.seen - start, min(count, self.size - start))
 
     @abstractmethod
     def read(self, hidden: Float[Tensor, "T D"]) -> None:
@@ -80,11 +84,31 @@ class StateReader(PromptReader):
         return rows.sum(0) / self.size if self._mean else rows
 
 
-def show_prompts(hidden: Float[Tensor, "T D"], scheduled: "Sequence[ScheduledSequence]") -> None:
+def show_prompts(
+    hidden: Float[Tensor, "T D"],
+    rows: "Sequence[StepRow]",
+    scheduled: "Sequence[ScheduledSequence]",
+) -> None:
     """Show all rows of a step, end to end as they were computed, to whom they concern."""
     start = 0
-    for item in scheduled:
-        stop = start + item.num_tokens
+    for row, item in zip(rows, scheduled, strict=True):
+        stop = start + len(row.tokens)
         for reader in item.sequence.readers:
-            reader.show(item.sequence.num_computed_tokens, hidden[start:stop])
+            reader.show(row.start, hidden[start:stop])
         start = stop
+
+
+def scored_rows(
+    rows: "Sequence[StepRow]", scheduled: "Sequence[ScheduledSequence]"
+) -> list[tuple[int, int]]:
+    """Rows of a step, first and behind the last, that `show_prompts` will send through the
+    output matrix at a time: the ranks that share the matrix must do so, too."""
+    found, start = [], 0
+    for row, item in zip(rows, scheduled, strict=True):
+        for reader in item.sequence.readers:
+            if isinstance(reader, LogprobReader):
+                new = reader.new(row.start, len(row.tokens))
+                for first in range(start + new.start, start + new.stop, _ROWS):
+                    found.append((first, min(first + _ROWS, start + new.stop)))
+        start += len(row.tokens)
+    return found

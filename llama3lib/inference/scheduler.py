@@ -9,7 +9,22 @@ from dataclasses import dataclass, field
 
 from llama3lib.inference.block_manager import BlockCopy, BlockManager
 from llama3lib.inference.sequence import Sequence, SequenceStatus
-from llama3lib.utils.require import at_least, require
+from llama3lib.utils.require import require, whole
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """What the model has to know of a sequence for one step: no more travels to other ranks."""
+
+    tokens: list[int]
+    start: int
+    """Place of the first of them in the text."""
+    blocks: list[int]
+
+    @property
+    def end(self) -> int:
+        """Tokens of the sequence after the step."""
+        return self.start + len(self.tokens)
 
 
 @dataclass(frozen=True)
@@ -23,6 +38,13 @@ class ScheduledSequence:
     def is_last_piece(self) -> bool:
         """Whether a token can be drawn after this step."""
         return self.num_tokens == self.sequence.num_uncomputed_tokens
+
+    @property
+    def row(self) -> StepRow:
+        """As the model needs it."""
+        sequence, start = self.sequence, self.sequence.num_computed_tokens
+        tokens = sequence.token_ids[start : start + self.num_tokens]
+        return StepRow(tokens, start, list(sequence.block_table))
 
 
 @dataclass
@@ -44,8 +66,10 @@ class Scheduler:
 
     max_num_seqs: texts that are written at the same time.
     max_num_batched_tokens: tokens of one step; a longer prompt is read in pieces.
+    num_micro_batches: steps that are under way at the same time; each takes its share of the
+    sequences, and none of another's.
 
-    Raises ValueError if either is below 1.
+    Raises ValueError if one is below 1.
     """
 
     def __init__(
@@ -54,12 +78,14 @@ class Scheduler:
         *,
         max_num_seqs: int = 64,
         max_num_batched_tokens: int = 512,
+        num_micro_batches: int = 1,
     ) -> None:
         sizes = {"max_num_seqs": max_num_seqs, "max_num_batched_tokens": max_num_batched_tokens}
-        for name, value in sizes.items():
-            at_least(name, value, 1)
+        for name, value in (sizes | {"num_micro_batches": num_micro_batches}).items():
+            whole(name, value)
         self.blocks = block_manager
         self.max_num_seqs, self.max_num_batched_tokens = max_num_seqs, max_num_batched_tokens
+        self.num_micro_batches = num_micro_batches
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.num_preemptions = 0
@@ -83,15 +109,16 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def schedule(self) -> SchedulerOutput:
-        """The next step. Empty only if there is nothing to do."""
-        out, budget = SchedulerOutput(), self.max_num_batched_tokens
+        """The next step. Empty only if there is nothing to do, or all of it is under way."""
+        out, budget, share = SchedulerOutput(), self.max_num_batched_tokens, self._share()
         for sequence in list(self.running):
-            if budget < 1:
+            if budget < 1 or len(out.scheduled) == share:
                 break
-            if sequence.status is SequenceStatus.RUNNING:  # it may have made room for another
+            # it may have made room for another
+            if sequence.status is SequenceStatus.RUNNING and not sequence.in_flight:
                 budget -= self._schedule_running(sequence, budget, out)
         seats = self.max_num_seqs - sum(sequence.num_samples for sequence in self.running)
-        while self.waiting and budget > 0 and not out.preempted:
+        while self.waiting and budget > 0 and not out.preempted and len(out.scheduled) < share:
             sequence = self.waiting[0]
             if sequence.num_samples > seats or not self._admit(sequence):
                 break
@@ -99,6 +126,11 @@ class Scheduler:
             budget -= self._schedule_running(sequence, budget, out)
         self.num_preemptions += len(out.preempted)
         return out
+
+    def _share(self) -> int:
+        """Most sequences of one step: with two micro-batches, half of all that could run."""
+        unfinished = min(len(self.running) + len(self.waiting), self.max_num_seqs)
+        return -(-unfinished // self.num_micro_batches)
 
     def _schedule_running(self, sequence: Sequence, budget: int, out: SchedulerOutput) -> int:
         """Take its next tokens into the step; how many they are."""
@@ -114,9 +146,11 @@ class Scheduler:
     def _preempt(self) -> Sequence:
         """Free the blocks of the one that came last: it has least to lose.
 
-        What it has written stays and will be read again like a prompt.
+        What it has written stays and will be read again like a prompt. One that is in flight
+        keeps its blocks: they are being written to.
         """
-        sequence = self.running.pop()
+        sequence = next(one for one in reversed(self.running) if not one.in_flight)
+        self.running.remove(sequence)
         self.blocks.free(sequence)
         sequence.status = SequenceStatus.WAITING
         self.waiting.appendleft(sequence)
@@ -149,6 +183,8 @@ class Scheduler:
 
         Nothing is lost but time: what was computed before that step is still found by its prefix.
         """
+        for sequence in self.running:
+            sequence.in_flight = False
         while self.running:
             self._preempt()
 

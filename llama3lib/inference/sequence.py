@@ -53,6 +53,8 @@ class Sequence:
     """Names of the full blocks in the manager's table of prefixes."""
     num_cached_tokens: int | None = None
     """Tokens that others had computed when it was first let in; None before."""
+    in_flight: bool = False
+    """Whether a step with it is under way: it cannot take part in another one, or make room."""
 
     def __post_init__(self) -> None:
         if not self.token_ids:

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from queue import SimpleQueue
+from collections import deque
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from timing_tools import patient
 
 from llama3lib.inference import LLMEngine, SamplingParams, fuse_projections, generate_tokens
 from llama3lib.inference.block_manager import BlockManager
-from llama3lib.inference.pipeline import PipelineRunner, split_micro_batches, split_stages
+from llama3lib.inference.pipeline import PipelineRunner, split_stages
 from llama3lib.inference.scheduler import Scheduler
 from llama3lib.inference.sequence import Sequence
 from llama3lib.model import ModelArgs, Transformer
@@ -64,33 +64,69 @@ def test_every_stage_needs_a_layer(model, wrong):
         split_stages(model, wrong)
 
 
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=20), st.integers(1, 6))
-def test_micro_batches_hold_everybody_once_and_about_as_much(counts, parts):
-    split = split_micro_batches(counts, parts)
-    assert len(split) == min(parts, len(counts)) and all(split)
-    assert sorted(place for part in split for place in part) == list(range(len(counts)))
-    loads = [sum(counts[place] for place in part) for part in split]
-    # the largest could not have been put anywhere lighter
-    assert max(loads) <= min(loads) + max(counts)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=20), st.integers(1, 5))
+def test_micro_batches_share_the_sequences(counts, parts):
+    """As many steps as may be under way take everybody once, none much more than another."""
+    scheduler = Scheduler(BlockManager(200, 4), num_micro_batches=parts)
+    for i, count in enumerate(counts):
+        scheduler.add(Sequence([i] * count, SamplingParams(max_tokens=1)))
+    taken = []
+    while (plan := scheduler.schedule()).scheduled:
+        for item in plan.scheduled:
+            assert not item.sequence.in_flight
+            item.sequence.in_flight = True
+        taken.append(plan.scheduled)
+    assert sum(map(len, taken)) == len(counts) and len(taken) <= parts
+    assert max(map(len, taken)) == -(-len(counts) // parts)
+
+
+def test_who_is_under_way_makes_no_room():
+    """Two texts, room for one and a half: the one in flight keeps its blocks."""
+    blocks = BlockManager(3, 4, prefix_sharing=False)
+    scheduler = Scheduler(blocks, num_micro_batches=2)
+    for i in range(2):
+        scheduler.add(Sequence([i] * 4, SamplingParams(max_tokens=9)))
+    first = scheduler.schedule().scheduled[0].sequence
+    first.in_flight = True
+    second = scheduler.schedule().scheduled[0].sequence
+    for one in (first, second):
+        blocks.note_computed(one, 4)
+        one.token_ids.append(7)
+    # the second came last, and would have to make room
+    first.in_flight, second.in_flight = False, True
+    assert scheduler.schedule().scheduled[0].sequence is first  # takes the last block
+    first.in_flight, second.in_flight = True, False
+    plan = scheduler.schedule()
+    assert (plan.scheduled, plan.preempted) == ([], [second])
+    assert len(first.block_table) == 2 and not second.block_table
 
 
 def scores_of_all_steps(model, requests, **options):
-    """How many took part in each step, how many blocks were copied, and the scores."""
-    found = []
+    """The scores behind each token of each text, and how many blocks were copied."""
+    found, copied, sent = {}, 0, deque()
     with LLMEngine(model, num_blocks=50, block_size=4, max_num_batched_tokens=40, **options) as e:
-        run = e.runner.run
+        submit, collect = e.runner.submit, e.runner.collect
 
-        def record(scheduled, copies):
-            scores = run(scheduled, copies)
-            found.append((len(scheduled), len(copies), scores))
+        def note(scheduled, copies):
+            nonlocal copied
+            copied += len(copies)
+            ends = [item.sequence.num_computed_tokens + item.num_tokens for item in scheduled]
+            sent.append([(i.sequence, end) for i, end in zip(scheduled, ends, strict=True)])
+            submit(scheduled, copies)
+
+        def record():
+            scores = collect()
+            for (one, end), row in zip(sent.popleft(), scores, strict=True):
+                if end >= one.num_prompt_tokens:
+                    found[one.request_id, one.sample_id, end] = row
             return scores
 
-        e.runner.run = record
+        e.runner.submit, e.runner.collect = note, record
         for prompt, most, n in requests:
             e.add_request(prompt, SamplingParams(max_tokens=most), n=n)
         while e.has_work:
             e.step()
-    return found
+    return found, copied
 
 
 @pytest.mark.parametrize(
@@ -102,15 +138,15 @@ def test_scores_are_those_of_the_plain_runner(model, num_stages, num_micro_batch
         ([rng.randrange(VOCAB) for _ in range(rng.randint(1, 50))], rng.randint(1, 9), n)
         for n in (1, 3, 1, 1, 2, 1)
     ]
-    want = scores_of_all_steps(model, [*requests, ([5], 30, 1)])
+    requests.append(([5], 30, 1))
+    want, copied = scores_of_all_steps(model, requests)
     options = {"num_stages": num_stages, "num_micro_batches": num_micro_batches}
-    got = scores_of_all_steps(model, [*requests, ([5], 30, 1)], **options)
-    assert [step[:2] for step in got] == [step[:2] for step in want]
-    assert any(copies for _, copies, _ in want) and min(n for n, _, _ in want) == 1
-    for (_, _, one), (_, _, other) in zip(got, want, strict=True):
+    got, also_copied = scores_of_all_steps(model, requests, **options)
+    assert copied and also_copied and got.keys() == want.keys()
+    for key, row in want.items():
         if num_micro_batches == 1:
-            assert torch.equal(one, other)  # the very same products
-        assert torch.allclose(one, other, rtol=0, atol=1e-12)
+            assert torch.equal(got[key], row)  # the very same products
+        assert torch.allclose(got[key], row, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -143,19 +179,30 @@ def test_random_loads_are_what_single_texts_give(model, seed):
         assert [got[name, i] for i in range(n)] == [tokens] * n
 
 
-def one_step(runner, count=4):
-    """A step of `count` prompts of 3, 4, ... tokens."""
-    blocks = BlockManager(64, 4)
-    scheduler = Scheduler(blocks)
+def some_prompts(count, micro_batches=1):
+    """Steps of prompts of 3, 4, ... tokens."""
+    scheduler = Scheduler(BlockManager(64, 4), num_micro_batches=micro_batches)
     for i in range(count):
         scheduler.add(Sequence(list(range(i, 2 * i + 3)), SamplingParams()))
-    plan = scheduler.schedule()
-    return runner.run(plan.scheduled, plan.copies)
+    plans = []
+    while (plan := scheduler.schedule()).scheduled:
+        plans.append(plan)
+        for item in plan.scheduled:
+            item.sequence.in_flight = True
+    return plans
+
+
+def go(runner, count=4, micro_batches=1):
+    """All scores of some prompts; as many micro-batches under way as there are."""
+    plans = some_prompts(count, micro_batches)
+    for plan in plans:
+        runner.submit(plan.scheduled, plan.copies)
+    return torch.cat([runner.collect() for _ in plans])
 
 
 def test_the_times_say_who_worked_on_what(model):
     runner = PipelineRunner(model, num_blocks=64, block_size=4, num_stages=3, num_micro_batches=2)
-    one_step(runner)
+    go(runner, micro_batches=2)
     when = {(span.stage, span.micro_batch): span for span in runner.spans}
     assert sorted(when) == [(stage, part) for stage in range(3) for part in range(2)]
     for (stage, part), span in when.items():
@@ -164,8 +211,8 @@ def test_the_times_say_who_worked_on_what(model):
             assert when[stage - 1, part].end <= span.start
         if part:  # and none works on two at a time
             assert when[stage, part - 1].end <= span.start
-    one_step(runner, count=1)
-    assert [(span.stage, span.micro_batch) for span in runner.spans] == [(0, 0), (1, 0), (2, 0)]
+    go(runner, count=1)
+    assert sorted({span.micro_batch for span in runner.spans}) == [0, 1, 2]
     runner.close()
 
 
@@ -188,7 +235,7 @@ def test_stages_work_at_the_same_time(model):
     # the last stage has the first micro-batch while the first stage has the second
     hooks = [meet_at_call(names[0], 2), meet_at_call(names[-1], 1)]
     try:
-        one_step(runner)
+        go(runner, micro_batches=2)
     finally:
         for one in hooks:
             one.remove()
@@ -212,7 +259,8 @@ def test_an_error_in_a_stage_reaches_the_caller_and_nothing_hangs(model, stage):
         hook = first.register_forward_pre_hook(fail)
         for _ in range(2):
             with pytest.raises(MemoryError, match="no room in this stage"):
-                engine.step()
+                for _ in range(3):  # what was under way before comes first
+                    engine.step()
         hook.remove()
         done = {}
         while engine.has_work:
@@ -220,31 +268,37 @@ def test_an_error_in_a_stage_reaches_the_caller_and_nothing_hangs(model, stage):
         assert [done[name] for name in names] == want
 
 
-def test_an_interrupted_step_leaves_nothing_to_the_next(model):
-    """The caller is interrupted while it waits; the old micro-batches come back later."""
-
-    class Interrupted(SimpleQueue):
-        interrupt = False
-
-        def get(self):
-            if self.interrupt:
-                self.interrupt = False
-                raise KeyboardInterrupt
-            return super().get()
-
-    links = []
-
-    def link():
-        links.append(Interrupted())
-        return links[-1]
-
-    runner = PipelineRunner(model, num_blocks=64, block_size=4, make_link=link)
-    want = one_step(runner)
-    links[-1].interrupt = True
-    with pytest.raises(KeyboardInterrupt):
-        one_step(runner, count=6)
-    assert torch.equal(one_step(runner), want)
+def test_a_forgotten_step_leaves_nothing_to_the_next(model):
+    """Whoever waited was interrupted; the old micro-batches come back later."""
+    runner = PipelineRunner(model, num_blocks=64, block_size=4)
+    want = go(runner)
+    for plan in some_prompts(6, 2):
+        runner.submit(plan.scheduled, plan.copies)
+    runner.forget()
+    assert torch.equal(go(runner), want)
     runner.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_texts_that_are_aborted_under_way_disturb_nobody(model, seed):
+    rng = random.Random(seed)
+    prompts = [[rng.randrange(VOCAB) for _ in range(rng.randint(1, 30))] for _ in range(9)]
+    params = SamplingParams(max_tokens=12)
+    want = [list(generate_tokens(model, prompt, params)) for prompt in prompts]
+    options = {"num_stages": 2, "num_micro_batches": 3, "num_blocks": 24, "block_size": 4}
+    with LLMEngine(model, **options) as engine:
+        names = [engine.add_request(prompt, params, n=2) for prompt in prompts]
+        gone, done = set(rng.sample(names, 4)), {}
+        left = sorted(gone)
+        while engine.has_work:
+            done |= {(o.request_id, o.sample_id): o.token_ids for o in engine.step()}
+            if left and rng.random() < 0.4:
+                engine.abort_request(left.pop())
+            engine.blocks.check(engine.scheduler.running)
+        assert engine.blocks.num_free_blocks == engine.blocks.num_blocks
+    for name, tokens in zip(names, want, strict=True):
+        if name not in gone:
+            assert done[name, 0] == done[name, 1] == tokens
 
 
 def test_close_ends_the_threads_and_gives_the_model_back(model):
@@ -257,7 +311,7 @@ def test_close_ends_the_threads_and_gives_the_model_back(model):
     assert threading.active_count() == threads
     assert [layer.attention.inner_attention for layer in model.layers.values()] == before
     with pytest.raises(ValueError, match="closed"):
-        runner.run([], [])
+        runner.submit([], [])
     assert torch.get_num_threads() == cores
 
 
