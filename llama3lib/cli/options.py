@@ -11,6 +11,7 @@ from llama3lib.inference import SamplingParams
 if TYPE_CHECKING:
     from typing import Self
 
+    from llama3lib.checkpoint.load import ModelShare
     from llama3lib.model import Transformer
     from llama3lib.tokenizer import Tokenizer
 
@@ -48,8 +49,13 @@ class ModelOptions:
     device: str = "cpu"
     """Where to run: cpu, cuda, mps; auto takes the fastest there is."""
 
-    def load(self, scheme: str | None = None) -> "tuple[Transformer, Tokenizer]":
-        """Model and tokenizer, made fast for generating; `scheme`: with weights in fewer bits."""
+    def load(
+        self, scheme: str | None = None, share: "ModelShare | None" = None
+    ) -> "tuple[Transformer, Tokenizer]":
+        """Model and tokenizer, made fast for generating.
+
+        scheme: with weights in fewer bits. share: only a rank's part of the model.
+        """
         import torch
 
         from llama3lib.checkpoint import load_model, load_tokenizer
@@ -59,7 +65,7 @@ class ModelOptions:
         device = pick_device(self.device)
         dtype = None if self.dtype == "stored" else getattr(torch, self.dtype)
         tokenizer = load_tokenizer(self.path)
-        model = load_model(self.path, dtype=dtype, device=device)
+        model = load_model(self.path, dtype=dtype, device=device, share=share)
         return fuse_projections(model, scheme=scheme), tokenizer
 
 

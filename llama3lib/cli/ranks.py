@@ -14,7 +14,8 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import MISSING, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llama3lib.train.mesh import MeshConfig
@@ -29,9 +30,31 @@ def under_torchrun() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def start_ranks(module: str, words: Sequence[str], ranks: int, restarts: int) -> int:
+def words_of(command: Any) -> list[str]:
+    """A command line's options, but for those that are as always; a dataclass of them in one."""
+    words: list[str] = []
+    for field in fields(command):
+        value, name = getattr(command, field.name), f"--{field.name.replace('_', '-')}"
+        if is_dataclass(value):
+            words += words_of(value)
+        elif field.default is MISSING:  # it has a place instead of a name
+            words.insert(0, str(value))
+        elif value != field.default:
+            words += [name] if value is True else [name, str(value)]
+    return words
+
+
+def start_ranks(
+    module: str,
+    words: Sequence[str],
+    ranks: int,
+    restarts: int,
+    *,
+    again: str = "all start again from the last checkpoint",
+) -> int:
     """Run `python -m module words...` on so many ranks of this machine; returns the exit code.
 
+    again: what a restart means, in words.
     No process is left behind, however this one ends. Ctrl-C and SIGTERM reach the ranks as SIGTERM.
     """
     for attempt in range(restarts + 1):
@@ -39,7 +62,7 @@ def start_ranks(module: str, words: Sequence[str], ranks: int, restarts: int) ->
         if code in _IN_ORDER:
             return code
         left = restarts - attempt
-        told = f"all start again from the last checkpoint ({left} left)" if left else "giving up"
+        told = f"{again} ({left} left)" if left else "giving up"
         print(f"llama3: a rank was lost; {told}", file=sys.stderr, flush=True)
     return 1
 
@@ -130,6 +153,8 @@ def _end_of(run: Callable[[], int]) -> int:
     except Exception as error:
         told = " ".join(str(error).split())
         if any(word in told for word in ("peer", "onnection", "Timed out", "NCCL")):
+            if rank != "0":
+                time.sleep(2.0)  # whose fault it was says so, and this process is ended
             print(f"llama3: rank {rank} lost another rank: {told[:200]}", file=sys.stderr)
         else:
             traceback.print_exc()

@@ -48,7 +48,7 @@ def split_stages(model: Transformer, num_stages: int) -> list[Transformer]:
     names, last = list(model.layers), num_stages - 1
     return [
         make_stage(model, [names[i] for i in part], is_first=stage == 0, is_last=stage == last)
-        for stage, part in enumerate(split_layers(len(names), num_stages))
+        for stage, part in enumerate(split_layers(model.args, num_stages))
     ]
 
 

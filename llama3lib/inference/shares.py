@@ -7,6 +7,7 @@ embedding stays whole, for a lookup costs no product.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 import torch.distributed as dist
@@ -21,16 +22,29 @@ _ATTENTION, _FEED_FORWARD = ("wq", "wk", "wv", "wo"), ("w1", "w2", "w3")
 _BY_COLUMNS = ("wo", "w2")
 
 
-def split_layers(num_layers: int, num_stages: int) -> list[range]:
-    """The layers of each stage: neighbours stay together, the first ones have one more if the
-    number does not divide. Raises ValueError unless there is a layer for each stage."""
-    ok = type(num_stages) is int and 1 <= num_stages <= num_layers
-    require(ok, "num_stages", num_stages, f"1 to {num_layers} layers")
-    share, more = divmod(num_layers, num_stages)
-    ends = [0]
-    for stage in range(num_stages):
-        ends.append(ends[-1] + share + (stage < more))
-    return [range(*ends[stage : stage + 2]) for stage in range(num_stages)]
+def split_layers(args: ModelArgs, num_stages: int) -> list[range]:
+    """The layers of each stage, neighbours together, so that the largest stage has least to read.
+
+    The last one has fewer layers where the output matrix is as large as some; of the others the
+    first ones have one more if the number does not divide.
+    Raises ValueError unless there is a layer for each stage.
+    """
+    count, one = args.n_layers, type(num_stages) is int and num_stages >= 1
+    require(one and num_stages <= count, "num_stages", num_stages, f"1 to {count} layers")
+    if num_stages == 1:
+        return [range(count)]
+    heads = (2 * args.n_heads + 2 * args.n_kv_heads) * args.head_dim
+    output = args.vocab_size / (heads + 3 * args.ffn_dim)  # in layers; all have D columns
+    others = num_stages - 1
+
+    def largest(last: int) -> float:
+        return max(-(-(count - last) // others), last + output)
+
+    last = min(range(1, count - others + 1), key=largest)
+    share, more = divmod(count - last, others)
+    sizes = [share + (stage < more) for stage in range(others)] + [last]
+    ends = [0, *accumulate(sizes)]
+    return [range(*pair) for pair in pairwise(ends)]
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,7 @@ class Share:
 
     def check(self, args: ModelArgs) -> None:
         """Raises ValueError if a model cannot be cut so."""
-        split_layers(args.n_layers, self.pp)
+        split_layers(args, self.pp)
         for name in ("n_heads", "n_kv_heads", "ffn_dim"):
             size = getattr(args, name)
             require(size % self.tp == 0, "tp", self.tp, f"a divisor of {name}={size}")
@@ -72,7 +86,7 @@ class Share:
         args = model.args
         self.check(args)
         first, last = self.stage == 0, self.stage == self.pp - 1
-        layers = [list(model.layers)[i] for i in split_layers(args.n_layers, self.pp)[self.stage]]
+        layers = [list(model.layers)[i] for i in split_layers(args, self.pp)[self.stage]]
         part = make_stage(model, layers, is_first=first, is_last=last)
         if self.tp > 1:
             self._cut_matrices(part)

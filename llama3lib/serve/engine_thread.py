@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from llama3lib.inference import LLMEngine, RequestOutput, SamplingParams, TokenLogprob
+from llama3lib.inference.ranks import RankLostError
 from llama3lib.serve.metrics import Metrics
 from llama3lib.utils.logging import get_logger
 
@@ -108,6 +109,9 @@ class EngineThread:
     def __init__(self, engine: LLMEngine, metrics: Metrics) -> None:
         self.engine, self.metrics = engine, metrics
         self.healthy = True
+        self.lost: RankLostError | None = None
+        """Why the engine can't go on, if it is spread over ranks and has lost one."""
+        self.on_lost: Callable[[], None] = lambda: None
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._routes: dict[str, _Route] = {}
         self._numbers = count()
@@ -233,6 +237,10 @@ class EngineThread:
     def _step(self) -> None:
         try:
             outputs = self.engine.step()
+        except RankLostError as error:
+            self.lost, self._stopping = error, True
+            self.on_lost()
+            return
         except Exception:
             _log.exception("a step of the engine failed; its requests are ended")
             self._recover()

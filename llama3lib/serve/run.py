@@ -13,6 +13,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from llama3lib.inference import LLMEngine
+from llama3lib.inference.ranks import EngineRanks
+from llama3lib.inference.shares import Share, split_layers
 from llama3lib.model import ModelArgs, Transformer
 from llama3lib.serve.app import create_app
 from llama3lib.serve.settings import Limits, Settings
@@ -20,6 +22,7 @@ from llama3lib.tokenizer import Tokenizer
 
 Load = Callable[[], tuple[Transformer, Tokenizer]]
 _CLOSING_SECONDS = 5
+_MOST_GRACE = 25.0  # torchrun gives its ranks 30 seconds to end
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -31,24 +34,27 @@ def serve(
     model_name: str,
     chat: bool,
     ready: Callable[[str], None],
+    ranks: EngineRanks | None = None,
 ) -> None:
     """Listen, load, answer until told to stop.
 
     load: called when everything else is known to be right. chat: whether dialogs are answered.
-    ready: told in one line where the server is, once connections are taken.
+    ready: told in one line where the server is, once connections are taken. ranks: who computes,
+    if it is several processes: this is rank 0, and `load` gives its part of the model.
 
-    Raises ValueError for settings that are not allowed.
+    Raises ValueError for settings that are not allowed, RankLostError when another rank is lost.
     """
     key = _api_key(settings)
     if not settings.grace >= 0:
         raise ValueError(f"grace={settings.grace!r} is not allowed: 0 or more")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    with _listen(settings.host, settings.port) as sock, _engine(load, settings) as engine:
+    grace = settings.grace if ranks is None else min(settings.grace, _MOST_GRACE)
+    with _listen(settings.host, settings.port) as sock, _engine(load, settings, ranks) as engine:
         app = create_app(engine, model_name=model_name, api_key=key, chat=chat, limits=limits)
         blocks = engine.blocks
         size = f"cache of {blocks.num_blocks:,} blocks of {blocks.block_size} tokens"
         line = f"serving {model_name} at {_address(sock)}/v1 ({size})"
-        run_server(app, sock, grace=settings.grace, ready=lambda: ready(line))
+        run_server(app, sock, grace=grace, ready=lambda: ready(line))
 
 
 def run_server(
@@ -62,6 +68,8 @@ def run_server(
 
     grace: seconds for the requests that are open then; after them the rest is ended.
     ready: called once when connections are taken.
+
+    Raises RankLostError when the engine has lost one of its ranks.
     """
     config = uvicorn.Config(
         app,
@@ -74,7 +82,11 @@ def run_server(
         server_header=False,
         timeout_graceful_shutdown=_CLOSING_SECONDS,
     )
-    _Server(config, app, grace, ready).run(sockets=[sock])
+    server, engine = _Server(config, app, grace, ready), app.state.service.engine
+    engine.on_lost = lambda: setattr(server, "should_exit", True)
+    server.run(sockets=[sock])
+    if engine.lost is not None:
+        raise engine.lost
 
 
 class _Server(uvicorn.Server):
@@ -120,19 +132,22 @@ def num_blocks_for(
     max_num_seqs: int,
     bytes_per_number: int,
     room: float | None,
+    share: Share | None = None,
 ) -> int:
     """Blocks of the cache: for all texts at full length, or as many as `room` bytes hold.
 
-    A block holds keys and values of `block_size` tokens in all layers. At least one block.
+    A block holds keys and values of `block_size` tokens in all layers; with a share, in those of
+    the rank that has most, and `args` count the heads of one rank. At least one block.
     """
+    layers = max(len(part) for part in split_layers(args, share.pp)) if share else args.n_layers
     wanted = max_num_seqs * -(-args.max_seq_len // block_size)
     if room is None:
         return wanted
-    per_token = 2 * args.n_layers * args.n_kv_heads * args.head_dim * bytes_per_number
+    per_token = 2 * layers * args.n_kv_heads * args.head_dim * bytes_per_number
     return max(1, min(wanted, int(room // (per_token * block_size))))
 
 
-def _engine(load: Load, settings: Settings) -> LLMEngine:
+def _engine(load: Load, settings: Settings, ranks: EngineRanks | None) -> LLMEngine:
     if not 0 < settings.memory_share < 1:
         raise ValueError(f"memory_share={settings.memory_share!r} is not allowed: above 0, below 1")
     for name in ("max_num_seqs", "block_size"):  # before anything is divided or read
@@ -147,7 +162,10 @@ def _engine(load: Load, settings: Settings) -> LLMEngine:
             max_num_seqs=settings.max_num_seqs,
             bytes_per_number=model.norm.weight.element_size(),
             room=_room(model.norm.weight.device, settings.memory_share),
+            share=None if ranks is None else ranks.share,
         )
+    if ranks is not None:
+        ranks.join(model)
     return LLMEngine(
         model,
         tokenizer,
@@ -155,11 +173,14 @@ def _engine(load: Load, settings: Settings) -> LLMEngine:
         block_size=settings.block_size,
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
+        num_micro_batches=settings.micro_batches or settings.pp,
+        ranks=ranks,
     )
 
 
 def _room(device: torch.device, share: float) -> float | None:
-    """Bytes that the cache may take: a share of what is free on a GPU, of all memory elsewhere."""
+    """Bytes that the cache may take: a share of what is free on a GPU, of all memory elsewhere,
+    which the ranks of a machine have together."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return share * free
@@ -167,7 +188,7 @@ def _room(device: torch.device, share: float) -> float | None:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows
         return None
-    return share * total
+    return share * total / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def _api_key(settings: Settings) -> str | None:

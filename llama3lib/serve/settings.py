@@ -59,4 +59,12 @@ class Settings:
     memory_share: float = 0.4
     """Most that the cache takes: of the free memory of a GPU, of all memory elsewhere."""
     grace: float = 30.0
-    """Seconds that open requests have after SIGTERM."""
+    """Seconds that open requests have after SIGTERM; with several ranks 25 at most."""
+    tp: int = 1
+    """Ranks that share each matrix (tensor parallel), each a process of its own."""
+    pp: int = 1
+    """Ranks, or groups of them, that share the layers (pipeline parallel)."""
+    micro_batches: int | None = None
+    """Steps under way at the same time, each of a part of the texts; as many as --pp."""
+    timeout: float = 300.0
+    """Seconds that a rank may take for its part of a step."""
