@@ -17,6 +17,7 @@ from llama3lib.tokenizer.rules import has_chat_template
 from llama3lib.utils.device import as_dtype
 
 _Entry = tuple[tuple[int, ...], torch.dtype | None]
+_PLAIN = torch.contiguous_format
 _ASSETS = Path(__file__).parent.parent / "assets"
 
 
@@ -175,7 +176,8 @@ def _fill(
             path, _, suffix = name.rpartition(".")
             at_end = path == "output" and model.norm is None  # of a stage that is not the last
             if path.rpartition(".")[0] in here and not at_end:
-                matrices.setdefault(path, {})[suffix] = tensor.contiguous()
+                # a copy: what is read may lie in the file, where some kernels crash on odd places
+                matrices.setdefault(path, {})[suffix] = tensor.clone(memory_format=_PLAIN)
             continue
         if share is None:
             parameters[name].copy_(tensor)

@@ -1,8 +1,8 @@
 """Checkpoints of a training run: written while training goes on, whole or not at all.
 
-Every checkpoint is a folder `step-00001200` with the tensors as torch.distributed.checkpoint (DCP)
-lays them out, `meta.json`, and a manifest with the SHA-256 of each file. With several ranks every
-method but `steps` is called by all of them together.
+Every checkpoint is a folder `step-00001200` with the tensors in safetensors files, as
+torch.distributed.checkpoint (DCP) lays them out, `meta.json`, and a manifest with the SHA-256 of
+each file. With several ranks every method but `steps` is called by all of them together.
 """
 
 import contextlib
@@ -20,7 +20,14 @@ from llama3lib.checkpoint import manifest, staging
 from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.checkpoint.manifest import DamagedError, step_folder
 from llama3lib.checkpoint.ranks import Ranks, write_files
-from llama3lib.checkpoint.safe_dcp import INDEX, Stored, empty_tensors, read_index, read_tensors
+from llama3lib.checkpoint.shards import (
+    INDEX,
+    OLD_INDEX,
+    Stored,
+    empty_tensors,
+    read_index,
+    read_tensors,
+)
 from llama3lib.utils.files import atomic_folder
 from llama3lib.utils.logging import get_logger
 from llama3lib.utils.require import require
@@ -88,7 +95,8 @@ class CheckpointManager:
         The tensors may be changed in place as soon as this returns. Waits first if another save
         is running. A checkpoint of the same step is replaced. In `meta` numbers come back bit by
         bit (NaN and infinities too), tuples as lists; with several ranks that of rank 0 counts.
-        Peak memory: one copy of the tensors, on the CPU.
+        Peak memory: a copy of the tensors, on the CPU, and twice the largest file (128 MiB or one
+        tensor).
         keep: never prune this one.
         Raises ValueError on a bad step or on values that cannot be stored, and CheckpointError if
         it, or the save before, could not be written; older checkpoints are then as they were.
@@ -270,14 +278,18 @@ class CheckpointManager:
 
         def check() -> dict[str, dict]:
             files = manifest.read_manifest(path)["files"]
+            if OLD_INDEX in files:
+                raise CheckpointError(
+                    f"{path} was written by llama3lib 0.1.0 or before, with a table of contents "
+                    "that is a pickle: finish the run with that version"
+                )
             for name in {INDEX, staging.META} - files.keys():
                 raise DamagedError(f"{path} is damaged: its manifest has no {name}")
             manifest.check_files(path, files, sorted(files)[self._ranks.rank :: self._ranks.size])
             return files
 
         def look() -> tuple[dict, dict[str, Stored]]:
-            sizes = {name: entry["size"] for name, entry in files.items()}
-            return staging.read_meta(path, files), read_index(path, sizes)
+            return staging.read_meta(path, files), read_index(path, list(files))
 
         files = self._ranks.agree(check)
         return self._ranks.agree(look)

@@ -7,15 +7,16 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.checkpoint import DefaultSavePlanner, FileSystemWriter
-from torch.distributed.checkpoint.metadata import StorageMeta
+from torch.distributed.checkpoint import DefaultSavePlanner, HuggingFaceStorageWriter
+from torch.distributed.tensor import DTensor
 
 from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.checkpoint.manifest import describe_file
-from llama3lib.checkpoint.safe_dcp import INDEX
+from llama3lib.checkpoint.shards import INDEX, SUFFIX, encode_index
 from llama3lib.checkpoint.staging import META
 
 T = TypeVar("T")
+_FILE_BYTES = 2**27  # safetensors puts a file together in memory, twice over
 
 
 class Ranks:
@@ -93,7 +94,7 @@ def write_files(
     Returns size and SHA-256 of every file. Raises CheckpointError on every rank.
     """
     planner = DefaultSavePlanner(flatten_state_dict=False, flatten_sharded_tensors=False)
-    writer = _Writer(str(folder), per_thread_copy_ahead=0)
+    writer = HuggingFaceStorageWriter(str(folder), _files_of(tensors), save_distributed=True)
     first = ranks.rank == 0
 
     def plan() -> Any:
@@ -101,29 +102,35 @@ def write_files(
         writer.set_up_storage_writer(first)
         return writer.prepare_local_plan(planner.create_local_plan())
 
-    def write() -> list:
+    def write() -> None:
         shared, _ = planner.create_global_plan(plans)
         mine = planner.finish_plan(writer.prepare_global_plan(shared)[ranks.rank])
-        return writer.write_data(mine, planner).value()
+        writer.write_data(mine, planner).wait()
 
     def finish() -> dict[str, dict]:
-        mine = _describe(folder, f"__{ranks.rank}_*")
+        mine = _describe(folder, f"shard-{ranks.rank + 1:05}-*{SUFFIX}")
         if first:
-            writer.finish(planner.metadata, written)
+            index = encode_index(planner.metadata)
+            (folder / INDEX).write_text(index, encoding="utf-8", newline="\n")
             (folder / META).write_text(meta, encoding="utf-8", newline="\n")
             mine |= _describe(folder, INDEX) | _describe(folder, META)
         return mine
 
     plans = ranks.gather(ranks.agree(plan))
-    written = ranks.gather(ranks.agree(write))
+    ranks.agree(write)
     parts = ranks.gather(ranks.agree(finish))
     return {name: entry for part in parts for name, entry in part.items()}
 
 
-class _Writer(FileSystemWriter):
-    def storage_meta(self) -> StorageMeta:
-        """Nothing of when and where: the same tensors give the same bytes."""
-        return StorageMeta()
+def _files_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """The number of the file, from 1, of each tensor of this rank: none much above the limit."""
+    found, file, size = {}, 1, 0
+    for name, tensor in tensors.items():
+        local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        if size and size + local.nbytes > _FILE_BYTES:
+            file, size = file + 1, 0
+        found[name], size = file, size + local.nbytes
+    return found
 
 
 def _describe(folder: Path, pattern: str) -> dict[str, dict]:

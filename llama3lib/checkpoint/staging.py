@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 
 from llama3lib.checkpoint.errors import CheckpointError
 from llama3lib.checkpoint.manifest import DamagedError, check_files
-from llama3lib.checkpoint.safe_dcp import DTYPES, Stored
+from llama3lib.checkpoint.shards import DTYPES, Stored
 from llama3lib.utils.require import require
 
 META = "meta.json"
@@ -50,7 +50,7 @@ def _check_tensor(value: object, name: str) -> None:
         raise ValueError(f"{name} is a {kind}: only tensors are allowed, meta takes other values")
     plain = isinstance(value, DTensor) or type(value.detach()) is Tensor
     dense = value.layout is torch.strided and value.device.type != "meta"
-    if not (plain and dense and value.dtype in DTYPES.values()):
+    if not (plain and dense and value.dtype in DTYPES):
         kind = f"{type(value).__name__}, {value.dtype}, {value.layout}, {value.device}"
         raise ValueError(f"{name} is a {kind}: a dense tensor that has memory is allowed")
 
@@ -67,17 +67,12 @@ def check_writable(flat: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def stage(flat: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU, contiguous, each of those that are one and the same made once."""
-    copies: dict[tuple, Tensor] = {}
+    """Copies on the CPU, contiguous, each with memory of its own, as safetensors wants them."""
     staged = {}
     for name, tensor in flat.items():
-        key = (id(tensor),)
         if not isinstance(tensor, DTensor):
             tensor = tensor.detach().resolve_conj().resolve_neg()  # these are flags on one memory
-            key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
-        if key not in copies:
-            copies[key] = tensor.detach().to("cpu", copy=True).contiguous()
-        staged[name] = copies[key]
+        staged[name] = tensor.detach().to("cpu", copy=True).contiguous()
     return staged
 
 

@@ -91,7 +91,7 @@ def test_what_is_not_there(tmp_path):
     assert not (tmp_path / "nowhere").exists()
     with pytest.raises(CheckpointError, match="no checkpoint of step 9: 1, 2"):
         average_checkpoints(save(tmp_path, 1, 2), [1, 9])
-    (tmp_path / "step-00000002" / "__0_0.distcp").write_bytes(b"x")
+    (tmp_path / "step-00000002" / "shard-00001-model-00001-of-00001.safetensors").write_bytes(b"x")
     with pytest.raises(CheckpointError, match="has 1 bytes"):
         average_checkpoints(tmp_path)
 

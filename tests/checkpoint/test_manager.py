@@ -14,7 +14,6 @@ from torch import nn
 
 from llama3lib.checkpoint import CheckpointError
 from llama3lib.checkpoint.manager import CheckpointManager
-from llama3lib.checkpoint.staging import stage
 from llama3lib.utils.files import sha256_file
 
 DTYPES = "float32 float64 bfloat16 float16 int64 uint8 bool complex64 float8_e4m3fn".split()
@@ -106,7 +105,8 @@ def test_torch_itself_reads_what_we_write(tmp_path):
     manager.wait()
     again = blank(tensors)
     with pytest.warns(UserWarning, match="single process"):
-        dcp.load(again, checkpoint_id=tmp_path / "step-00000003")
+        reader = dcp.HuggingFaceStorageReader(str(tmp_path / "step-00000003"))
+        dcp.load(again, storage_reader=reader)
     assert bits(again) == bits(tensors)
 
 
@@ -127,8 +127,6 @@ def test_tied_tensors_stay_tied(tmp_path):
     target = torch.zeros(4, 4)
     manager.restore({"a": target, "b": target})
     assert torch.equal(target, weight)
-    staged = stage({"a": weight, "b": weight, "c": weight[:2]})
-    assert staged["a"] is staged["b"] is not staged["c"]
 
 
 def test_training_may_go_on_at_once(tmp_path):
@@ -169,13 +167,6 @@ def test_the_manifest_tells_every_file(tmp_path):
         name: {"size": file.stat().st_size, "sha256": sha256_file(file)}
         for name, file in files.items()
     }
-
-
-def test_the_same_state_gives_the_same_bytes(tmp_path):
-    for name in "ab":
-        save(CheckpointManager(tmp_path / name), 12)
-    one, two = ((tmp_path / name / "step-00000012" / "manifest.json").read_bytes() for name in "ab")
-    assert one == two
 
 
 def test_numbers_of_meta_come_back_bit_by_bit(tmp_path):

@@ -223,7 +223,7 @@ def test_all_checkpoints_damaged_is_an_error_not_a_new_run(whole, shards, tmp_pa
 
 
 def test_damaged_weights_of_an_average_are_told_not_left_out(whole, shards, tmp_path):
-    for name in ("manifest.json", "__0_0.distcp"):
+    for name in ("manifest.json", "shard-00001-model-00001-of-00001.safetensors"):
         folder = until(whole, tmp_path, 12)
         (folder / "weights" / "three" / "step-00000011" / name).write_text("x")
         with pytest.raises(CheckpointError, match="step-00000011"):
