@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from llama3lib.model import ModelArgs
+from llama3lib.model import ModelArgs, Transformer
 from llama3lib.parallel.layout import check_cut
 from llama3lib.utils.require import require, require_all, whole
 
@@ -140,3 +140,14 @@ def same_on_all_ranks(value: Tensor) -> bool:
     both = torch.stack((value, -value)).double()
     dist.all_reduce(both, dist.ReduceOp.MAX)
     return bool((both[0] == -both[1]).all())
+
+
+@torch.no_grad()
+def check_same_weights(model: Transformer, world: int) -> None:
+    """Raises ValueError on all ranks if weights were drawn from different seeds: the model would
+    be none of them."""
+    if world == 1 or next(model.parameters()).is_meta:
+        return
+    total = sum(p.double().sum() + p.double().square().sum() for p in model.parameters())
+    same = same_on_all_ranks(total)
+    require(same, "model", "other weights than on another rank", "the same seed on every rank")

@@ -1,7 +1,6 @@
 """A model on a mesh: the one place that knows in which order its parallelisms are applied."""
 
 import contextlib
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -11,13 +10,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor
 
 from llama3lib.model import DocumentMask, Transformer
 from llama3lib.parallel.activation import apply_activation_checkpointing
 from llama3lib.parallel.context import apply_cp, cut_sequence
 from llama3lib.parallel.data import apply_fsdp, let_go, sync_gradients
-from llama3lib.parallel.dims import ParallelDims, device_of, dims_of, fsdp_mesh, same_on_all_ranks
+from llama3lib.parallel.dims import (
+    ParallelDims,
+    check_same_weights,
+    device_of,
+    dims_of,
+    fsdp_mesh,
+    same_on_all_ranks,
+)
+from llama3lib.parallel.gradients import sum_of_squares
 from llama3lib.parallel.pipeline import Loss, PipelineRunner
 from llama3lib.parallel.schedules import Action, Timeline, pipeline_order
 from llama3lib.parallel.stages import split_pipeline
@@ -71,7 +77,7 @@ def parallelize(
     whole("virtual", plan.virtual)
     one_stage = dims.pp > 1 or plan.virtual == 1
     require(one_stage, "virtual", plan.virtual, "1 where pp=1: there is no pipeline")
-    _check_same_weights(model, dims)
+    check_same_weights(model, dims.world)
     parts = [model]
     if dims.pp > 1:
         parts = split_pipeline(model, dims.pp, mesh["pp"].get_local_rank(), plan.virtual)
@@ -265,16 +271,7 @@ class ParallelModel:
         parameters = [p for p in self.parameters() if p.grad is not None]
         if self.mesh is None:
             return nn.utils.clip_grad_norm_(parameters, max_norm)
-        by_copies: dict[int, list[Tensor]] = {}
-        for parameter in parameters:
-            if isinstance(parameter.grad, DTensor):  # that of a norm may be a sum not yet made
-                parameter.grad = parameter.grad.redistribute(placements=parameter.placements)
-            local, copies = _local(parameter.grad)
-            by_copies.setdefault(copies, []).append(local)
-        squares = torch.zeros((), device=self.device)
-        for copies, grads in by_copies.items():
-            squares = squares + nn.utils.get_total_norm(grads).square() / copies
-        norm = self._sum(squares).sqrt()
+        norm = self._sum(sum_of_squares(parameters, self.device)).sqrt()
         nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
         return norm
 
@@ -306,22 +303,3 @@ def _share(
 ) -> Tensor:
     """The share of the loss that some sequences have in a batch of `valid` targets."""
     return loss(model(inputs, positions, mask), targets, valid)
-
-
-def _local(tensor: Tensor) -> tuple[Tensor, int]:
-    """This rank's part of a tensor, and how many ranks have the same part."""
-    if not isinstance(tensor, DTensor):
-        return tensor, 1
-    sizes = zip(tensor.placements, tensor.device_mesh.shape, strict=True)
-    copies = math.prod(size for placement, size in sizes if placement.is_replicate())
-    return tensor.to_local(), copies
-
-
-@torch.no_grad()
-def _check_same_weights(model: Transformer, dims: ParallelDims) -> None:
-    """Weights drawn from different seeds would make a model that is none of them."""
-    if dims.world == 1 or next(model.parameters()).is_meta:
-        return
-    total = sum(p.double().sum() + p.double().square().sum() for p in model.parameters())
-    same = same_on_all_ranks(total)
-    require(same, "model", "other weights than on another rank", "the same seed on every rank")
