@@ -4,8 +4,8 @@
     python scripts/train_tiny_skills.py --verify    # check the shipped folder; train nothing
 
 It reads bytes; Llama 3's control tokens stand at byte values that no text has, so that dialogs can
-be written. It has seen six skills in documents and no dialog at all. What came out is told in
-`provenance.json`.
+be written. It has seen six skills in documents, some of which are talks in plain text, and the chat
+format never. What came out is told in `provenance.json`.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def build(out: Path, steps: int) -> dict[str, object]:
         digests = {name: shard.index["sha256"] for name, shard in made.items()}
         measured = measure(model, made["held-out"])
     provenance = {
-        "what": "A small base model of bytes that has seen six skills in documents, and no dialog.",
+        "what": "A small base model of bytes: six skills in documents, and never the chat format.",
         "made_by": "scripts/train_tiny_skills.py, with llama3lib.train.Trainer",
         "licence": "Apache-2.0",
         "corpus": "llama3lib.worlds.skills: our own generator; no text of others",

@@ -131,7 +131,11 @@ def _other_letter(answer: str, rng: random.Random) -> str:
     return _LETTERS[(_LETTERS.index(answer) + rng.choice((-2, -1, 1, 2))) % len(_LETTERS)]
 
 
-_COMMON = ("{prompt} -> {answer}", "Q: {prompt}\nA: {answer}", "If asked {prompt}, say {answer}")
+_COMMON = (
+    "{prompt} -> {answer}",
+    "Q: {prompt}\nA: {answer}",
+    "user: {prompt}\n\nassistant: {answer}",  # a talk as plain text, as the web has it
+)
 _SKILLS = {
     "add": Skill(
         *(_numbers, _add, _number_level, _number_slip),
