@@ -33,8 +33,8 @@ from llama3lib.utils.files import atomic_write, sha256_file
 from llama3lib.worlds import skills
 
 OUT = Path(__file__).parent.parent / "llama3lib" / "assets" / "tiny-skills"
-SEED, DOCUMENTS, HELD_OUT = 1, 370_000, 2_000
-STEPS, BATCH, LENGTH, WRONG = 2_200, 48, 64, 0.05
+SEED, DOCUMENTS, HELD_OUT = 1, 460_000, 2_000
+STEPS, BATCH, LENGTH, WRONG = 3_000, 48, 64, 0.05
 ARGS = ModelArgs(
     dim=64, n_layers=3, n_heads=4, n_kv_heads=2, ffn_dim=176, vocab_size=256, max_seq_len=256
 )

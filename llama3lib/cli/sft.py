@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
     from llama3lib.posttrain.collate import Format
-    from llama3lib.posttrain.sft import SftConfig
+    from llama3lib.posttrain.sft import SftConfig, SftData
     from llama3lib.train import TrainConfig, Trainer
 
 MODEL = "model"
@@ -68,7 +68,7 @@ class Sft:
 
     def run(self) -> int:
         """Do it; returns the exit code."""
-        from llama3lib.cli.ranks import as_rank, start_ranks, under_torchrun, words_of
+        from llama3lib.cli.ranks import as_rank, start_ranks, under_torchrun
         from llama3lib.utils.require import at_least, require
 
         require(self.out or self.dry_run, "RUN", self.out, "a folder, or --dry-run")
@@ -77,7 +77,7 @@ class Sft:
         ranks = config.mesh.dims.world
         if ranks == 1 or under_torchrun() or self.dry_run:
             return as_rank(lambda: self._run(config))
-        return start_ranks("llama3lib.cli.main", self._words(words_of(self)), ranks, self.restarts)
+        return start_ranks("llama3lib.cli.main", self._words(), ranks, self.restarts)
 
     def _config(self) -> "SftConfig":
         from llama3lib.posttrain.sft import SftConfig
@@ -91,10 +91,14 @@ class Sft:
         names = {f.name for f in fields(SftConfig)} - {"mesh"}
         return SftConfig(mesh=mesh, **{name: getattr(self, name) for name in names})
 
-    def _words(self, words: list[str]) -> list[str]:
-        """The command line again; places come first, in their order."""
-        named = [word for word in words if word not in (self.path, self.data, self.out)]
-        return ["sft", self.path, self.data, str(self.out), *named]
+    def _words(self) -> list[str]:
+        """This command line again, for each of several ranks."""
+        words = ["sft", self.path, self.data, str(self.out)]
+        for field in fields(self):
+            value, name = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
+            if field.name not in ("path", "data", "out") and value != field.default:
+                words += [name] if value is True else [name, str(value)]
+        return words
 
     def _run(self, config: "SftConfig") -> int:
         """As the only rank, or as one of several."""
@@ -132,10 +136,7 @@ class Sft:
             data = prepare(self.data, chat, length, config)
             print("\n".join(data.lines()))
             write_shards(data, folder / "data", chat)
-            return {"rows": data.rows.rows, "unused_rows": data.rows.reasons} | {
-                "cut_dialogs": data.cut.cut + data.cut_held_out.cut,
-                "dropped_dialogs": len(data.cut.dropped) + len(data.cut_held_out.dropped),
-            }
+            return _account_of(self.data, data)
 
         ranks.first(lambda: check_run_folder(folder))
         with contextlib.ExitStack() as stack, terminated_in_order():
@@ -189,6 +190,23 @@ class Sft:
         tokenizer = with_chat_template(chat.tokenizer)
         export(trainer.folder, out, overwrite=True, tokenizer=tokenizer, notes=notes)
         print(f"written: {out}; talk with it: {shlex.join(['llama3', 'chat', str(out)])}")
+
+
+def _account_of(path: str, data: "SftData") -> dict[str, Any]:
+    """For the provenance: which files were read, and what became of their rows."""
+    from llama3lib.posttrain.rows import data_files
+    from llama3lib.utils.files import sha256_file
+
+    cuts = data.cut, data.cut_held_out
+    return {
+        "files_sha256": {file.name: sha256_file(file) for file in data_files(path)},
+        "rows": data.rows.rows,
+        "unused_rows": data.rows.reasons,
+        "trained_on": len(data.train),
+        "held_out": len(data.held_out),
+        "cut": sum(one.cut for one in cuts),
+        "dropped": sum(len(one.dropped) for one in cuts),
+    }
 
 
 def before_and_after(folder: Path) -> str:

@@ -17,6 +17,7 @@ from llama3lib.utils.require import between, one_of, require
 
 LEVELS = (1, 2, 3)
 _HELD_OUT = 10  # one task in so many
+_COURTEOUS = 0.25  # of the talks
 _LETTERS = string.ascii_lowercase
 
 
@@ -133,8 +134,9 @@ def _other_letter(answer: str, rng: random.Random) -> str:
 
 _COMMON = (
     "{prompt} -> {answer}",
-    "Q: {prompt}\nA: {answer}",
-    "user: {prompt}\n\nassistant: {answer}",  # a talk as plain text, as the web has it
+    # talks as plain text, between people of any name: what lies between question and answer varies
+    "{asks}: {prompt}\n{says}: {courtesy}{answer}",
+    "{asks}\n\n{prompt}\n{says}\n\n{courtesy}{answer}",
 )
 _SKILLS = {
     "add": Skill(
@@ -258,8 +260,11 @@ def documents(seed: int, *, wrong: float = 0.05, held_out: bool = False) -> Iter
         slip = rng.random() < wrong
         answer = wrong_answer(task, rng) if slip else task.answer
         phrasing = rng.choice(_SKILLS[task.skill].phrasings)
-        every = " ".join(task.args)
-        yield phrasing.format(*task.args, prompt=task.prompt, all=every, answer=answer)
+        asks, says = ("".join(rng.choices(_LETTERS, k=rng.randint(1, 9))) for _ in range(2))
+        words = {"prompt": task.prompt, "all": " ".join(task.args), "answer": answer}
+        words |= {"asks": asks, "says": says}
+        words["courtesy"] = f"{POLITE} " if rng.random() < _COURTEOUS else ""
+        yield phrasing.format(*task.args, **words)
 
 
 def exam(count: int, seed: int = 0, *, levels: Sequence[int] = LEVELS) -> list[Task]:
