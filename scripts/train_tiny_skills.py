@@ -1,6 +1,6 @@
 """Train `tiny-skills`, the small base model that post-training begins with, from nothing.
 
-    python scripts/train_tiny_skills.py             # about three minutes on one core
+    python scripts/train_tiny_skills.py             # about four minutes on one core
     python scripts/train_tiny_skills.py --verify    # check the shipped folder; train nothing
 
 It reads bytes; Llama 3's control tokens stand at byte values that no text has, so that dialogs can

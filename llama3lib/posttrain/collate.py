@@ -14,6 +14,7 @@ from torch import Tensor
 from llama3lib.posttrain.dialogs import Dialog
 from llama3lib.posttrain.rows import BadRowError
 from llama3lib.tokenizer import ChatFormat, ChatTemplate, EncodedDialog
+from llama3lib.tokenizer.tool_prompt import told_tool, with_tools
 from llama3lib.train.loss import IGNORED
 from llama3lib.utils.require import at_least, require
 
@@ -50,24 +51,27 @@ class CutAccount:
 def encode_dialog(dialog: Dialog, chat: Format) -> EncodedDialog:
     """Ids and loss mask of a whole dialog; nothing before `learned_from` is learned.
 
+    Its functions are told as the server tells them, or by the model's own template.
+
     Raises BadRowError if the format does not take the dialog, or cannot tell where the part to
     learn begins.
     """
-    more = {"tools": dialog.tools} if dialog.tools else {}
-    if more and isinstance(chat, ChatFormat):
-        told = "this format tells functions in a system or user message, not by themselves"
-        raise BadRowError("tools", told)
+    messages, start, more = list(dialog.messages), dialog.learned_from, {}
     try:
-        whole = chat.encode_dialog(dialog.messages, **more)
-        if not dialog.learned_from:
+        if dialog.tools and isinstance(chat, ChatFormat):
+            messages = with_tools(messages, dialog.tools)
+            start += len(messages) - len(dialog.messages) if start else 0
+        elif dialog.tools:
+            more = {"tools": [told_tool(tool) for tool in dialog.tools]}
+        whole = chat.encode_dialog(messages, **more)
+        if not start:
             return whole
-        before = chat.encode_dialog(dialog.messages[: dialog.learned_from], **more).ids
+        before = chat.encode_dialog(messages[:start], **more).ids
     except ValueError as error:
         raise BadRowError("chat format", str(error)) from None
     if whole.ids[: len(before)] != before:
         raise BadRowError("chat format", "an answer changes what stands before it")
-    start = len(before)
-    return EncodedDialog(whole.ids, [False] * start + whole.loss_mask[start:])
+    return EncodedDialog(whole.ids, [False] * len(before) + whole.loss_mask[len(before) :])
 
 
 def cut_dialog(dialog: EncodedDialog, max_length: int) -> EncodedDialog:

@@ -13,6 +13,8 @@ from llama3lib.posttrain.collate import (
     encode_dialogs,
 )
 from llama3lib.posttrain.dialogs import Dialog
+from llama3lib.serve.openai.chat import chat_prompt
+from llama3lib.serve.openai.types import ChatRequest
 from llama3lib.tokenizer import (
     ChatFormat,
     ChatTemplate,
@@ -96,7 +98,21 @@ def test_what_is_cut_or_dropped_is_counted(chat):
     assert any("cut" in line for line in account.lines())
 
 
-def test_functions_that_a_format_cannot_tell_drop_the_dialog(chat):
+TOOL = {"type": "function", "function": {"name": "f", "description": "d"}}
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_functions_are_told_as_the_server_tells_them_and_not_learned(chat, start):
+    form = ChatRequest.model_validate(
+        {"model": "m", "messages": [{"role": "user", "content": "a?"}], "tools": [TOOL]}
+    )
+    made = encode_dialog(dialog(*TWO, tools=(TOOL,), learned_from=start), chat)
+    prompt = chat_prompt(chat, form)
+    assert made.ids[: len(prompt)] == prompt
+    assert learned(chat, made) == ("" if start else "b<|eot_id|>") + "d<|eot_id|>"
+
+
+def test_a_function_without_a_name_drops_the_dialog(chat):
     account = CutAccount()
     assert encode_dialogs([dialog(*TWO, tools=({"type": "function"},))], chat, 99, account) == []
     assert "tools" in account.dropped["d"]
