@@ -11,9 +11,10 @@ from pydantic_core import from_json
 from llama3lib.serve.openai import types as wire
 from llama3lib.serve.openai.answer import AnswerWriter, TextDelta, finite
 from llama3lib.serve.openai.errors import APIError, unsupported, wrong
-from llama3lib.serve.openai.tools import offered_tools, told_tool, with_tools
+from llama3lib.serve.openai.tools import offered_tools
 from llama3lib.serve.openai.types import ChatMessage, ChatRequest, ToolCallEntry
 from llama3lib.tokenizer import ChatFormat, ChatTemplate, Message, ToolCall
+from llama3lib.tokenizer.tool_prompt import told_tool, with_tools
 
 _ROLES = {"developer": "system", "tool": "ipython"}
 _KNOWN = ("system", "developer", "user", "assistant", "tool")
@@ -28,11 +29,10 @@ def chat_prompt(chat_format: ChatFormat | ChatTemplate, form: ChatRequest) -> li
     refuses.
     """
     messages = [_message(message, place) for place, message in enumerate(form.messages)]
-    tools = offered_tools(form)
+    told = [told_tool(tool.model_dump()) for tool in offered_tools(form)]
     if isinstance(chat_format, ChatFormat):
-        messages = with_tools(messages, tools) if tools else messages
+        messages = with_tools(messages, told)
         return chat_format.encode_dialog(messages, add_generation_prompt=True).ids
-    told = [told_tool(tool) for tool in tools]
     try:
         return chat_format.encode_dialog(messages, add_generation_prompt=True, tools=told).ids
     except ValueError as error:
