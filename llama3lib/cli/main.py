@@ -25,6 +25,7 @@ from llama3lib.cli.info import Info
 from llama3lib.cli.plan import Plan
 from llama3lib.cli.scaling import Scaling
 from llama3lib.cli.serve import Serve
+from llama3lib.cli.sft import Sft
 from llama3lib.cli.simulate import Simulate
 from llama3lib.cli.tokenize import Tokenize
 from llama3lib.cli.tokenizer import Tokenizer
@@ -33,7 +34,7 @@ from llama3lib.cli.train import Train
 PROGRAM = "llama3"
 DISTRIBUTION = "llama3lib"
 COMMANDS = (
-    *(Info, Generate, Chat, Serve, Tokenize, Tokenizer, Data, Train, Scaling, Plan, Simulate),
+    *(Info, Generate, Chat, Serve, Tokenize, Tokenizer, Data, Train, Sft, Scaling, Plan, Simulate),
     *(Export, Doctor),
 )
 # what pip installs for a module that may be missing: an extra of ours, or a package of its own

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llama3lib.eval import GateReport
     from llama3lib.model import Transformer
     from llama3lib.tokenizer import Tokenizer
-    from llama3lib.train import TrainConfig, Trainer
+    from llama3lib.train import TrainConfig, Trainer, TrainResult
     from llama3lib.train.plan import Plan
     from llama3lib.train.sources import Stock
 
@@ -118,7 +118,8 @@ class Train:
                 if ranks.rank > 0:  # after rank 0 has made what was missing
                     sources.append(open_sources(config, data))
                 trainer = self._trainer(config, folder, sources[0])
-                _train(trainer, plan)
+                if result := fit_and_tell(trainer, plan.steps):
+                    _hand_over(trainer, result.averaged)
             except KeyboardInterrupt:
                 self._tell_stop(trainer)
                 return 130
@@ -185,14 +186,15 @@ def _judge(
     return LongContextGate(reference_loss=before).check(loss, grid, length)
 
 
-def _train(trainer: "Trainer", plan: "Plan") -> None:
+def fit_and_tell(trainer: "Trainer", steps: int) -> "TrainResult | None":
+    """Train to the end and tell how far it is; None on other ranks than 0, which are silent."""
     if trainer.ranks.rank > 0:
         trainer.fit()
-        return
+        return None
     begun = trainer.state.place.step
     if begun:
         print(f"goes on after step {begun:,}")
-    with Progress("step", plan.steps, begun) as progress:
+    with Progress("step", steps, begun) as progress:
 
         def on_step(record: dict[str, Any]) -> None:
             loss, speed = f"loss {record['loss']:.3f}", f"{record['tokens_per_s']:,.0f} tokens/s"
@@ -204,7 +206,7 @@ def _train(trainer: "Trainer", plan: "Plan") -> None:
     ends = f"{result.steps:,} steps", f"{result.tokens:,} tokens", f"last loss {result.loss:.3f}"
     print(", ".join([*ends, *_held_out(trainer)]))
     print(f"loss spikes: {result.spikes}")
-    _hand_over(trainer, result.averaged)
+    return result
 
 
 def _held_out(trainer: "Trainer") -> list[str]:

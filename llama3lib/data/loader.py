@@ -5,17 +5,17 @@ that can be asked for any single place (a Feistel network) says which window com
 can resume at any step, on any number of machines, and sees the same batches.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from llama3lib.data.encoding import stable_hash
-from llama3lib.data.packing import window, window_count
+from llama3lib.data.packing import Packed, window, window_count
 from llama3lib.data.tokens import TokenShard
 from llama3lib.utils.require import require, require_all
 
@@ -56,6 +56,8 @@ class Batch:
     tokens: Int[Tensor, "B T1"]
     document_ids: Int[Tensor, "B T1"]
     sources: tuple[str, ...]
+    asked: Bool[Tensor, "B T1"] | None = None
+    """Of dialogs, the tokens that a loss is taken on; None: on all."""
 
     @property
     def inputs(self) -> Int[Tensor, "B T"]:
@@ -64,9 +66,12 @@ class Batch:
 
     @property
     def targets(self) -> Int[Tensor, "B T"]:
-        """What it should say; -100 where the next token belongs to another document."""
-        same = self.document_ids[:, 1:] == self.document_ids[:, :-1]
-        return self.tokens[:, 1:].masked_fill(~same, -100)
+        """What it should say; -100 where the next token belongs to another document, or is not
+        asked for."""
+        wanted = self.document_ids[:, 1:] == self.document_ids[:, :-1]
+        if self.asked is not None:
+            wanted &= self.asked[:, 1:]
+        return self.tokens[:, 1:].masked_fill(~wanted, -100)
 
 
 class StatefulDataLoader:
@@ -131,7 +136,7 @@ class StatefulDataLoader:
         tokens = torch.from_numpy(np.stack([row.tokens for row in rows]))
         owners = torch.from_numpy(np.stack([row.document_ids for row in rows]))
         mine = places[self.rank :: self.ranks]
-        return Batch(tokens, owners, tuple(self.names[pick] for pick, _ in mine))
+        return Batch(tokens, owners, tuple(self.names[pick] for pick, _ in mine), _asked(rows))
 
     def picks(self, step: int) -> list[int]:
         """The source (its place in `names`) of each row of the global batch of a step.
@@ -144,7 +149,7 @@ class StatefulDataLoader:
         marks = (np.arange(self.batch_size) + offset) / self.batch_size
         return np.minimum(np.searchsorted(edges, marks, "right"), len(edges) - 1).tolist()
 
-    def _row(self, pick: int, count: int) -> Any:
+    def _row(self, pick: int, count: int) -> Packed:
         name = self.names[pick]
         epoch, place = divmod(count, self.windows[name])
         key = stable_hash(f"{name}:{epoch}", self.seed)
@@ -168,7 +173,7 @@ class StatefulDataLoader:
             "length": self.length,
             "weights": dict(self.weights),
             "windows": dict(self.windows),
-            "data": {name: self.sources[name].index["sha256"] for name in self.names},
+            "data": {name: self.sources[name].digest for name in self.names},
             "first_step": self.first_step,
             "before": dict(zip(self.names, self._before.tolist(), strict=True)),
             "drawn": self._counts.tolist(),
@@ -201,6 +206,14 @@ class StatefulDataLoader:
         if len(drawn) != len(self.names) or sum(drawn) != rows:
             raise ValueError(f"drawn={drawn!r} does not fit step={step!r}")
         self.step, self._counts = step, np.asarray(drawn, dtype=np.int64)
+
+
+def _asked(rows: Sequence[Packed]) -> Tensor | None:
+    """Which tokens of a batch are asked for; None if none of its rows is of dialogs."""
+    if all(row.asked is None for row in rows):
+        return None
+    every = [np.ones(len(r.tokens), np.bool_) if r.asked is None else r.asked for r in rows]
+    return torch.from_numpy(np.stack(every))
 
 
 def _check(

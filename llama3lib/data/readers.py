@@ -136,7 +136,7 @@ def read_jsonl(path: Path, root: Path, limits: Limits) -> Iterator[Item]:
     try:
         with open_text_bytes(path, limits.file_bytes) as stream:
             empty = 0
-            for number, line in enumerate(_bounded_lines(stream, limits.record_bytes)):
+            for number, line in enumerate(bounded_lines(stream, limits.record_bytes)):
                 empty = empty + 1 if line is not None and not line.strip() else 0
                 if empty > limits.empty_lines:
                     raise OSError(f"over {limits.empty_lines} empty lines in a row")
@@ -312,7 +312,7 @@ def open_text_bytes(path: Path, most: int) -> IO[bytes]:
     return io.BufferedReader(_Capped(raw, most), 1 << 16)
 
 
-def _bounded_lines(stream: IO[bytes], most: int) -> Iterator[bytes | None]:
+def bounded_lines(stream: IO[bytes], most: int) -> Iterator[bytes | None]:
     """Lines of a stream; None stands for one that is longer than `most` bytes."""
     while line := stream.readline(most + 1):
         if len(line) <= most:

@@ -183,7 +183,7 @@ def held_out_loss(
     """Loss on a shard cut into windows of `length` inputs, documents kept apart (§3.2).
 
     windows: how many, spread evenly over the shard; all if left out. The shard's last tokens,
-    fewer than a window, are not read.
+    fewer than a window, are not read. Of dialogs only what is asked for counts.
 
     Raises ValueError if the shard has no window or fewer than asked for, and as
     `loss_by_position`.
@@ -194,15 +194,21 @@ def held_out_loss(
     require(1 <= windows <= count, "windows", windows, f"1 to the shard's {count}")
     places = [i * count // windows for i in range(windows)]
 
+    asked: list[np.ndarray] = []
+
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, windows, batch_size):
             packed = [window(shard, place, length) for place in places[start : start + batch_size]]
+            asked.extend(one.asked[1:] for one in packed if one.asked is not None)
             yield (
                 torch.from_numpy(np.stack([one.tokens for one in packed])),
                 torch.from_numpy(np.stack([one.document_ids for one in packed])),
             )
 
-    return loss_by_position(model, batches(), batch_size=batch_size)
+    found = loss_by_position(model, batches(), batch_size=batch_size)
+    if not asked:
+        return found
+    return PositionLoss(np.where(np.stack(asked), found.nats, math.nan), found.positions)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 from llama3lib.tokenizer import special
 from llama3lib.tokenizer.chat_format import ChatFormat, EncodedDialog, Message
+from llama3lib.tokenizer.llama3_template import LLAMA3_TEMPLATE
 from llama3lib.tokenizer.tokenizer import Tokenizer
 from llama3lib.tokenizer.tool_calls import parse_tool_calls
 from llama3lib.utils.sandbox import Refused, Sandbox
@@ -27,11 +28,14 @@ _ESCAPED_GUARD = json.dumps(_GUARD).strip('"')
 def chat_format_of(tokenizer: Tokenizer) -> "ChatFormat | ChatTemplate":
     """How dialogs of a vocabulary are written: as its folder says, or as the release does.
 
+    Our own template says what the release does, so that no Jinja is needed for it.
+
     Raises ValueError if it has neither a template nor Llama 3's control tokens, or a broken one.
     """
-    if tokenizer.rules.chat_templates:
-        return ChatTemplate(tokenizer)
-    return ChatFormat(tokenizer)
+    templates = tokenizer.rules.chat_templates
+    if not templates or templates == {"default": LLAMA3_TEMPLATE}:
+        return ChatFormat(tokenizer)
+    return ChatTemplate(tokenizer)
 
 
 class ChatTemplate:

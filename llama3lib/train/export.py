@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,13 @@ def export(
     step: int | None = None,
     phase: str | None = None,
     overwrite: bool = False,
+    tokenizer: Tokenizer | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a step of a run, or the average of a phase, as a Hugging Face folder with provenance.
+
+    tokenizer: instead of the recipe's, as one that also says how dialogs are written.
+    notes: what else the provenance tells.
 
     Raises ValueError if there is no such step or phase, or the tokenizer is not there any more.
     """
@@ -55,9 +60,9 @@ def export(
         every = CheckpointManager(folder / "weights" / phase, alone=True)
         weights = average_checkpoints(every, kept[phase])
     model = _model(config, weights, meta["state"]["place"]["phase"])
-    tokenizer = _tokenizer(config, meta["state"].get("tokenizer"))
+    tokenizer = tokenizer or _tokenizer(config, meta["state"].get("tokenizer"))
     save_hf(model, out, tokenizer=tokenizer, overwrite=overwrite)
-    _write_provenance(folder, Path(out), config, meta, step, phase)
+    _write_provenance(folder, Path(out), config, meta, step, phase, notes or {})
 
 
 def _tokenizer(config: TrainConfig, digest: str | None) -> Tokenizer | None:
@@ -91,6 +96,7 @@ def _write_provenance(
     meta: dict[str, Any],
     step: int,
     phase: str | None,
+    notes: Mapping[str, Any],
 ) -> None:
     """Where the weights come from: recipe, data, losses."""
     rows = [row for row in read_metrics(run_folder) if row["step"] <= step]
@@ -114,6 +120,7 @@ def _write_provenance(
         "held_out_loss": held_out[-1] if held_out and phase is None else None,
         "weights_sha256": sha256_file(weights) if weights.is_file() else None,
         "torch": torch.__version__,
+        **notes,
     }
     text = json.dumps(provenance, indent=2, ensure_ascii=False) + "\n"
     (out / "provenance.json").write_text(text, encoding="utf-8", newline="\n")

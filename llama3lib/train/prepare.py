@@ -64,9 +64,9 @@ def check_sources(config: TrainConfig, sources: Mapping[str, TokenShard], state:
     if missing := sorted(set(config.data) - set(sources)):
         raise ValueError(f"sources is not allowed: {missing[0]!r} of the recipe is missing")
     for name in config.data:
-        index = sources[name].index
-        check_vocabulary(config, name, index["vocab_size"])
-        if state.data.get(name, index["sha256"]) != index["sha256"]:
+        check_vocabulary(config, name, sources[name].index["vocab_size"])
+        digest = sources[name].digest
+        if state.data.get(name, digest) != digest:
             raise ValueError(
                 f"data.{name} is not allowed: its tokens are not those the run was begun with"
             )
@@ -123,7 +123,7 @@ def make_loader(
     if saved is not None:
         loader.load_state_dict(saved)
         state.loader = None  # from now on the loader knows it
-    state.data |= {name: sources[name].index["sha256"] for name in loader.names}
+    state.data |= {name: sources[name].digest for name in loader.names}
     state.tokenizer = sources[loader.names[0]].index.get("tokenizer")
     return loader
 

@@ -257,12 +257,12 @@ class Trainer:
             self.kept(phase.name).save(place.step, {"model": model_tensors(self.parallel)}, {})
             self.state.kept.setdefault(phase.name, []).append(place.step)
         if place.step % self.config.evaluate_every == 0:
-            self._evaluate()
+            self.measure()
         if place.step % self.config.save_every == 0:
             self.save()
 
-    def _evaluate(self) -> None:
-        """At most once a step: a phase may end where an evaluation was due anyway."""
+    def measure(self) -> None:
+        """Evaluate now, on all ranks together; at most once a step."""
         step = self.state.place.step
         if self.evaluate is not None and self.evaluated_at != step:
             self.evaluation = self._asked(lambda model: dict(self.evaluate(model)))
@@ -324,7 +324,7 @@ class Trainer:
 
     def _leave_phase(self, phase: Phase) -> None:
         """The windows used so far are remembered for a later phase of the same length."""
-        self._evaluate()
+        self.measure()
         seen = self.state.drawn.setdefault(str(phase.length), {})
         seen |= self.loader.drawn()
         self.state.place.next_phase(self.state.rate)
