@@ -16,6 +16,7 @@ from llama3lib.data.dedup.minhash import MinHash, estimate_jaccard
 from llama3lib.inference import SamplingParams, generate_tokens, sampling_probs
 from llama3lib.model import DocumentMask, RopeScaling
 from llama3lib.model.rope import rope_frequencies
+from llama3lib.posttrain.reward import pair_loss
 from llama3lib.quant import quantize_rows
 from llama3lib.tokenizer import ChatFormat, Message, Tokenizer, ToolCall
 from llama3lib.train import lr_at
@@ -108,3 +109,7 @@ def top_p_probs(logits: Tensor, temperature: float, p: float) -> Tensor:
 
 def fp8_rows(x: Tensor, upper_bound: float | None = None) -> tuple[Tensor, Tensor]:
     return quantize_rows(x, upper_bound)
+
+
+def rm_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | None = None) -> float:
+    return float(pair_loss(chosen, rejected, margin))
