@@ -3,6 +3,9 @@
 - `rows`, `dialogs`: a user's JSON lines to dialogs and pairs, every bad row told
 - `collate`: dialogs to ids and loss mask together
 - `sft`: supervised fine-tuning, by the trainer of `llama3lib.train`
+- `lora`, `adapters`: thin matrices beside frozen ones; PEFT's folders
+- `reward`, `reliability`: the reward model, and how far to trust it
+- `rejection`: K answers to each prompt, of which the best is kept
 """
 
 from llama3lib.utils.lazy import lazy_names
