@@ -20,7 +20,7 @@ from llama3lib.inference.ranks import EngineRanks
 from llama3lib.model import ModelArgs, Transformer, get_preset
 
 PROMPT, NEW, SHOWN = 16, 12, 3
-"""Tokens of each prompt; tokens of each text that are timed; steps whose spans are told."""
+"""Tokens of each prompt; tokens of each text that are timed, and of which spans are told."""
 SMALL = ModelArgs(
     dim=512, n_layers=8, n_heads=8, n_kv_heads=4, ffn_dim=1536, vocab_size=2048, max_seq_len=256
 )
@@ -101,8 +101,10 @@ def decode(model: Transformer, batch: int, **options: Any) -> dict[str, Any]:
             written += len(engine.step())
         seconds = (time.perf_counter() - start) / written * batch * NEW
         spans = list(getattr(engine.runner, "spans", []))
-    steps = sorted({span.micro_batch for span in spans})[-1 - SHOWN * 2 : -1]
-    shown = [[s.stage, s.micro_batch, s.start, s.end] for s in spans if s.micro_batch in steps]
+    last = max((span.micro_batch for span in spans), default=0)  # it may not be through yet
+    first = last - SHOWN * options.get("num_micro_batches", 1)
+    shown = [[s.stage, s.micro_batch, s.start, s.end] for s in spans]
+    shown = [span for span in shown if first <= span[1] < last]
     return {"seconds": seconds, "spans": shown}
 
 
