@@ -93,7 +93,7 @@ def test_loss_and_gradient_are_those_of_each_dialog_alone(file, chat, tmp_path):
     want = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows.targets.flatten())
     want.backward()
     assert targets == int((rows.targets != -100).sum())
-    assert float(loss) == pytest.approx(float(want), rel=1e-6)
+    assert float(loss) == pytest.approx(want.item(), rel=1e-6)
     ours, hf = dict(model.named_parameters()), dict(theirs.named_parameters())
     pairs = {
         "tok_embeddings.weight": "model.embed_tokens.weight",
