@@ -124,7 +124,8 @@ def read_rows(path: Path, account: RowAccount) -> Iterator[tuple[int, dict[str, 
             wide = head.startswith(_WIDE)
             if head.startswith(codecs.BOM_UTF8):
                 stream.read(len(codecs.BOM_UTF8))
-            if not wide and _is_array(stream.peek(1 << 12)):
+            lines = ".jsonl" in path.name.lower()  # else the rows may stand in an array
+            if not (wide or lines) and stream.peek(1 << 12).lstrip()[:1] == b"[":
                 yield from _array(path.name, stream.read(), account)
             elif not wide:
                 yield from _lines(path.name, stream, account)
@@ -145,10 +146,6 @@ def _line_after(path: Path) -> int:
             for _ in bounded_lines(stream, Limits().record_bytes):
                 line += 1
     return line
-
-
-def _is_array(head: bytes) -> bool:
-    return head.lstrip()[:1] == b"["
 
 
 def _lines(name: str, stream: Any, account: RowAccount) -> Iterator[tuple[int, dict[str, Any]]]:

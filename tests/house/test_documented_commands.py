@@ -4,6 +4,7 @@ A page is read from top to bottom in one folder, in which lie the pages, recipes
 that its lines speak of. What is not run is listed in `NOT_RUN`, with the reason.
 """
 
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from timing_tools import patient, wait_until
 from llama3lib.checkpoint import load_model, load_tokenizer, save_hf
 from llama3lib.data.recipe import web_recipe
 from llama3lib.data.runner import run_recipe
+from llama3lib.worlds.annotator import demonstrations
 from llama3lib.worlds.miniweb import crawl, make_web
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +29,7 @@ PAGES = {
     "README.md": "course,vocabulary",
     "docs/data-at-scale.md": "cluster",
     "docs/planning.md": "",
+    "docs/post-training.md": "",
     "docs/scaling.md": "scaling",
     "docs/serving.md": "serve",
     "docs/training-on-meshes.md": "train",
@@ -124,6 +127,9 @@ def things(tmp_path_factory):
     for name in ("PATH", "model"):
         save_hf(load_model("tiny-base"), folder / name, tokenizer=load_tokenizer("tiny-base"))
     (folder / "key.txt").write_text("a-key-of-thirty-two-characters!!", encoding="utf-8")
+    said = ({"prompt": task.prompt, "completion": text} for task, text in demonstrations(200, 0))
+    rows = "".join(json.dumps(row) + "\n" for row in said)
+    (folder / "dialogs.jsonl").write_text(rows, encoding="utf-8")
     recipes = ROOT / "llama3lib" / "assets"
     shutil.copy(recipes / "scaling" / "toy.toml", folder / "my.toml")
     return folder

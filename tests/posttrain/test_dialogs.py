@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llama3lib.posttrain import RowAccount, read_dialogs, read_pairs
 from llama3lib.tokenizer import Message, ToolCall
@@ -263,3 +265,47 @@ def test_real_sets_are_read_to_the_last_row():
     account = RowAccount()
     assert len(read_pairs(REAL / "preferences.json", account)) == 1094
     assert account.reasons == {"no preference": 6}
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["messages", "prompt", "chosen", "rejected", "role", "content", "id", "x"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(ANYTHING, max_size=6), st.sampled_from([".json", ".jsonl"]), st.booleans())
+def test_whatever_stands_in_a_file_every_row_is_accounted_for(
+    tmp_path_factory, rows, suffix, pairs
+):
+    path = tmp_path_factory.mktemp("any") / f"rows{suffix}"
+    lines = [json.dumps(row) for row in [*rows, GOOD]]
+    text = "[" + ",\n".join(lines) + "]" if suffix == ".json" else "\n".join(lines)
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    account, found = RowAccount(), []
+    try:
+        found = (read_pairs if pairs else read_dialogs)(path, account, most_bad=1)
+    except ValueError as error:
+        assert "none of" in str(error)
+    assert account.rows == len(rows) + 1 == len(found) + len(account.bad)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=60), st.sampled_from([".json", ".jsonl", ".jsonl.gz", ".json.gz"]))
+def test_no_bytes_break_the_reader(tmp_path_factory, raw, suffix):
+    path = tmp_path_factory.mktemp("bytes") / f"rows{suffix}"
+    path.write_bytes(raw)
+    account = RowAccount()
+    with pytest.raises(ValueError, match="none of|is empty"):
+        read_dialogs(path, account, most_bad=1)
+    assert len(account.bad) == account.rows
