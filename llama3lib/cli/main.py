@@ -23,6 +23,7 @@ from llama3lib.cli.export import Export
 from llama3lib.cli.generate import Generate
 from llama3lib.cli.info import Info
 from llama3lib.cli.plan import Plan
+from llama3lib.cli.reward import Reward
 from llama3lib.cli.scaling import Scaling
 from llama3lib.cli.serve import Serve
 from llama3lib.cli.sft import Sft
@@ -34,8 +35,8 @@ from llama3lib.cli.train import Train
 PROGRAM = "llama3"
 DISTRIBUTION = "llama3lib"
 COMMANDS = (
-    *(Info, Generate, Chat, Serve, Tokenize, Tokenizer, Data, Train, Sft, Scaling, Plan, Simulate),
-    *(Export, Doctor),
+    *(Info, Generate, Chat, Serve, Tokenize, Tokenizer, Data, Train, Sft, Reward, Scaling, Plan),
+    *(Simulate, Export, Doctor),
 )
 # what pip installs for a module that may be missing: an extra of ours, or a package of its own
 _DATA = (

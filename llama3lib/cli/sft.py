@@ -5,7 +5,7 @@ import shlex
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
@@ -47,6 +47,8 @@ class Sft:
     """Largest share of rows that may be unusable; beyond it nothing is trained."""
     weight_decay: float = 0.0
     """Of AdamW, on matrices."""
+    lora: int | None = None
+    """Train adapters of this rank beside frozen matrices; RUN/model has them merged in."""
     seed: int = 0
     """Of the order of the data and of the held-out share."""
     device: str = "auto"
@@ -65,6 +67,8 @@ class Sft:
     """Ranks that train together, as in dp=2,tp=2; starts them here, unless torchrun has."""
     restarts: int = 0
     """How often all ranks start again from the last checkpoint after one was lost."""
+    name: ClassVar[str] = "sft"
+    doing: ClassVar[str] = "fine-tuning"
 
     def run(self) -> int:
         """Do it; returns the exit code."""
@@ -93,7 +97,7 @@ class Sft:
 
     def _words(self) -> list[str]:
         """This command line again, for each of several ranks."""
-        words = ["sft", self.path, self.data, str(self.out)]
+        words = [self.name, self.path, self.data, str(self.out)]
         for field in fields(self):
             value, name = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
             if field.name not in ("path", "data", "out") and value != field.default:
@@ -104,25 +108,24 @@ class Sft:
         """As the only rank, or as one of several."""
         from llama3lib.checkpoint import load_args, load_tokenizer
         from llama3lib.cli.ranks import join
-        from llama3lib.posttrain.sft import prepare
         from llama3lib.tokenizer import chat_format_of
 
         rank = join(config.mesh, config.device)
         args, chat = load_args(self.path), chat_format_of(load_tokenizer(self.path))
         length = config.window(args)
-        print(f"fine-tuning {self.path} on {self.data}")
+        print(f"{self.doing} {self.path} on {self.data}")
         if not self.dry_run:
             return self._in_folder(config, chat, args, rank)
-        data = prepare(self.data, chat, length, config)
+        data = self._read(chat, length, config)
         print("\n".join(data.lines()))
         folder = Path(self.out or ".")
-        _tell_plan(_recipe(self.path, config, args, folder / "data", data.windows(length)))
+        _tell_plan(self._recipe(config, args, folder / "data", data.windows(length)))
         return 0
 
     def _in_folder(self, config: "SftConfig", chat: "Format", args: Any, rank: int) -> int:
         from llama3lib.checkpoint.ranks import Ranks
         from llama3lib.data.packing import window_count
-        from llama3lib.posttrain.sft import DIALOGS, open_shards, prepare, write_shards
+        from llama3lib.posttrain.sft import DIALOGS, open_shards
         from llama3lib.train import DivergedError, StoppedError
         from llama3lib.train.interrupt import terminated_in_order
         from llama3lib.train.plan import check_hardware
@@ -133,10 +136,10 @@ class Sft:
         length = config.window(args)
 
         def write() -> dict[str, Any]:
-            data = prepare(self.data, chat, length, config)
+            data = self._read(chat, length, config)
             print("\n".join(data.lines()))
-            write_shards(data, folder / "data", chat)
-            return _account_of(self.data, data)
+            self._write(data, folder / "data", chat)
+            return {"files_sha256": _sums_of(self.data)} | data.account()
 
         ranks.first(lambda: check_run_folder(folder))
         with contextlib.ExitStack() as stack, terminated_in_order():
@@ -145,10 +148,10 @@ class Sft:
                 told = ranks.first(write)
                 shards = open_shards(folder / "data")
                 windows = window_count(shards[DIALOGS], length)
-                recipe = _recipe(self.path, config, args, folder / "data", windows)
+                recipe = self._recipe(config, args, folder / "data", windows)
                 plan = _tell_plan(recipe, measure=rank == 0)
                 check_hardware(recipe, plan)
-                trainer = self._trainer(recipe, shards, folder)
+                trainer = self._trainer(recipe, shards, folder, chat, config)
                 self._train(trainer, plan.steps, chat, told)
             except KeyboardInterrupt:
                 step = None if trainer is None else trainer.saved_step()
@@ -161,14 +164,52 @@ class Sft:
                 return 1
         return 0
 
-    def _trainer(self, recipe: "TrainConfig", shards: dict[str, Any], folder: Path) -> "Trainer":
-        from llama3lib.checkpoint import load_model
+    # ---- what `llama3 reward` does in another way
+
+    def _read(self, chat: "Format", length: int, config: "SftConfig") -> "SftData":
+        from llama3lib.posttrain.sft import prepare
+
+        return prepare(self.data, chat, length, config)
+
+    def _write(self, data: "SftData", folder: Path, chat: "Format") -> None:
+        from llama3lib.posttrain.sft import write_shards
+
+        write_shards(data, folder, chat)
+
+    def _recipe(self, config: "SftConfig", args: Any, folder: Path, windows: int) -> "TrainConfig":
+        from llama3lib.posttrain.sft import make_recipe
+
+        return _told(make_recipe(config, args, self.path, folder, windows), config, windows)
+
+    def _trainer(
+        self,
+        recipe: "TrainConfig",
+        shards: dict[str, Any],
+        folder: Path,
+        chat: "Format",
+        config: "SftConfig",
+    ) -> "Trainer":
         from llama3lib.posttrain.sft import make_evaluation
-        from llama3lib.train import Trainer
 
         evaluate = make_evaluation(shards, recipe.phases[0].length)
-        model = load_model(self.path, dtype="float32")
-        trainer = Trainer(recipe, shards, folder, evaluate=evaluate, model=model)
+        return self._begun(recipe, shards, folder, config.objective, evaluate)
+
+    def _begun(
+        self,
+        recipe: "TrainConfig",
+        shards: dict[str, Any],
+        folder: Path,
+        objective: Any,
+        evaluate: Any,
+    ) -> "Trainer":
+        """Measured once before the first step."""
+        from llama3lib.checkpoint import load_model
+        from llama3lib.train import Trainer
+
+        more = {"evaluate": evaluate, "objective": objective}
+        trainer = Trainer(
+            recipe, shards, folder, model=load_model(self.path, dtype="float32"), **more
+        )
         if trainer.state.place.step == 0:
             trainer.measure()
             for name, value in trainer.evaluation.items():
@@ -188,25 +229,17 @@ class Sft:
         notes = {"made_by": "llama3 sft", "kind": "chat", "from": self.path, "dialogs": told}
         out = trainer.folder / MODEL
         tokenizer = with_chat_template(chat.tokenizer)
-        export(trainer.folder, out, overwrite=True, tokenizer=tokenizer, notes=notes)
+        more = {"tokenizer": tokenizer, "notes": notes, "plain": self._config().plain}
+        export(trainer.folder, out, overwrite=True, **more)
         print(f"written: {out}; talk with it: {shlex.join(['llama3', 'chat', str(out)])}")
 
 
-def _account_of(path: str, data: "SftData") -> dict[str, Any]:
-    """For the provenance: which files were read, and what became of their rows."""
+def _sums_of(path: str) -> dict[str, str]:
+    """For the provenance: which files were read."""
     from llama3lib.posttrain.rows import data_files
     from llama3lib.utils.files import sha256_file
 
-    cuts = data.cut, data.cut_held_out
-    return {
-        "files_sha256": {file.name: sha256_file(file) for file in data_files(path)},
-        "rows": data.rows.rows,
-        "unused_rows": data.rows.reasons,
-        "trained_on": len(data.train),
-        "held_out": len(data.held_out),
-        "cut": sum(one.cut for one in cuts),
-        "dropped": sum(len(one.dropped) for one in cuts),
-    }
+    return {file.name: sha256_file(file) for file in data_files(path)}
 
 
 def before_and_after(folder: Path) -> str:
@@ -219,11 +252,9 @@ def before_and_after(folder: Path) -> str:
     return f"held-out loss {losses[0]:.3f} before, {losses[-1]:.3f} after, in nats a learned token"
 
 
-def _recipe(path: str, config: "SftConfig", args: Any, folder: Path, windows: int) -> "TrainConfig":
-    from llama3lib.posttrain.sft import make_recipe
+def _told(recipe: "TrainConfig", config: "SftConfig", windows: int) -> "TrainConfig":
     from llama3lib.train.mesh import check_mesh
 
-    recipe = make_recipe(config, args, path, folder, windows)
     check_mesh(recipe)
     filled = f"{windows:,} windows of {recipe.phases[0].length:,} tokens"
     epochs = recipe.total_steps * config.batch_size / windows

@@ -58,6 +58,8 @@ class Batch:
     sources: tuple[str, ...]
     asked: Bool[Tensor, "B T1"] | None = None
     """Of dialogs, the tokens that a loss is taken on; None: on all."""
+    ranks: Int[Tensor, "B T1"] | None = None
+    """Of rankings, see `Packed`."""
 
     @property
     def inputs(self) -> Int[Tensor, "B T"]:
@@ -67,7 +69,9 @@ class Batch:
     @property
     def targets(self) -> Int[Tensor, "B T"]:
         """What it should say; -100 where the next token belongs to another document, or is not
-        asked for."""
+        asked for. Of rankings the ranks, which stand where the answers end."""
+        if self.ranks is not None:
+            return self.ranks[:, :-1]
         wanted = self.document_ids[:, 1:] == self.document_ids[:, :-1]
         if self.asked is not None:
             wanted &= self.asked[:, 1:]
@@ -136,7 +140,8 @@ class StatefulDataLoader:
         tokens = torch.from_numpy(np.stack([row.tokens for row in rows]))
         owners = torch.from_numpy(np.stack([row.document_ids for row in rows]))
         mine = places[self.rank :: self.ranks]
-        return Batch(tokens, owners, tuple(self.names[pick] for pick, _ in mine), _asked(rows))
+        names = tuple(self.names[pick] for pick, _ in mine)
+        return Batch(tokens, owners, names, _asked(rows), _ranks(rows))
 
     def picks(self, step: int) -> list[int]:
         """The source (its place in `names`) of each row of the global batch of a step.
@@ -214,6 +219,13 @@ def _asked(rows: Sequence[Packed]) -> Tensor | None:
         return None
     every = [np.ones(len(r.tokens), np.bool_) if r.asked is None else r.asked for r in rows]
     return torch.from_numpy(np.stack(every))
+
+
+def _ranks(rows: Sequence[Packed]) -> Tensor | None:
+    """Of a batch of rankings. Raises ValueError if only some of its rows are."""
+    kinds = {row.ranks is None for row in rows}
+    require(len(kinds) == 1, "data", "rankings and others", "sources that are all rankings or none")
+    return None if True in kinds else torch.from_numpy(np.stack([row.ranks for row in rows]))
 
 
 def _check(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llama3lib.data.tokens import TokenShard
+from llama3lib.data.tokens import SEGMENTS, TokenShard
 from llama3lib.utils.require import at_least, require
 
 
@@ -22,11 +22,14 @@ class Packed:
 
     Inputs are all but the last, targets all but the first. Document ids count from 0 within the
     window. asked [T + 1]: of dialogs, which tokens a loss is taken on; None: on all.
+    ranks [T + 1]: of rankings, at the last token of each answer its rank, 0 the best, and -100
+    elsewhere; their document ids are 16 times the number of the prompt, plus that of the answer.
     """
 
     tokens: np.ndarray
     document_ids: np.ndarray
     asked: np.ndarray | None = None
+    ranks: np.ndarray | None = None
 
 
 def window_count(shard: Sized, length: int) -> int:
@@ -63,13 +66,17 @@ def _window_of_dialogs(shard: TokenShard, members: np.ndarray, length: int) -> P
     """Whole dialogs one after the other; the filling is a document of its own, never asked for."""
     tokens = np.zeros(length + 1, dtype=np.int64)
     owners = np.full(length + 1, len(members), dtype=np.int64)
-    asked, at = np.zeros(length + 1, dtype=np.bool_), 0
+    asked, at = np.zeros(length + 1, dtype=shard.asked.dtype), 0
     for number, member in enumerate(members):
         begin, end = shard.starts[member], shard.starts[member + 1]
         own = slice(at, at := at + int(end - begin))
         tokens[own], owners[own] = shard.tokens[begin:end], number
         asked[own] = shard.asked[begin:end]
-    return Packed(tokens, owners, asked)
+    if not shard.is_ranking:
+        return Packed(tokens, owners, asked)
+    ranks = asked // SEGMENTS - 1.0
+    ranks = np.where(ranks < 0, -100, ranks).astype(np.int64)
+    return Packed(tokens, owners * SEGMENTS + asked % SEGMENTS, ranks=ranks)
 
 
 def _dialog_windows(shard: TokenShard, length: int) -> list[np.ndarray]:

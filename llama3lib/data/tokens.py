@@ -3,7 +3,9 @@
 A shard folder holds `tokens.bin` (ids as 16- or 32-bit numbers, one document after the other),
 `starts.npy` (where each document begins, and where the last one ends) and `index.json` (counts,
 vocabulary size, checksums, and whose tokens they are). A shard of dialogs also has `asked.bin`, one
-byte for each id: whether a loss is taken there. All of it is written whole or not at all.
+byte for each id: whether a loss is taken there. In one of rankings, a prompt with several answers
+to each document, the byte is the number of the answer (0: prompt) and, at its last token, 16 times
+its rank from 1, the best. All of it is written whole or not at all.
 """
 
 import hashlib
@@ -21,6 +23,9 @@ from llama3lib.utils.require import require
 
 _FORMAT = "llama3lib-tokens-1"
 _DIALOGS = "llama3lib-dialogs-1"  # another name: who knows no masks must not read it
+_RANKINGS = "llama3lib-rankings-1"
+SEGMENTS = 16
+"""Prompt and answers of one row, at most."""
 
 
 def write_token_shard(
@@ -61,6 +66,17 @@ def write_dialog_shard(
     Raises ValueError if an id does not fit the vocabulary, a mask is not as long as its ids, or
     there is no dialog at all.
     """
+    return _write_marked(dialogs, folder, vocab_size, overwrite, tokenizer, _DIALOGS)
+
+
+def _write_marked(
+    dialogs: Iterable[EncodedDialog],
+    folder: str | Path,
+    vocab_size: int,
+    overwrite: bool,
+    tokenizer: str | None,
+    form: str,
+) -> "TokenShard":
     with atomic_folder(folder, overwrite=overwrite) as temporary:
         with open(temporary / "asked.bin", "wb") as masks:
 
@@ -75,8 +91,24 @@ def write_dialog_shard(
 
             with open(temporary / "tokens.bin", "wb") as file:
                 starts = _write_ids(documents(), file, vocab_size)
-        _write_index(temporary, starts, vocab_size, tokenizer, _DIALOGS)
+        _write_index(temporary, starts, vocab_size, tokenizer, form)
     return TokenShard(folder)
+
+
+def write_ranking_shard(
+    rows: Iterable[tuple[Sequence[int], bytes]],
+    folder: str | Path,
+    *,
+    vocab_size: int,
+    overwrite: bool = False,
+    tokenizer: str | None = None,
+) -> "TokenShard":
+    """Prompts with ranked answers into a shard: ids and their bytes, as told above.
+
+    Raises ValueError as `write_dialog_shard`.
+    """
+    dialogs = (EncodedDialog(list(ids), list(marks)) for ids, marks in rows)
+    return _write_marked(dialogs, folder, vocab_size, overwrite, tokenizer, _RANKINGS)
 
 
 def _kind(vocab_size: int) -> np.dtype:
@@ -113,7 +145,7 @@ def _write_index(
         "sha256": sha256_file(folder / "tokens.bin"),
         "starts_sha256": sha256_file(folder / "starts.npy"),
     }
-    if form == _DIALOGS:
+    if form != _FORMAT:
         index["asked_sha256"] = sha256_file(folder / "asked.bin")
     (folder / "index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
@@ -145,7 +177,7 @@ class TokenShard:
         self.folder = Path(folder)
         try:
             self.index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
-            if self.index["format"] not in (_FORMAT, _DIALOGS):
+            if self.index["format"] not in (_FORMAT, _DIALOGS, _RANKINGS):
                 raise ValueError(f"format {self.index['format']!r} is not {_FORMAT!r}")
             if self.index["dtype"] not in ("<u2", "<u4"):
                 raise ValueError(f"dtype {self.index['dtype']!r} is not '<u2' or '<u4'")
@@ -175,7 +207,12 @@ class TokenShard:
     @property
     def has_mask(self) -> bool:
         """Whether these are dialogs, of which some tokens are asked for and others not."""
-        return self.index["format"] == _DIALOGS
+        return self.index["format"] != _FORMAT
+
+    @property
+    def is_ranking(self) -> bool:
+        """Whether each document is a prompt with several answers that have ranks."""
+        return self.index["format"] == _RANKINGS
 
     @property
     def digest(self) -> str:
@@ -192,9 +229,10 @@ class TokenShard:
 
     @cached_property
     def asked(self) -> np.ndarray:
-        """For each id whether a loss is taken there; only dialogs have it."""
-        require(self.has_mask, "shard", str(self.folder), "a shard of dialogs")
-        return np.memmap(self.folder / "asked.bin", dtype=np.bool_, mode="r")
+        """For each id whether a loss is taken there, of rankings its byte; texts have none."""
+        require(self.has_mask, "shard", str(self.folder), "a shard of dialogs or rankings")
+        kind = np.uint8 if self.is_ranking else np.bool_
+        return np.memmap(self.folder / "asked.bin", dtype=kind, mode="r")
 
     def document(self, place: int) -> np.ndarray:
         """The ids of one document, its end token included."""

@@ -1,7 +1,7 @@
 """A model on a mesh: the one place that knows in which order its parallelisms are applied."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from torch.distributed.device_mesh import DeviceMesh
 
 from llama3lib.model import DocumentMask, Transformer
+from llama3lib.model.attention import AttentionMask
 from llama3lib.parallel.activation import apply_activation_checkpointing
 from llama3lib.parallel.context import apply_cp, cut_sequence
 from llama3lib.parallel.data import apply_fsdp, let_go, sync_gradients
@@ -151,6 +152,7 @@ class ParallelModel:
         *,
         micro_batch: int | None = None,
         train: bool = True,
+        mask: Callable[[Tensor], AttentionMask] = DocumentMask,
     ) -> tuple[Float[Tensor, ""], int]:
         """Add the batch's gradient to `.grad`; the loss of the global batch and its targets.
 
@@ -158,7 +160,7 @@ class ParallelModel:
         go through `micro_batch` at a time. However batch and model are cut, the gradient is that
         of the mean over all targets of the global batch.
         loss: as `next_token_loss`. Not used if logits are cut by vocabulary.
-        train: False for the loss alone.
+        train: False for the loss alone. mask: what document ids mean.
 
         Raises ValueError, on every rank, if the numbers do not divide or differ between ranks.
         """
@@ -172,7 +174,7 @@ class ParallelModel:
         valid = max(1, int(self._sum(torch.count_nonzero(targets != IGNORED), "cp", "pp", "tp")))
         loss = self._loss(loss)
         pieces = [
-            self._piece(inputs, targets, document_ids, slice(start, start + size))
+            self._piece(inputs, targets, document_ids, slice(start, start + size), mask)
             for start in range(0, rows, size)
         ]
         if self.dims.pp > 1:
@@ -223,13 +225,18 @@ class ParallelModel:
         )
 
     def _piece(
-        self, inputs: Tensor, targets: Tensor, ids: Tensor | None, rows: slice
-    ) -> tuple[Tensor, Tensor, DocumentMask | None, Tensor]:
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        ids: Tensor | None,
+        rows: slice,
+        mask_of: Callable[[Tensor], AttentionMask],
+    ) -> tuple[Tensor, Tensor, AttentionMask | None, Tensor]:
         """One micro-batch: this rank's tokens and their positions, the mask of whole rows."""
         device, (_, length) = self.device, inputs.shape
         mask = None
         if ids is not None and bool((ids[rows] != ids[rows, :1]).any()):
-            mask = DocumentMask(ids[rows].to(device, non_blocking=True))
+            mask = mask_of(ids[rows].to(device, non_blocking=True))
         flat = torch.arange(length, device=device).unsqueeze(0)
         positions = flat if mask is None else mask.positions()
         cp = self.dims.cp
@@ -297,7 +304,7 @@ def _share(
     loss: Loss,
     inputs: Tensor,
     positions: Tensor,
-    mask: DocumentMask | None,
+    mask: AttentionMask | None,
     targets: Tensor,
     valid: int,
 ) -> Tensor:

@@ -80,6 +80,19 @@ def lora_places(model: Transformer) -> Iterator[tuple[str, nn.Module, str, LoraL
             yield path, model.get_submodule(parent), name, module
 
 
+def merged_state(state: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """The weights of a model with adapters as those of the plain model that gives the same.
+
+    scale: alpha / rank. Raises ValueError if there are no adapters.
+    """
+    plain, places = dict(state), [n.removesuffix(".lora_a") for n in state if n.endswith(".lora_a")]
+    require(places, "state", "without adapters", "one with LoRA")
+    for place in places:
+        a, b = plain.pop(f"{place}.lora_a"), plain.pop(f"{place}.lora_b")
+        plain[f"{place}.weight"] = plain.pop(f"{place}.base.weight") + scale * b @ a
+    return plain
+
+
 def merge_lora(model: Transformer) -> Transformer:
     """Add what was learned to the matrices, in place: a plain model that gives the same.
 

@@ -18,13 +18,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from llama3lib.data.tokens import SEGMENTS
 from llama3lib.model import Transformer
 from llama3lib.train.loss import IGNORED
 from llama3lib.utils.require import at_least, require, require_all
-
-SEGMENTS = 64
-"""Segments of a row, the prompt's included: `segments // SEGMENTS` is the number of a prompt,
-the rest is 0 for the prompt and 1, 2, ... for its answers."""
 
 
 def make_reward_model(model: Transformer, seed: int = 0) -> Transformer:
@@ -78,7 +75,8 @@ def ranking_loss(
 class AnswerMask:
     """Who may look where: back, within the own prompt, and of the answers only at the own one.
 
-    segments [B, T]: see `SEGMENTS`. What fills a row up has a prompt number of its own.
+    segments [B, T]: 16 times the number of the prompt; plus 0 for its own tokens and 1, 2, ... for
+    those of its answers. What fills a row up has a prompt number of its own.
     """
 
     segments: Int[Tensor, "B T"]

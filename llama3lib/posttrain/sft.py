@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from llama3lib.data.packing import whole_windows, window_count
 from llama3lib.data.tokens import TokenShard, write_dialog_shard
@@ -17,6 +18,7 @@ from llama3lib.eval import held_out_loss
 from llama3lib.model import ModelArgs, Transformer
 from llama3lib.posttrain.collate import CutAccount, Format, encode_dialogs
 from llama3lib.posttrain.dialogs import MOST_BAD, Dialog, read_dialogs
+from llama3lib.posttrain.lora import add_lora, merged_state
 from llama3lib.posttrain.rows import RowAccount
 from llama3lib.tokenizer import EncodedDialog
 from llama3lib.train.config import (
@@ -28,6 +30,7 @@ from llama3lib.train.config import (
 )
 from llama3lib.train.gates import Evaluate
 from llama3lib.train.mesh import MeshConfig
+from llama3lib.train.objective import NEXT_TOKEN, Objective
 from llama3lib.utils.require import at_least, between, positive, require
 
 DIALOGS = "dialogs"
@@ -55,6 +58,9 @@ class SftConfig:
     most_bad: float = MOST_BAD
     """Largest share of rows that may be unusable."""
     weight_decay: float = 0.0
+    lora: int | None = None
+    """Rank of the adapters that are trained beside frozen matrices, whose alpha is twice that;
+    None: all weights are trained, as in the paper."""
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -68,11 +74,24 @@ class SftConfig:
     def __post_init__(self) -> None:
         positive("lr", self.lr)
         positive("epochs", self.epochs)
-        for name in ("steps", "batch_size", "length", "save_every", "evaluate_every"):
+        for name in ("steps", "batch_size", "length", "lora", "save_every", "evaluate_every"):
             value = getattr(self, name)
             at_least(name, 1 if value is None else value, 2 if name == "length" and value else 1)
         require(0 <= self.held_out < 1, "held_out", self.held_out, "0 or more, below 1")
         between("most_bad", self.most_bad, 0, 1)
+        plain = self.lora is None or self.mesh.tp * self.mesh.pp == 1
+        require(plain, "lora", self.lora, f"with dp alone, not with mesh {self.mesh}")
+
+    @property
+    def objective(self) -> Objective:
+        """What the trainer needs to know of it."""
+        if self.lora is None:
+            return NEXT_TOKEN
+        return Objective(adapt=lambda model: add_lora(model, self.lora, 2 * self.lora))
+
+    def plain(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A model's weights out of those that were trained."""
+        return weights if self.lora is None else merged_state(weights, 2.0)
 
     def window(self, args: ModelArgs) -> int:
         """Tokens a window of this model.
@@ -99,6 +118,18 @@ class SftData:
     def windows(self, length: int) -> int:
         """How many windows the dialogs to train on fill."""
         return len(whole_windows(np.asarray([len(d.ids) for d in self.train]), length + 1))
+
+    def account(self) -> dict[str, object]:
+        """For the provenance."""
+        cuts = self.cut, self.cut_held_out
+        return {
+            "rows": self.rows.rows,
+            "unused_rows": self.rows.reasons,
+            "trained_on": len(self.train),
+            "held_out": len(self.held_out),
+            "cut": sum(one.cut for one in cuts),
+            "dropped": sum(len(one.dropped) for one in cuts),
+        }
 
     def lines(self) -> list[str]:
         """For people."""

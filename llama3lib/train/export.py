@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ def export(
     overwrite: bool = False,
     tokenizer: Tokenizer | None = None,
     notes: Mapping[str, Any] | None = None,
+    plain: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] = dict,
 ) -> None:
     """Write a step of a run, or the average of a phase, as a Hugging Face folder with provenance.
 
     tokenizer: instead of the recipe's, as one that also says how dialogs are written.
-    notes: what else the provenance tells.
+    notes: what else the provenance tells. plain: makes a model's weights of those that were
+    trained, where these are others, such as adapters.
 
     Raises ValueError if there is no such step or phase, or the tokenizer is not there any more.
     """
@@ -59,7 +61,7 @@ def export(
             )
         every = CheckpointManager(folder / "weights" / phase, alone=True)
         weights = average_checkpoints(every, kept[phase])
-    model = _model(config, weights, meta["state"]["place"]["phase"])
+    model = _model(config, plain(weights), meta["state"]["place"]["phase"])
     tokenizer = tokenizer or _tokenizer(config, meta["state"].get("tokenizer"))
     save_hf(model, out, tokenizer=tokenizer, overwrite=overwrite)
     _write_provenance(folder, Path(out), config, meta, step, phase, notes or {})

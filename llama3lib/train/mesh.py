@@ -1,6 +1,7 @@
 """The ranks of a run: the mesh that a recipe asks for, and one whole model out of their shares."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
@@ -149,10 +150,14 @@ def plan_of(config: "TrainConfig", dtype: torch.dtype) -> ParallelPlan:
 
 
 @torch.no_grad()
-def whole_model(model: ParallelModel, ranks: Ranks) -> Transformer | None:
+def whole_model(
+    model: ParallelModel,
+    ranks: Ranks,
+    adapt: Callable[[Transformer], Transformer] = lambda model: model,
+) -> Transformer | None:
     """The model with all its weights, on rank 0; None on the others. Called on all ranks.
 
-    Without a mesh it is the model itself, else a copy on the device.
+    Without a mesh it is the model itself, else a copy on the device. adapt: `Objective.adapt`.
     """
     if model.mesh is None:
         return model.parts[0]
@@ -171,6 +176,6 @@ def whole_model(model: ParallelModel, ranks: Ranks) -> Transformer | None:
     if args.tie_embeddings:
         state["output.weight"] = state["tok_embeddings.weight"]
     with torch.device("meta"):
-        copy = Transformer(args)
+        copy = adapt(Transformer(args))
     copy.load_state_dict(state, assign=True)
     return copy.to(model.device)

@@ -11,6 +11,7 @@ from llama3lib.data.loader import Batch
 from llama3lib.model import DocumentMask, Transformer
 from llama3lib.parallel import ParallelModel
 from llama3lib.train.loss import count_valid, next_token_loss
+from llama3lib.train.objective import NEXT_TOKEN, Objective
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def train_step(
     micro_batch: int | None = None,
     clip: float = 1.0,
     document_mask: bool = True,
+    objective: Objective = NEXT_TOKEN,
 ) -> StepResult:
     """Change the weights by one batch, `micro_batch` sequences at a time.
 
@@ -44,7 +46,13 @@ def train_step(
     before.
     """
     optimizer.zero_grad()
-    loss, targets = backward(model, batch, micro_batch=micro_batch, document_mask=document_mask)
+    loss, targets = backward(
+        model,
+        batch,
+        micro_batch=micro_batch,
+        document_mask=document_mask,
+        objective=objective,
+    )
     norm = model.clip_grad_norm_(clip)
     result = StepResult(float(loss), float(norm), targets)
     if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
@@ -59,11 +67,17 @@ def backward(
     *,
     micro_batch: int | None = None,
     document_mask: bool = True,
+    objective: Objective = NEXT_TOKEN,
 ) -> tuple[Float[Tensor, ""], int]:
     """Add the batch's gradient to `.grad`; the loss and the number of targets."""
     ids = batch.document_ids[:, :-1] if document_mask else None
     return model.backward(
-        batch.inputs, batch.targets, ids, next_token_loss, micro_batch=micro_batch
+        batch.inputs,
+        batch.targets,
+        ids,
+        objective.loss,
+        micro_batch=micro_batch,
+        mask=objective.mask,
     )
 
 

@@ -28,6 +28,7 @@ from llama3lib.train.gates import Evaluate, Gate
 from llama3lib.train.interrupt import StoppedError, given_up_after, stop_between_steps
 from llama3lib.train.mesh import make_mesh, plan_of, precision_of, whole_model
 from llama3lib.train.metrics import MetricLog, Speed, SpikeAlarm, memory_bytes, peak_flops
+from llama3lib.train.objective import NEXT_TOKEN, Objective
 from llama3lib.train.optim import make_adamw
 from llama3lib.train.prepare import check_sources, make_loader, set_positions, starting_model
 from llama3lib.train.rollback import roll_back
@@ -71,7 +72,7 @@ class Trainer:
     sources: the tokens of each source of the recipe.
     gate: asked at the end of each phase that has one (section 3.4.2).
     evaluate: asked every `evaluate_every` steps and after each phase.
-    model: weights to begin with, instead of drawn ones.
+    model: weights to begin with, instead of drawn ones. objective: what is made of it and trained.
     probe: called with the name of each place where a crash would matter; for tests.
 
     Raises ValueError if the recipe does not fit the sources, the device or what is in the folder,
@@ -87,6 +88,7 @@ class Trainer:
         gate: Gate | None = None,
         evaluate: Evaluate | None = None,
         model: Transformer | None = None,
+        objective: Objective = NEXT_TOKEN,
         tensorboard: bool = False,
         probe: Callable[[str], None] | None = None,
     ) -> None:
@@ -100,7 +102,8 @@ class Trainer:
         self.device = pick_device(config.device)
         self.dtype = precision_of(config, self.device)
         mesh = make_mesh(config, self.device)
-        start = starting_model(config, model).to(self.device).train()
+        self.objective = objective
+        start = objective.adapt(starting_model(config, model).to(self.device).train())
         self.parallel = parallelize(start, mesh, plan_of(config, self.dtype))
         self.ranks, recipe = Ranks(), config.optimizer
         self.optimizer = make_adamw(
@@ -176,7 +179,7 @@ class Trainer:
         state = self.state
         averaged = {name: self.averaged(name) for name in state.kept}
         return TrainResult(
-            whole_model(self.parallel, self.ranks),
+            whole_model(self.parallel, self.ranks, self.objective.adapt),
             state.place.step,
             state.tokens,
             state.loss,
@@ -224,6 +227,7 @@ class Trainer:
                 micro_batch=self.config.micro_batch,
                 clip=self.config.optimizer.clip,
                 document_mask=self.config.document_mask,
+                objective=self.objective,
             )
         except DivergedError as error:
             if self.config.on_spike != "rollback" or self.saved_step() is None:
@@ -271,7 +275,7 @@ class Trainer:
 
     def _asked(self, question: Callable[[Transformer], T]) -> T:
         """What rank 0 finds out about the whole model, on all ranks."""
-        model = whole_model(self.parallel, self.ranks)
+        model = whole_model(self.parallel, self.ranks, self.objective.adapt)
         answer = self.ranks.first(lambda: question(model.eval()))
         self.model.train()
         return answer

@@ -42,6 +42,7 @@ NOT_RUN = {
     "sbatch": "needs Slurm",
     "--engine slurm": "needs Slurm",
     'run_on_cluster(plan, "slurm"': "needs Slurm",
+    "--device cuda": "needs GPUs",
     "lm_eval": "its tasks come from the network; tests/eval runs the adapter",
     "openai.OpenAI(": "needs the official client and a server on port 8000; tests/serve has both",
     "curl": "asks a server on port 8000; the test asks each server it starts",
@@ -130,6 +131,13 @@ def things(tmp_path_factory):
     said = ({"prompt": task.prompt, "completion": text} for task, text in demonstrations(200, 0))
     rows = "".join(json.dumps(row) + "\n" for row in said)
     (folder / "dialogs.jsonl").write_text(rows, encoding="utf-8")
+    some = (
+        {"prompt": f"min {i} {j}", "chosen": str(i), "rejected": str(j)}
+        for i in range(10)
+        for j in range(i + 1, 10)
+    )
+    rows = "".join(json.dumps(row) + "\n" for row in some)
+    (folder / "pairs.jsonl").write_text(rows, encoding="utf-8")
     recipes = ROOT / "llama3lib" / "assets"
     shutil.copy(recipes / "scaling" / "toy.toml", folder / "my.toml")
     return folder
