@@ -16,9 +16,10 @@ from llama3lib.data.dedup.minhash import MinHash, estimate_jaccard
 from llama3lib.inference import SamplingParams, generate_tokens, sampling_probs
 from llama3lib.model import DocumentMask, RopeScaling
 from llama3lib.model.rope import rope_frequencies
+from llama3lib.posttrain import dpo
 from llama3lib.posttrain.reward import pair_loss
 from llama3lib.quant import quantize_rows
-from llama3lib.tokenizer import ChatFormat, Message, Tokenizer, ToolCall
+from llama3lib.tokenizer import ChatFormat, EncodedDialog, Message, Tokenizer, ToolCall
 from llama3lib.train import lr_at
 
 __all__ = ["lr_at"]
@@ -113,3 +114,47 @@ def fp8_rows(x: Tensor, upper_bound: float | None = None) -> tuple[Tensor, Tenso
 
 def rm_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | None = None) -> float:
     return float(pair_loss(chosen, rejected, margin))
+
+
+def dpo_loss(
+    pol_chosen: Tensor,
+    pol_rejected: Tensor,
+    ref_chosen: Tensor,
+    ref_rejected: Tensor,
+    beta: float,
+    label_smoothing: float = 0.0,
+) -> float:
+    logps = pol_chosen, pol_rejected, ref_chosen, ref_rejected
+    return float(dpo.dpo_loss(*logps, beta=beta, label_smoothing=label_smoothing).loss)
+
+
+def pair_logps(
+    model_dir: str, pairs: list[dict], output_scale: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    batch = _pair_batch(pairs)
+    logps = dpo.sequence_logps(_token_logps(model_dir, batch, output_scale), batch)
+    return logps[: len(pairs)], logps[len(pairs) :]
+
+
+def llama3_dpo_loss(
+    model_dir: str, pairs: list[dict], ref_output_scale: float, beta: float, nll: float
+) -> float:
+    batch = _pair_batch(pairs)
+    reference = dpo.sequence_logps(_token_logps(model_dir, batch, ref_output_scale), batch)
+    policy = _token_logps(model_dir, batch)
+    return float(dpo.llama3_dpo_loss(policy, reference, batch, beta=beta, nll_weight=nll).loss)
+
+
+def _pair_batch(pairs: list[dict]) -> dpo.PairRows:
+    def encoded(pair: dict, answer: str) -> EncodedDialog:
+        mask = [False] * len(pair["prompt"]) + [True] * len(pair[answer])
+        return EncodedDialog(pair["prompt"] + pair[answer], mask)
+
+    made = [(encoded(pair, "chosen"), encoded(pair, "rejected")) for pair in pairs]
+    return dpo.collate_pairs(made, pad_id=0)
+
+
+@torch.no_grad()
+def _token_logps(model_dir: str, batch: dpo.PairRows, output_scale: float = 1.0) -> Tensor:
+    model = load_model(model_dir, dtype=torch.float64)
+    return dpo.token_logps(model(batch.rows.ids) * output_scale, batch.rows.targets)
