@@ -5,7 +5,10 @@
 - `sft`: supervised fine-tuning, by the trainer of `llama3lib.train`
 - `lora`, `adapters`: thin matrices beside frozen ones; PEFT's folders
 - `reward`, `reliability`: the reward model, and how far to trust it
+- `reward_data`, `reward_folder`: pairs to rows for the trainer; the result as a folder
 - `rejection`: K answers to each prompt, of which the best is kept
+- `data_quality`: good by either opinion, and each thing said once
+- `distill`, `dpo`: losses for logits of a larger model, and for pairs without a reward model
 """
 
 from llama3lib.utils.lazy import lazy_names
