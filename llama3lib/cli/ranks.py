@@ -14,7 +14,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,16 +30,17 @@ def under_torchrun() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def words_of(command: Any) -> list[str]:
-    """A command line's options, but for those that are as always; a dataclass of them in one."""
-    words: list[str] = []
+def words_of(command: Any, places: Sequence[str] = ()) -> list[str]:
+    """A command line's options, but for those that are as always; a dataclass of them in one.
+
+    places: fields that have a place instead of a name, in their order.
+    """
+    words = [str(getattr(command, name)) for name in places]
     for field in fields(command):
         value, name = getattr(command, field.name), f"--{field.name.replace('_', '-')}"
         if is_dataclass(value):
             words += words_of(value)
-        elif field.default is MISSING:  # it has a place instead of a name
-            words.insert(0, str(value))
-        elif value != field.default:
+        elif field.name not in places and value != field.default:
             words += [name] if value is True else [name, str(value)]
     return words
 

@@ -35,10 +35,10 @@ class Reward(Sft):
         write_pair_shards(data, folder, chat)
 
     def _recipe(self, config: "SftConfig", args: Any, folder: Path, windows: int) -> "TrainConfig":
-        from llama3lib.cli.sft import _told
+        from llama3lib.cli.sft import told_recipe
         from llama3lib.posttrain.reward_data import reward_recipe
 
-        return _told(reward_recipe(config, args, self.path, folder, windows), config, windows)
+        return told_recipe(reward_recipe(config, args, self.path, folder, windows), config, windows)
 
     def _trainer(
         self,
@@ -48,10 +48,10 @@ class Reward(Sft):
         chat: "Format",
         config: "SftConfig",
     ) -> "Trainer":
-        from llama3lib.posttrain.reward_data import REWARD, make_reward_evaluation
+        from llama3lib.posttrain.reward_data import REWARD, make_reward_evaluation, rows_of
+        from llama3lib.train.config import HELD_OUT
 
-        data = self._read(chat, recipe.phases[0].length, config)
-        evaluate = make_reward_evaluation(data.held_out)
+        evaluate = make_reward_evaluation(rows_of(shards[HELD_OUT]) if HELD_OUT in shards else [])
         return self._begun(recipe, shards, folder, REWARD, evaluate)
 
     def _train(self, trainer: "Trainer", steps: int, chat: "Format", told: dict[str, Any]) -> None:

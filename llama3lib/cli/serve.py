@@ -67,7 +67,7 @@ class Serve(ModelOptions):
         with terminated_in_order():
             code = start_ranks(
                 "llama3lib.cli.main",
-                ["serve", *words_of(self)],
+                ["serve", *words_of(self, ("path",))],
                 tp * pp,
                 self.restarts,
                 again="all start again, and what was being answered is lost",

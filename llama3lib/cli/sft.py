@@ -97,12 +97,9 @@ class Sft:
 
     def _words(self) -> list[str]:
         """This command line again, for each of several ranks."""
-        words = [self.name, self.path, self.data, str(self.out)]
-        for field in fields(self):
-            value, name = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
-            if field.name not in ("path", "data", "out") and value != field.default:
-                words += [name] if value is True else [name, str(value)]
-        return words
+        from llama3lib.cli.ranks import words_of
+
+        return [self.name, *words_of(self, ("path", "data", "out"))]
 
     def _run(self, config: "SftConfig") -> int:
         """As the only rank, or as one of several."""
@@ -179,7 +176,7 @@ class Sft:
     def _recipe(self, config: "SftConfig", args: Any, folder: Path, windows: int) -> "TrainConfig":
         from llama3lib.posttrain.sft import make_recipe
 
-        return _told(make_recipe(config, args, self.path, folder, windows), config, windows)
+        return told_recipe(make_recipe(config, args, self.path, folder, windows), config, windows)
 
     def _trainer(
         self,
@@ -252,7 +249,8 @@ def before_and_after(folder: Path) -> str:
     return f"held-out loss {losses[0]:.3f} before, {losses[-1]:.3f} after, in nats a learned token"
 
 
-def _told(recipe: "TrainConfig", config: "SftConfig", windows: int) -> "TrainConfig":
+def told_recipe(recipe: "TrainConfig", config: "SftConfig", windows: int) -> "TrainConfig":
+    """The recipe, checked against its mesh, after a line on how full its windows are."""
     from llama3lib.train.mesh import check_mesh
 
     check_mesh(recipe)

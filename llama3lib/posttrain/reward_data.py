@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from llama3lib.data.encoding import stable_hash
 from llama3lib.data.packing import whole_windows
-from llama3lib.data.tokens import SEGMENTS, write_ranking_shard
+from llama3lib.data.tokens import SEGMENTS, TokenShard, write_ranking_shard
 from llama3lib.model import ModelArgs, Transformer
 from llama3lib.posttrain.collate import Format, encode_dialog
 from llama3lib.posttrain.dialogs import Pair, read_pairs
@@ -122,6 +123,18 @@ def marks_of(row: RankedRow) -> bytes:
     return bytes(marks)
 
 
+def rows_of(shard: TokenShard) -> list[RankedRow]:
+    """The rows of a shard of rankings, as they were written."""
+    found = []
+    for start, end in pairwise(shard.starts.tolist()):
+        marks = np.asarray(shard.asked[start:end])
+        ends = {int(marks[at]) // SEGMENTS: int(at) for at in np.flatnonzero(marks >= SEGMENTS)}
+        ids = np.asarray(shard.tokens[start:end]).tolist()
+        segments = (marks % SEGMENTS).tolist()
+        found.append(RankedRow(ids, segments, [ends[rank] for rank in sorted(ends)]))
+    return found
+
+
 def write_pair_shards(data: RewardData, folder: Path, chat: Format) -> None:
     """Write the rows below `folder`, replacing what is there; the same data, the same bytes."""
     for name, rows in ((DIALOGS, data.train), (HELD_OUT, data.held_out)):
@@ -140,6 +153,7 @@ def reward_recipe(
 ) -> TrainConfig:
     """As `make_recipe`, for a reward model."""
     recipe = make_recipe(config, args, tokenizer, folder, windows)
+    require(config.lora is None, "lora", config.lora, "None: a reward model trains all weights")
     require(config.mesh.tp * config.mesh.cp == 1, "mesh", str(config.mesh), "dp only")
     phases = tuple(replace(phase, name="reward") for phase in recipe.phases)
     return replace(recipe, title="Reward model", phases=phases)

@@ -15,7 +15,10 @@ from transformers import AutoModelForSequenceClassification
 from llama3lib.checkpoint import CheckpointError, load_model, load_tokenizer
 from llama3lib.cli import main as cli
 from llama3lib.posttrain.reward import ranked_row, rewards_of
+from llama3lib.posttrain.reward_data import prepare_pairs, rows_of, write_pair_shards
 from llama3lib.posttrain.reward_folder import load_reward_model, save_reward_model
+from llama3lib.posttrain.sft import SftConfig, open_shards
+from llama3lib.tokenizer import chat_format_of
 from llama3lib.train import read_metrics
 
 OPTIONS = ("--lr", "2e-3", "--steps", "30", "--length", "64", "--batch-size", "8")
@@ -137,6 +140,20 @@ def test_wrong_adapters_are_refused(capsys, tmp_path, data, words, said):
     assert cli.main(["sft", "tiny-skills", str(data), str(tmp_path / "run"), *words]) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+def test_an_option_without_effect_is_refused(capsys, data):
+    assert cli.main(["reward", "tiny-skills", str(data), "--dry-run", "--lora", "4"]) == 2
+    assert "lora=4 is not allowed" in capsys.readouterr().err
+
+
+def test_rows_come_back_from_their_shard(tmp_path, data):
+    chat = chat_format_of(load_tokenizer("tiny-skills"))
+    made = prepare_pairs(data, chat, 64, SftConfig())
+    write_pair_shards(made, tmp_path, chat)
+    shards = open_shards(tmp_path)
+    assert rows_of(shards["dialogs"]) == made.train
+    assert rows_of(shards["held-out"]) == made.held_out
 
 
 def test_pairs_that_do_not_fit_are_told(capsys, tmp_path, data):

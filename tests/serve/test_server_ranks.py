@@ -143,7 +143,7 @@ def test_a_port_in_use_is_told_once(start):
 def test_the_words_of_a_command_are_its_options():
     settings = Settings(port=0, tp=2, without_key=True, grace=2.5)
     command = Serve(path="a b", dtype="float32", settings=settings, limits=Limits(max_stops=3))
-    assert words_of(command) == [
+    assert words_of(command, ("path",)) == [
         *("a b", "--dtype", "float32", "--port", "0", "--without-key", "--grace", "2.5"),
         *("--tp", "2", "--max-stops", "3"),
     ]
